@@ -1,0 +1,7 @@
+/**
+ * Next-embedding predictive autoregression for images: the model, its training, and the tools to see what it learned.
+ *
+ * @module
+ */
+export * as tf from "@tensorflow/tfjs";
+export { Random } from "./lib/random.ts";
