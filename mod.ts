@@ -5,3 +5,5 @@
  */
 export * as tf from "@tensorflow/tfjs";
 export { Random } from "./lib/random.ts";
+export { currentEngine, useEngine } from "./lib/engine/mod.ts";
+export type { Compiled, CompileOptions, Engine, EngineDescription, EngineName } from "./lib/engine/mod.ts";
