@@ -1,0 +1,184 @@
+/**
+ * The object through which the kernels of `@tensorflow/tfjs-node-gpu` talk to TensorFlow. Theirs is a compiled addon;
+ * this one is the C library itself. While a {@linkcode Recorder} is set, ops go to it instead of being executed.
+ *
+ * @module
+ */
+import {
+  ATTR,
+  type Attribute,
+  cString,
+  DTYPE,
+  type LibTensorFlow,
+  type Pointer,
+  type Values,
+} from "./libtensorflow.ts";
+
+/** What the kernels need to know of an op's output. */
+export interface TensorMetadata {
+  id: number;
+  shape: number[];
+  dtype: number;
+}
+
+/** Takes ops and constants in place of TensorFlow's eager runtime. */
+export interface Recorder {
+  /** A tensor with known elements was made; it exists as a real handle too. */
+  constant(id: number, shape: readonly number[], dtype: number, values: Values): void;
+  op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[];
+  /** Throws: the values of a tensor of the recording are not there yet. */
+  refuseRead(): never;
+}
+
+/** The binding: a table from tensor ids to TensorFlow handles. */
+export class Binding {
+  readonly TF_FLOAT = DTYPE.FLOAT;
+  readonly TF_INT32 = DTYPE.INT32;
+  readonly TF_INT64 = DTYPE.INT64;
+  readonly TF_BOOL = DTYPE.BOOL;
+  readonly TF_COMPLEX64 = DTYPE.COMPLEX64;
+  readonly TF_STRING = DTYPE.STRING;
+  readonly TF_RESOURCE = DTYPE.RESOURCE;
+  readonly TF_UINT8 = DTYPE.UINT8;
+  readonly TF_ATTR_STRING = ATTR.STRING;
+  readonly TF_ATTR_INT = ATTR.INT;
+  readonly TF_ATTR_FLOAT = ATTR.FLOAT;
+  readonly TF_ATTR_BOOL = ATTR.BOOL;
+  readonly TF_ATTR_TYPE = ATTR.TYPE;
+  readonly TF_ATTR_SHAPE = ATTR.SHAPE;
+  readonly TF_ATTR_RESOURCE = ATTR.RESOURCE;
+  readonly TF_Version: string;
+
+  recorder: Recorder | undefined;
+  readonly #lib: LibTensorFlow;
+  readonly #handles = new Map<number, Pointer>();
+  readonly #outputs = new BigUint64Array(1024);
+  readonly #count = new Int32Array(1);
+  #nextId = 1;
+
+  constructor(lib: LibTensorFlow) {
+    this.#lib = lib;
+    this.TF_Version = lib.version;
+  }
+
+  /** An id that no tensor has had. */
+  freshId(): number {
+    return this.#nextId++;
+  }
+
+  createTensor(shape: readonly number[], dtype: number, values: Values): number {
+    const tensor = this.#lib.newTensor(shape, dtype, values);
+    try {
+      const handle = this.#lib.ok((s) => this.#lib.c.TFE_NewTensorHandle(tensor, s), "new tensor")!;
+      const id = this.adopt(handle);
+      this.recorder?.constant(id, shape, dtype, values);
+      return id;
+    } finally {
+      this.#lib.c.TF_DeleteTensor(tensor);
+    }
+  }
+
+  /** Takes over a handle; gives its id. */
+  adopt(handle: Pointer): number {
+    const id = this.freshId();
+    this.#handles.set(id, handle);
+    return id;
+  }
+
+  /** The handle of a tensor that has one. */
+  handle(id: number): Pointer {
+    const handle = this.#handles.get(id);
+    if (!handle) throw new TypeError("a tensor that was disposed, or that belongs to a recording, was used");
+    return handle;
+  }
+
+  deleteTensor(id: number): void {
+    const handle = this.#handles.get(id);
+    if (!handle) return;
+    this.#handles.delete(id);
+    this.#lib.c.TFE_DeleteTensorHandle(handle);
+  }
+
+  tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array | BigInt64Array {
+    if (this.recorder && !this.#handles.has(id)) this.recorder.refuseRead();
+    const { dtype, bytes } = this.#lib.read(this.handle(id));
+    switch (dtype) {
+      case DTYPE.FLOAT:
+      case DTYPE.COMPLEX64:
+        return new Float32Array(bytes);
+      case DTYPE.INT32:
+        return new Int32Array(bytes);
+      case DTYPE.INT64:
+        return new BigInt64Array(bytes);
+      case DTYPE.BOOL:
+      case DTYPE.UINT8:
+        return new Uint8Array(bytes);
+      default:
+        throw new TypeError(`reading a tensor: elements of TensorFlow type ${dtype} are not supported`);
+    }
+  }
+
+  executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
+    if (this.recorder) return this.recorder.op(name, attributes, inputs);
+    const { c } = this.#lib;
+    const op = this.newOp(name, attributes, inputs);
+    try {
+      this.#count[0] = this.#outputs.length;
+      this.#lib.ok((s) => c.TFE_Execute(op, this.#outputs, this.#count, s), name);
+    } finally {
+      c.TFE_DeleteOp(op);
+    }
+    return Array.from({ length: this.#count[0]! }, (_, i) => {
+      return this.metadata(Deno.UnsafePointer.create(this.#outputs[i]!)!);
+    });
+  }
+
+  /** An eager op with its attributes and inputs set; the caller executes and deletes it. */
+  newOp(name: string, attributes: readonly Attribute[], inputs: readonly number[]): Pointer {
+    const { c, context } = this.#lib;
+    const handles = inputs.map((id) => this.handle(id));
+    const op = this.#lib.ok((s) => c.TFE_NewOp(context, cString(name), s), name)!;
+    try {
+      for (const attribute of attributes) this.#lib.setAttribute("TFE_Op", op, attribute);
+      for (const handle of handles) this.#lib.ok((s) => c.TFE_OpAddInput(op, handle, s), name);
+      return op;
+    } catch (error) {
+      c.TFE_DeleteOp(op);
+      throw error;
+    }
+  }
+
+  /** Takes over a handle and reads its shape and type. */
+  metadata(handle: Pointer): TensorMetadata {
+    const { c } = this.#lib;
+    const rank = this.#lib.ok((s) => c.TFE_TensorHandleNumDims(handle, s), "shape");
+    const shape = Array.from({ length: rank }, (_, i) => {
+      return Number(this.#lib.ok((s) => c.TFE_TensorHandleDim(handle, i, s), "shape"));
+    });
+    return { id: this.adopt(handle), shape, dtype: c.TFE_TensorHandleDataType(handle) };
+  }
+
+  isUsingGpuDevice(): boolean {
+    return this.#lib.devices.some((name) => name.includes("device:GPU"));
+  }
+
+  getNumOfTensors(): number {
+    return this.#handles.size;
+  }
+
+  getNumOfSavedModels(): number {
+    return 0;
+  }
+
+  loadSavedModel(): never {
+    throw new TypeError("SavedModels are not read by this engine; load safetensors instead");
+  }
+
+  runSavedModel(): never {
+    return this.loadSavedModel();
+  }
+
+  deleteSavedModel(): never {
+    return this.loadSavedModel();
+  }
+}

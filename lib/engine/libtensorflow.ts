@@ -1,0 +1,270 @@
+/**
+ * TensorFlow's C library through `Deno.dlopen`: the functions used, C strings, status checks, attributes, tensors.
+ *
+ * @module
+ */
+
+/** A C pointer that is not null. */
+export type Pointer = Deno.PointerObject;
+
+const P = "pointer", B = "buffer", I = "i32", L = "i64", U = "usize", V = "void";
+
+const SYMBOLS = {
+  TF_Version: { parameters: [], result: P },
+  TF_NewStatus: { parameters: [], result: P },
+  TF_DeleteStatus: { parameters: [P], result: V },
+  TF_GetCode: { parameters: [P], result: I },
+  TF_Message: { parameters: [P], result: P },
+  TF_SetStatus: { parameters: [P, I, B], result: V },
+
+  TF_AllocateTensor: { parameters: [I, B, I, U], result: P },
+  TF_TensorData: { parameters: [P], result: P },
+  TF_TensorByteSize: { parameters: [P], result: U },
+  TF_DeleteTensor: { parameters: [P], result: V },
+
+  TFE_NewContextOptions: { parameters: [], result: P },
+  TFE_DeleteContextOptions: { parameters: [P], result: V },
+  TFE_ContextOptionsSetDevicePlacementPolicy: { parameters: [P, I], result: V },
+  TFE_NewContext: { parameters: [P, P], result: P },
+  TFE_ContextListDevices: { parameters: [P, P], result: P },
+  TF_DeleteDeviceList: { parameters: [P], result: V },
+  TF_DeviceListCount: { parameters: [P], result: I },
+  TF_DeviceListName: { parameters: [P, I, P], result: P },
+  TF_DeviceListType: { parameters: [P, I, P], result: P },
+  TFE_ContextAddFunction: { parameters: [P, P, P], result: V },
+  TFE_ContextRemoveFunction: { parameters: [P, B, P], result: V },
+
+  TFE_NewTensorHandle: { parameters: [P, P], result: P },
+  TFE_DeleteTensorHandle: { parameters: [P], result: V },
+  TFE_TensorHandleDataType: { parameters: [P], result: I },
+  TFE_TensorHandleNumDims: { parameters: [P, P], result: I },
+  TFE_TensorHandleDim: { parameters: [P, I, P], result: L },
+  TFE_TensorHandleResolve: { parameters: [P, P], result: P },
+  TFE_TensorHandleCopySharingTensor: { parameters: [P, P], result: P },
+
+  TFE_NewOp: { parameters: [P, B, P], result: P },
+  TFE_DeleteOp: { parameters: [P], result: V },
+  TFE_OpSetDevice: { parameters: [P, B, P], result: V },
+  TFE_OpAddInput: { parameters: [P, P, P], result: V },
+  TFE_Execute: { parameters: [P, B, B, P], result: V },
+  TFE_ExecuteOffThread: { name: "TFE_Execute", parameters: [P, B, B, P], result: V, nonblocking: true },
+  TFE_OpSetAttrString: { parameters: [P, B, B, U], result: V },
+  TFE_OpSetAttrStringList: { parameters: [P, B, B, B, I], result: V },
+  TFE_OpSetAttrInt: { parameters: [P, B, L], result: V },
+  TFE_OpSetAttrIntList: { parameters: [P, B, B, I], result: V },
+  TFE_OpSetAttrFloat: { parameters: [P, B, "f32"], result: V },
+  TFE_OpSetAttrFloatList: { parameters: [P, B, B, I], result: V },
+  TFE_OpSetAttrBool: { parameters: [P, B, "u8"], result: V },
+  TFE_OpSetAttrBoolList: { parameters: [P, B, B, I], result: V },
+  TFE_OpSetAttrType: { parameters: [P, B, I], result: V },
+  TFE_OpSetAttrTypeList: { parameters: [P, B, B, I], result: V },
+  TFE_OpSetAttrShape: { parameters: [P, B, B, I, P], result: V },
+
+  TF_NewGraph: { parameters: [], result: P },
+  TF_DeleteGraph: { parameters: [P], result: V },
+  TF_NewOperation: { parameters: [P, B, B], result: P },
+  TF_FinishOperation: { parameters: [P, P], result: P },
+  TF_AddInput: { parameters: [P, { struct: [P, I] }], result: V },
+  TF_AddInputList: { parameters: [P, B, I], result: V },
+  TF_OperationNumOutputs: { parameters: [P], result: I },
+  TF_OperationOutputType: { parameters: [{ struct: [P, I] }], result: I },
+  TF_GraphGetTensorNumDims: { parameters: [P, { struct: [P, I] }, P], result: I },
+  TF_GraphGetTensorShape: { parameters: [P, { struct: [P, I] }, B, I, P], result: V },
+  TF_SetAttrTensor: { parameters: [P, B, P, P], result: V },
+  TF_SetAttrString: { parameters: [P, B, B, U], result: V },
+  TF_SetAttrStringList: { parameters: [P, B, B, B, I], result: V },
+  TF_SetAttrInt: { parameters: [P, B, L], result: V },
+  TF_SetAttrIntList: { parameters: [P, B, B, I], result: V },
+  TF_SetAttrFloat: { parameters: [P, B, "f32"], result: V },
+  TF_SetAttrFloatList: { parameters: [P, B, B, I], result: V },
+  TF_SetAttrBool: { parameters: [P, B, "u8"], result: V },
+  TF_SetAttrBoolList: { parameters: [P, B, B, I], result: V },
+  TF_SetAttrType: { parameters: [P, B, I], result: V },
+  TF_SetAttrTypeList: { parameters: [P, B, B, I], result: V },
+  TF_SetAttrShape: { parameters: [P, B, B, I], result: V },
+  TF_GraphToFunction: { parameters: [P, B, "u8", I, P, I, B, I, B, P, P, P, P], result: P },
+  TF_DeleteFunction: { parameters: [P], result: V },
+} as const;
+
+/** TensorFlow's numbers for the types of elements that tfjs knows, and the bytes of one element. */
+export const DTYPE = {
+  FLOAT: 1,
+  INT32: 3,
+  UINT8: 4,
+  STRING: 7,
+  COMPLEX64: 8,
+  INT64: 9,
+  BOOL: 10,
+  RESOURCE: 20,
+} as const;
+const BYTES: Record<number, number> = { 1: 4, 3: 4, 4: 1, 8: 8, 9: 8, 10: 1 };
+
+/** The numbers by which an attribute says what kind of value it has. */
+export const ATTR = { STRING: 0, INT: 1, FLOAT: 2, BOOL: 3, TYPE: 4, SHAPE: 5, RESOURCE: 6 } as const;
+
+/** One attribute of an op. `null` as a shape is a shape of unknown rank. */
+export interface Attribute {
+  name: string;
+  type: number;
+  value: boolean | number | string | null | readonly (number | boolean | string)[];
+}
+
+/** The elements of a tensor, as tfjs hands them over. */
+export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array;
+
+/** What TensorFlow said, with the op that it was said of. */
+export class TensorFlowError extends Error {
+  override name = "TensorFlowError";
+}
+
+const encoder = new TextEncoder();
+const cStrings = new Map<string, Uint8Array<ArrayBuffer>>();
+
+/** A zero-terminated UTF-8 copy of `text`, kept: the same few hundred names are used over and over. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  let bytes = cStrings.get(text);
+  if (!bytes) cStrings.set(text, bytes = encoder.encode(text + "\0"));
+  return bytes;
+}
+
+/** The library, opened, with one eager context. One per process. */
+export class LibTensorFlow {
+  readonly c: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+  readonly context: Pointer;
+  readonly version: string;
+  /** Full names of the devices, GPUs included. */
+  readonly devices: readonly string[];
+  readonly #status: Pointer;
+
+  /** @throws {TensorFlowError} If the library cannot be opened or lacks a function. */
+  constructor(path: string) {
+    try {
+      this.c = Deno.dlopen(path, SYMBOLS).symbols;
+    } catch (cause) {
+      throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
+    }
+    this.#status = this.c.TF_NewStatus()!;
+    this.version = Deno.UnsafePointerView.getCString(this.c.TF_Version()!);
+    const options = this.c.TFE_NewContextOptions()!;
+    this.c.TFE_ContextOptionsSetDevicePlacementPolicy(options, 2); // copy inputs to the op's device silently
+    const context = this.c.TFE_NewContext(options, this.#status);
+    this.c.TFE_DeleteContextOptions(options);
+    this.check("new context");
+    this.context = context!;
+    this.devices = this.#listDevices();
+  }
+
+  #listDevices(): string[] {
+    const list = this.ok((s) => this.c.TFE_ContextListDevices(this.context, s), "list devices")!;
+    const names = Array.from({ length: this.c.TF_DeviceListCount(list) }, (_, i) => {
+      return Deno.UnsafePointerView.getCString(
+        this.ok((s) => this.c.TF_DeviceListName(list, i, s), "device")!,
+      );
+    });
+    this.c.TF_DeleteDeviceList(list);
+    return names;
+  }
+
+  /** Throws what the status holds, if that is an error. */
+  check(what: string, status: Pointer = this.#status): void {
+    const code = this.c.TF_GetCode(status);
+    if (code === 0) return;
+    const message = Deno.UnsafePointerView.getCString(this.c.TF_Message(status)!);
+    this.c.TF_SetStatus(status, 0, cString("")); // not every function sets it when all is well
+    throw new TensorFlowError(`TensorFlow, ${what}: ${message}`);
+  }
+
+  /** Calls `f` with the shared status and checks that. For calls that block; the others need a status of their own. */
+  ok<T>(f: (status: Pointer) => T, what: string): T {
+    const result = f(this.#status);
+    this.check(what);
+    return result;
+  }
+
+  /** A TF_Tensor with a copy of `values`; the caller deletes it. */
+  newTensor(shape: readonly number[], dtype: number, values: Values): Pointer {
+    const size = BYTES[dtype];
+    if (size === undefined) {
+      throw new TypeError(`createTensor: elements of TensorFlow type ${dtype} are not supported`);
+    }
+    const bytes = shape.reduce((a, b) => a * b, 1) * size;
+    if (values.byteLength !== bytes) {
+      throw new RangeError(`createTensor: shape [${shape}] needs ${bytes} bytes, got ${values.byteLength}`);
+    }
+    const tensor = this.c.TF_AllocateTensor(
+      dtype,
+      BigInt64Array.from(shape, BigInt),
+      shape.length,
+      BigInt(bytes),
+    );
+    if (tensor === null) throw new RangeError(`createTensor: no memory for shape [${shape}], ${bytes} bytes`);
+    if (bytes > 0) {
+      const memory = Deno.UnsafePointerView.getArrayBuffer(this.c.TF_TensorData(tensor)!, bytes);
+      new Uint8Array(memory).set(new Uint8Array(values.buffer, values.byteOffset, bytes));
+    }
+    return tensor;
+  }
+
+  /** A copy of the elements behind a handle, and their type. */
+  read(handle: Pointer): { dtype: number; bytes: ArrayBuffer } {
+    const tensor = this.ok((s) => this.c.TFE_TensorHandleResolve(handle, s), "read")!;
+    const size = Number(this.c.TF_TensorByteSize(tensor));
+    const data = this.c.TF_TensorData(tensor);
+    const bytes = size > 0 && data
+      ? Deno.UnsafePointerView.getArrayBuffer(data, size).slice(0)
+      : new ArrayBuffer(0);
+    this.c.TF_DeleteTensor(tensor);
+    return { dtype: this.c.TFE_TensorHandleDataType(handle), bytes };
+  }
+
+  /** Sets an attribute of an eager op (`"TFE_Op"`) or of a graph operation under construction (`"TF_"`). */
+  setAttribute(prefix: "TFE_Op" | "TF_", op: Pointer, { name, type, value }: Attribute): void {
+    const setters = this.c as unknown as Record<
+      string,
+      (op: Pointer, name: Uint8Array, ...rest: unknown[]) => void
+    >;
+    const set = (kind: string, ...rest: unknown[]) =>
+      setters[`${prefix}SetAttr${kind}`]!(op, cString(name), ...rest);
+    const list = Array.isArray(value) && type !== ATTR.SHAPE
+      ? value as (number | boolean | string)[]
+      : undefined;
+    switch (type) {
+      case ATTR.STRING:
+        if (list) return setStrings(list as string[], (...rest) => set("StringList", ...rest));
+        return set("String", ...bytesOf(value as string));
+      case ATTR.INT:
+        if (list) return set("IntList", BigInt64Array.from(list as number[], BigInt), list.length);
+        return set("Int", BigInt(value as number));
+      case ATTR.FLOAT:
+        return list
+          ? set("FloatList", Float32Array.from(list as number[]), list.length)
+          : set("Float", value);
+      case ATTR.BOOL:
+        return list
+          ? set("BoolList", Uint8Array.from(list as number[]), list.length)
+          : set("Bool", value ? 1 : 0);
+      case ATTR.TYPE:
+        return list ? set("TypeList", Int32Array.from(list as number[]), list.length) : set("Type", value);
+      case ATTR.SHAPE: {
+        const dims = BigInt64Array.from((value ?? []) as number[], BigInt),
+          rank = value === null ? -1 : dims.length;
+        if (prefix === "TF_") return set("Shape", dims, rank);
+        return this.ok((s) => set("Shape", dims, rank, s), `attribute ${name}`);
+      }
+      default:
+        throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
+    }
+  }
+}
+
+function bytesOf(text: string): [Uint8Array<ArrayBuffer>, bigint] {
+  const bytes = encoder.encode(text);
+  return [bytes, BigInt(bytes.length)];
+}
+
+/** Hands a list of strings over as C takes it: an array of addresses, an array of lengths. */
+function setStrings(list: string[], set: (...rest: unknown[]) => void): void {
+  const strings = list.map((text) => encoder.encode(text + "\0"));
+  const addresses = BigUint64Array.from(strings, (b) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(b)));
+  set(addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length);
+}
