@@ -1,0 +1,265 @@
+/** Labelled images: what a data set is, and the one kept in memory. @module */
+import { Random } from "../random.ts";
+
+/** One image, 8 bits a channel. */
+export interface Image {
+  /** Rows from the top, pixels from the left, channels together: [height, width, channels]. */
+  data: Uint8Array;
+  height: number;
+  width: number;
+  channels: number;
+}
+
+/** One labelled image. */
+export interface Example {
+  /** [height, width, channels], 0 to 255; a copy. */
+  image: Uint8Array;
+  /** Index into the data set's `classes`. */
+  label: number;
+}
+
+/** Several labelled images together. */
+export interface Batch {
+  /** [B, H, W, C], 0 to 255. */
+  images: Uint8Array;
+  /** B, H, W, C. */
+  shape: [number, number, number, number];
+  /** [B] indices into the data set's `classes`. */
+  labels: Int32Array;
+  /** [B] where in the data set each came from. */
+  indices: Int32Array;
+  /** B. */
+  size: number;
+}
+
+/** Options of {@linkcode Dataset.batches}. */
+export interface BatchOptions {
+  /** Images in a batch, from 1. */
+  size: number;
+  /** The order of the images depends on this and `epoch` alone. Default 0. */
+  seed?: number;
+  /** Which pass over the data, from 0: another epoch, another order. Default 0. */
+  epoch?: number;
+  /** Default true. False: the data set's own order. */
+  shuffle?: boolean;
+  /** Leave out the last batch where it would be smaller than the others. Default true. */
+  dropLast?: boolean;
+}
+
+/** A finite, indexable set of labelled images of one size. */
+export interface Dataset {
+  readonly name: string;
+  /** Number of images. */
+  readonly length: number;
+  /** Names of the classes; a label is an index into it. */
+  readonly classes: readonly string[];
+  /** [length] the label of each image. */
+  readonly labels: Int32Array;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  /** Image `i`, from 0. Throws a `RangeError` outside. */
+  get(i: number): Example;
+  /**
+   * A smaller data set over the same pixels.
+   *
+   * @param which Indices in the order wanted, or the fraction (0 < fraction <= 1) to draw at random.
+   * @param seed Of the draw. Default 0.
+   */
+  subset(which: readonly number[] | Int32Array | number, seed?: number): Dataset;
+  /** `perClass` images of each class drawn at random, in the data set's order: for experiments with few labels. */
+  balanced(perClass: number, seed?: number): Dataset;
+  /** One pass over the images. */
+  batches(options: BatchOptions): Iterable<Batch>;
+}
+
+/** What {@linkcode arrayDataset} needs. */
+export interface ArrayDatasetOptions {
+  name: string;
+  /** [N, H, W, C], 0 to 255. Kept, not copied. */
+  images: Uint8Array;
+  /** N, H, W, C. */
+  shape: readonly [number, number, number, number];
+  /** [N] indices into `classes`. */
+  labels: ArrayLike<number>;
+  classes: readonly string[];
+}
+
+/**
+ * A data set from arrays in memory.
+ *
+ * @throws {RangeError} If a length does not fit the shape, there are no images, or a label is outside the classes.
+ *
+ * @example
+ * ```ts
+ * import { arrayDataset } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const data = arrayDataset({
+ *   name: "two greys",
+ *   images: new Uint8Array([0, 0, 0, 0, 255, 255, 255, 255]),
+ *   shape: [2, 2, 2, 1],
+ *   labels: [0, 1],
+ *   classes: ["black", "white"],
+ * });
+ * assertEquals(data.get(1).label, 1);
+ * ```
+ */
+export function arrayDataset(options: ArrayDatasetOptions): Dataset {
+  const { images, shape, classes } = options, [n, h, w, c] = shape;
+  const labels = Int32Array.from(options.labels);
+  if (n < 1) throw new RangeError(`${options.name}: expected at least one image, got none`);
+  if (images.length !== n * h * w * c) {
+    throw new RangeError(
+      `${options.name}: expected ${n * h * w * c} bytes for images [${shape}], got ${images.length}`,
+    );
+  }
+  if (labels.length !== n) {
+    throw new RangeError(
+      `${options.name}: expected a label for each of ${n} images, got ${labels.length} labels`,
+    );
+  }
+  const wrong = labels.findIndex((label, i) =>
+    label !== options.labels[i] || label < 0 || label >= classes.length
+  );
+  if (wrong >= 0) {
+    throw new RangeError(
+      `${options.name}: image ${wrong} has label ${options.labels[wrong]}, expected an integer from 0 to ` +
+        `${classes.length - 1} (${classes.length} classes)`,
+    );
+  }
+  return new ArrayDataset(
+    options.name,
+    images,
+    shape,
+    labels,
+    classes,
+    Int32Array.from({ length: n }, (_, i) => i),
+  );
+}
+
+class ArrayDataset implements Dataset {
+  readonly name: string;
+  readonly classes: readonly string[];
+  readonly labels: Int32Array;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly #images: Uint8Array;
+  readonly #rows: Int32Array; // where in #images each of this set's images lies
+
+  constructor(
+    name: string,
+    images: Uint8Array,
+    [, height, width, channels]: readonly [number, number, number, number],
+    labels: Int32Array,
+    classes: readonly string[],
+    rows: Int32Array,
+  ) {
+    this.name = name;
+    this.#images = images;
+    [this.height, this.width, this.channels] = [height, width, channels];
+    this.labels = labels;
+    this.classes = classes;
+    this.#rows = rows;
+  }
+
+  get length(): number {
+    return this.#rows.length;
+  }
+
+  #checked(i: number): number {
+    if (!Number.isInteger(i) || i < 0 || i >= this.length) {
+      throw new RangeError(`${this.name}: expected an index from 0 to ${this.length - 1}, got ${i}`);
+    }
+    return i;
+  }
+
+  #pixels(i: number): Uint8Array {
+    const size = this.height * this.width * this.channels, row = this.#rows[i]!;
+    return this.#images.subarray(row * size, (row + 1) * size);
+  }
+
+  get(i: number): Example {
+    return { image: this.#pixels(this.#checked(i)).slice(), label: this.labels[i]! };
+  }
+
+  subset(which: readonly number[] | Int32Array | number, seed = 0): Dataset {
+    if (typeof which === "number") {
+      if (!(which > 0 && which <= 1)) {
+        throw new RangeError(
+          `${this.name}: expected a fraction above 0 and up to 1, or a list of indices, got ${which}`,
+        );
+      }
+      const count = Math.max(1, Math.round(which * this.length));
+      which = new Random(seed, "subset").permutation(this.length).slice(0, count).sort();
+    }
+    if (which.length === 0) {
+      throw new RangeError(`${this.name}: expected at least one index, got an empty subset`);
+    }
+    const chosen = Int32Array.from(which, (i) => this.#checked(i));
+    return new ArrayDataset(
+      this.name,
+      this.#images,
+      [chosen.length, this.height, this.width, this.channels],
+      chosen.map((i) => this.labels[i]!),
+      this.classes,
+      chosen.map((i) => this.#rows[i]!),
+    );
+  }
+
+  balanced(perClass: number, seed = 0): Dataset {
+    if (!Number.isInteger(perClass) || perClass < 1) {
+      throw new RangeError(
+        `${this.name}: expected a whole number of images per class, from 1, got ${perClass}`,
+      );
+    }
+    const taken = this.classes.map((): number[] => []);
+    for (const i of new Random(seed, "balanced").permutation(this.length)) {
+      const ofClass = taken[this.labels[i]!]!;
+      if (ofClass.length < perClass) ofClass.push(i);
+    }
+    const short = taken.findIndex((indices) => indices.length < perClass);
+    if (short >= 0) {
+      throw new RangeError(
+        `${this.name}: expected ${perClass} images of each class, class "${this.classes[short]}" has ` +
+          `${taken[short]!.length}; ask for fewer`,
+      );
+    }
+    return this.subset(taken.flat().sort((a, b) => a - b));
+  }
+
+  batches(options: BatchOptions): Iterable<Batch> {
+    const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true } = options;
+    if (!Number.isInteger(size) || size < 1) {
+      throw new RangeError(`batch size: expected a whole number from 1, got ${size}`);
+    }
+    if (dropLast && size > this.length) {
+      throw new RangeError(
+        `batch size: expected at most the ${this.length} images of ${this.name}, got ${size}; ` +
+          `make it smaller, or keep the partial batch with dropLast: false`,
+      );
+    }
+    const order = shuffle
+      ? new Random(seed, "epoch", epoch).permutation(this.length)
+      : Int32Array.from({ length: this.length }, (_, i) => i);
+    const count = dropLast ? Math.floor(this.length / size) : Math.ceil(this.length / size);
+    return this.#passes(order, size, count);
+  }
+
+  *#passes(order: Int32Array, size: number, count: number): Generator<Batch> {
+    for (let k = 0; k < count; k++) yield this.#gather(order.slice(k * size, (k + 1) * size));
+  }
+
+  #gather(indices: Int32Array): Batch {
+    const size = this.height * this.width * this.channels, images = new Uint8Array(indices.length * size);
+    indices.forEach((i, k) => images.set(this.#pixels(i), k * size));
+    return {
+      images,
+      shape: [indices.length, this.height, this.width, this.channels], // B, H, W, C
+      labels: indices.map((i) => this.labels[i]!),
+      indices,
+      size: indices.length,
+    };
+  }
+}
