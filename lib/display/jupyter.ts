@@ -1,0 +1,77 @@
+/** The one place that talks to Jupyter: media bundles, and cells that change while they run. @module */
+
+/** The method by which a value shows itself when it is the last one of a notebook's cell. */
+export const jupyterDisplay: unique symbol = Symbol.for("Jupyter.display");
+
+/** The method by which a value prints itself in a terminal. */
+export const consoleDisplay: unique symbol = Symbol.for("Deno.customInspect");
+
+/** One value in several formats, by media type; a front end shows the richest that it knows. PNG is base64. */
+export type MediaBundle = Record<string, string | object>;
+
+/** Whether this code runs in a cell of Deno's Jupyter kernel. */
+export function inNotebook(): boolean {
+  try {
+    return typeof Deno === "object" && "broadcast" in Deno.jupyter;
+  } catch { // outside a kernel Deno.jupyter throws when it is read
+    return false;
+  }
+}
+
+/**
+ * Shows a bundle below the running cell.
+ *
+ * @param id A name by which {@linkcode updateDisplay} can replace it.
+ */
+export async function showDisplay(bundle: MediaBundle, id?: string): Promise<void> {
+  const transient = id === undefined ? {} : { display_id: id };
+  await Deno.jupyter.broadcast("display_data", { data: bundle, metadata: {}, transient });
+}
+
+/** Replaces what {@linkcode showDisplay} showed under this name, wherever it stands. */
+export async function updateDisplay(bundle: MediaBundle, id: string): Promise<void> {
+  await Deno.jupyter.broadcast("update_display_data", {
+    data: bundle,
+    metadata: {},
+    transient: { display_id: id },
+  });
+}
+
+/** A part of a cell's output that is drawn again and again. */
+export interface LiveDisplay {
+  /** Draws the next frame soon. While one is on its way only the newest of the others is kept. */
+  draw(bundle: MediaBundle): void;
+  /** Draws the last frame; resolves when all have been handed over. */
+  finish(bundle: MediaBundle): Promise<void>;
+}
+
+/** Opens a {@linkcode LiveDisplay}. Only in a notebook. */
+export function liveDisplay(): LiveDisplay {
+  const id = crypto.randomUUID();
+  let sending: Promise<void> | undefined, next: MediaBundle | undefined, shown = false;
+  const send = async () => {
+    while (next !== undefined) {
+      const bundle = next;
+      next = undefined;
+      await (shown ? updateDisplay(bundle, id) : showDisplay(bundle, id));
+      shown = true;
+    }
+    sending = undefined;
+  };
+  const draw = (bundle: MediaBundle) => {
+    next = bundle;
+    sending ??= send();
+  };
+  return {
+    draw,
+    async finish(bundle) {
+      draw(bundle);
+      await sending;
+    },
+  };
+}
+
+/** Text made safe to stand in HTML or SVG, attribute values included. */
+export function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+}

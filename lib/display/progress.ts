@@ -1,0 +1,129 @@
+/** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
+import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
+
+/** What {@linkcode progress} is told at the start. */
+export interface ProgressOptions {
+  /** What is being done, in a word or two. */
+  title: string;
+  /** How much there is to do, in `unit`s. */
+  total: number;
+  /** What is counted: "steps", "MB". Default: nothing is said. */
+  unit?: string;
+}
+
+/** Progress being shown. */
+export interface Progress {
+  /** Says how much is done, and anything else worth reading; drawn at most ten times a second. */
+  update(done: number, text?: string): void;
+  /** Draws the last state and ends the line. Await it in a notebook, and the last state is there for sure. */
+  end(text?: string): Promise<void>;
+}
+
+interface State extends ProgressOptions {
+  done: number;
+  text: string;
+  /** Seconds since the first update. */
+  seconds: number;
+  /** Seconds still to go, when known. */
+  left?: number | undefined;
+}
+
+/** Seconds as people read them: "0:07", "12:03", "1:02:03". */
+export function formatDuration(seconds: number): string {
+  const s = Math.round(seconds), two = (n: number) => String(Math.floor(n)).padStart(2, "0");
+  return s < 3600
+    ? `${Math.floor(s / 60)}:${two(s % 60)}`
+    : `${Math.floor(s / 3600)}:${two(s / 60 % 60)}:${two(s % 60)}`;
+}
+
+/** An amount: whole numbers stay whole, others get one decimal. */
+const amount = (n: number) => Number.isInteger(n) ? String(n) : n.toFixed(1);
+
+function words({ done, total, unit, text, seconds, left }: State): string {
+  const time = done < total && left !== undefined
+    ? `${formatDuration(left)} left`
+    : `in ${formatDuration(seconds)}`;
+  return [`${amount(done)}/${amount(total)}${unit ? ` ${unit}` : ""}`, time, text].filter((s) => s).join(
+    "  ",
+  );
+}
+
+/** One line of at most `width` characters, the bar in its middle. */
+export function progressLine(state: State, width: number, [full, half, empty] = ["━", "╸", "·"]): string {
+  const after = words(state), length = Math.min(30, width - state.title.length - after.length - 4);
+  const halves = Math.round(2 * length * Math.min(1, state.total > 0 ? state.done / state.total : 1));
+  const bar = full!.repeat(Math.max(0, halves >> 1)) + (halves & 1 ? half : "");
+  const line = length < 6
+    ? `${state.title}  ${after}`
+    : `${state.title}  ${bar.padEnd(length, empty)}  ${after}`;
+  return line.length <= width ? line : line.slice(0, width - 1) + "…";
+}
+
+/** The same for a notebook: a browser's own bar, the words beside it so that they stay where the bar is dropped. */
+function progressBundle(state: State): MediaBundle {
+  const { title, done, total } = state;
+  const bar = `<progress max="${total}" value="${Math.min(done, total)}" style="width:16em"></progress>`;
+  return {
+    "text/html": `<div>${escapeHtml(title)} ${bar} ${escapeHtml(words(state))}</div>`,
+    "text/plain": progressLine(state, 100, ["#", "#", "."]),
+  };
+}
+
+function terminalWidth(): number {
+  try {
+    return Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
+  } catch { // neither standard stream is a terminal
+    return 80;
+  }
+}
+
+/**
+ * Shows the progress of long work: a bar with the time left on standard error where that is a terminal, a live
+ * cell in a notebook, nothing where there is neither.
+ *
+ * @example
+ * ```ts
+ * import { progress } from "nepa";
+ *
+ * const bar = progress({ title: "counting", total: 1000, unit: "sheep" });
+ * for (let i = 1; i <= 1000; i++) bar.update(i);
+ * await bar.end("asleep");
+ * ```
+ */
+export function progress(options: ProgressOptions): Progress {
+  if (!(options.total >= 0)) {
+    throw new RangeError(`total: expected a number of 0 or more, got ${options.total}`);
+  }
+  const live = inNotebook() ? liveDisplay() : undefined;
+  const terminal = !live && Deno.stderr.isTerminal();
+  if (!live && !terminal) return { update() {}, end: () => Promise.resolve() };
+  const print = (s: string) => Deno.stderr.writeSync(new TextEncoder().encode(s));
+  const started = performance.now(), state: State = { ...options, done: 0, text: "", seconds: 0 };
+  let drawn = -Infinity, first: { time: number; done: number } | undefined;
+  const tick = (done: number, text: string | undefined) => {
+    const now = performance.now();
+    first ??= { time: now, done };
+    state.done = done;
+    state.text = text ?? state.text;
+    state.seconds = (now - started) / 1000;
+    // The first update is where the clock for the time left starts: what comes before it is preparation.
+    const rate = (done - first.done) / (now - first.time) * 1000;
+    state.left = rate > 0 ? (state.total - done) / rate : undefined;
+    return now;
+  };
+  return {
+    update(done, text) {
+      const now = tick(done, text);
+      if (now - drawn < 100) return;
+      drawn = now;
+      if (live) live.draw(progressBundle(state));
+      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K`);
+    },
+    async end(text) {
+      tick(state.done, text);
+      delete state.left;
+      if (live) await live.finish(progressBundle(state));
+      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K\n`);
+    },
+  };
+}
