@@ -1,0 +1,128 @@
+import * as tf from "@tensorflow/tfjs";
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { Random, useEngine } from "../mod.ts";
+
+type Shape = number[];
+
+function values(shape: Shape, label: string): Float32Array {
+  const random = new Random(0, label);
+  return Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => random.normal());
+}
+
+/** The value of `f` and its gradients for a fixed direction, on an engine. */
+async function valueAndGradients(
+  engine: "cpu" | "wasm",
+  shapes: Shape[],
+  f: (...x: tf.Tensor[]) => tf.Tensor,
+) {
+  await useEngine(engine);
+  const results = tf.tidy(() => {
+    const inputs = shapes.map((shape, i) => tf.tensor(values(shape, `input ${i}`), shape));
+    const value = f(...inputs);
+    const direction = tf.tensor(values(value.shape, "direction"), value.shape);
+    return [value, ...tf.grads((...x: tf.Tensor[]) => f(...x))(inputs, direction)];
+  });
+  const read = await Promise.all(results.map(async (x) => ({ shape: x.shape, values: [...await x.data()] })));
+  tf.dispose(results);
+  return read;
+}
+
+async function assertSame(shapes: Shape[], f: (...x: tf.Tensor[]) => tf.Tensor, tolerance: number) {
+  const expected = await valueAndGradients("cpu", shapes, f),
+    actual = await valueAndGradients("wasm", shapes, f);
+  for (const [i, { shape, values }] of expected.entries()) {
+    assertEquals(actual[i]!.shape, shape);
+    const scale = values.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3);
+    const worst = values.reduce((most, x, j) => Math.max(most, Math.abs(x - actual[i]!.values[j]!)), 0);
+    assert(
+      worst <= tolerance * scale,
+      `result ${i} of ${JSON.stringify(shapes)}: off by ${worst} of ${scale}`,
+    );
+  }
+}
+
+const batches: [string, Shape, Shape][] = [
+  ["one matrix", [], []],
+  ["a batch of 1", [1], [1]],
+  ["a batch", [5], [5]],
+  ["two batch dimensions", [2, 3], [2, 3]],
+];
+
+for (const [name, aBatch, bBatch] of batches) {
+  for (const transposeA of [false, true]) {
+    for (const transposeB of [false, true]) {
+      Deno.test(`matMul on wasm: ${name}, transposed: a ${transposeA}, b ${transposeB}, with gradients`, async () => {
+        const a = [...aBatch, ...transposeA ? [7, 33] : [33, 7]],
+          b = [...bBatch, ...transposeB ? [18, 7] : [7, 18]];
+        await assertSame([a, b], (a, b) => tf.matMul(a!, b!, transposeA, transposeB), 1e-6);
+      });
+    }
+  }
+}
+
+Deno.test("matMul on wasm: batches that broadcast, against products and sums", async () => {
+  await useEngine("wasm");
+  for (
+    const [aShape, bShape] of [
+      [[4, 3, 2], [2, 5]],
+      [[3, 2], [4, 2, 5]],
+      [[2, 1, 3, 2], [1, 3, 2, 5]],
+      [[2, 3, 3, 2], [3, 2, 5]],
+    ] as [Shape, Shape][]
+  ) {
+    tf.tidy(() => {
+      const a = tf.tensor(values(aShape, "a"), aShape), b = tf.tensor(values(bShape, "b"), bShape);
+      const expected = a.expandDims(-1).mul(b.expandDims(-3)).sum(-2); // [.., M, K, 1] * [.., 1, K, N]
+      const actual = tf.matMul(a, b);
+      assertEquals(actual.shape, expected.shape);
+      assert(actual.sub(expected).abs().max().arraySync() as number < 1e-6);
+    });
+  }
+});
+
+Deno.test("matMul on wasm: nothing to add up gives zeros, no rows give none, other dtypes are refused", async () => {
+  await useEngine("wasm");
+  tf.tidy(() => {
+    assertEquals(tf.matMul(tf.zeros([2, 0]), tf.zeros([0, 2])).arraySync(), [[0, 0], [0, 0]]);
+    assertEquals(tf.matMul(tf.zeros([0, 2]), tf.zeros([2, 3])).shape, [0, 3]);
+    assertThrows(
+      () => tf.matMul(tf.ones([2, 2], "int32"), tf.ones([2, 2], "int32")),
+      TypeError,
+      "expected float32",
+    );
+  });
+});
+
+Deno.test("matMul on wasm: NaN and infinity come through", async () => {
+  await useEngine("wasm");
+  const product = tf.tidy(() => tf.matMul([[NaN, 1], [Infinity, 1], [1, 1]], [[1, 2], [3, 4]]));
+  assertEquals([...await product.data()], [NaN, NaN, Infinity, Infinity, 4, 6]);
+  product.dispose();
+});
+
+for (
+  const [shape, perm] of [
+    [[2, 3, 4, 5, 6], [0, 1, 3, 2, 4]],
+    [[2, 3, 4, 5, 6], [4, 2, 0, 3, 1]],
+    [[1, 3, 1, 4, 2], [3, 0, 4, 2, 1]],
+    [[3, 1, 2], [1, 0, 2]],
+    [[4, 5], [1, 0]],
+    [[2, 3, 2, 3, 2, 3], [0, 3, 4, 1, 5, 2]],
+  ] as [Shape, number[]][]
+) {
+  Deno.test(`transpose on wasm: ${shape} by ${perm}, with its gradient`, async () => {
+    await assertSame([shape], (x) => tf.transpose(x!, perm), 0);
+  });
+}
+
+Deno.test("products on wasm leave nothing behind, neither tensors nor memory", async () => {
+  await useEngine("wasm");
+  const a = tf.ones([8, 64, 512]), b = tf.ones([8, 64, 512]); // 1 MB each
+  const step = () => tf.dispose(tf.tidy(() => [tf.matMul(a, b, true), tf.matMul(a, b, false, true)]));
+  const heap = () => (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array } }).wasm.HEAPU8.length;
+  for (let i = 0; i < 5; i++) step();
+  const tensors = tf.memory().numTensors, data = tf.memory().numDataBuffers, bytes = heap();
+  for (let i = 0; i < 100; i++) step();
+  assertEquals([tf.memory().numTensors, tf.memory().numDataBuffers, heap()], [tensors, data, bytes]);
+  tf.dispose([a, b]);
+});
