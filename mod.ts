@@ -19,3 +19,7 @@ export { FASHION_CLASSES, fashionMnist } from "./lib/data/fashion.ts";
 export type { FashionOptions } from "./lib/data/fashion.ts";
 export { horizontalFlip, normalize } from "./lib/data/transforms.ts";
 export type { Normalisation, Transform } from "./lib/data/transforms.ts";
+export { collapse } from "./lib/eval/collapse.ts";
+export type { Collapse } from "./lib/eval/collapse.ts";
+export { trivialPredictors } from "./lib/eval/trivial.ts";
+export type { Trivial } from "./lib/eval/trivial.ts";

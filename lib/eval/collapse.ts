@@ -1,0 +1,144 @@
+/** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
+import * as tf from "@tensorflow/tfjs";
+import { cholesky, eigenvalues, solveTriangular } from "./linalg.ts";
+
+/** How spread out embeddings are. */
+export interface Collapse {
+  /** Standard deviation of the embeddings at unit length, mean over dimensions, times √D: about 1 when spread, 0 when collapsed. */
+  featureStd: number;
+  /** exp of the entropy of the singular values over their sum, not centred: 1 to D. */
+  effectiveRank: number;
+  /** Mean cosine between two different embeddings, -1 to 1: 1 when collapsed. */
+  meanCosine: number;
+  /** Whether featureStd < 0.05 or effectiveRank < 1.5. */
+  collapsed: boolean;
+}
+
+/**
+ * Measures the collapse of embeddings: of NEPA's patch embeddings z (CLS left out) over some 500 images, all positions
+ * together. Its loss cannot tell: -1 is perfect prediction and collapse alike. The pooled output is no measure either,
+ * its mean cosine is 0.85 in a healthy network.
+ *
+ * Costs two products [D, n] x [n, D] on the engine and the eigenvalues of a [D, D] matrix in float64.
+ *
+ * @param embeddings [n, D], n >= 2; not disposed of.
+ * @throws {RangeError} If the shape is another, or a value is not finite.
+ *
+ * @example
+ * ```ts
+ * import { collapse, useEngine } from "nepa";
+ * import { assert } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * assert((await collapse([[1, 2], [2, 4], [3, 6]])).collapsed);
+ * assert(!(await collapse([[1, 0], [0, 1], [-1, 0], [0, -1]])).collapsed);
+ * ```
+ */
+export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Collapse> {
+  const shape = embeddings instanceof tf.Tensor
+    ? embeddings.shape
+    : [embeddings.length, embeddings[0]?.length ?? 0];
+  const [n = 0, dimensions = 0] = shape;
+  if (shape.length !== 2 || n < 2 || dimensions < 1) {
+    throw new RangeError(
+      `collapse: expected embeddings [n, D] with n >= 2, got [${shape}]; put images and positions on one axis`,
+    );
+  }
+  const z = embeddings instanceof tf.Tensor ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
+  try {
+    const [spread, direction, singular] = [
+      await spreadOf(z),
+      await meanDirection(z),
+      await singularValues(z),
+    ];
+    const effectiveRank = rankOf(singular), [squared, ones] = direction;
+    return {
+      featureStd: spread,
+      effectiveRank,
+      meanCosine: (n * squared - ones) / (n - 1),
+      collapsed: spread < 0.05 || effectiveRank < 1.5,
+    };
+  } finally {
+    z.dispose();
+  }
+}
+
+function unit(z: tf.Tensor2D): tf.Tensor2D {
+  return tf.div(z, tf.maximum(tf.norm(z, 2, 1, true), 1e-12)); // [n, D]
+}
+
+async function spreadOf(z: tf.Tensor2D): Promise<number> {
+  const spread = tf.tidy(() => {
+    const u = unit(z), variance = tf.mean(tf.squaredDifference(u, tf.mean(u, 0, true)), 0); // [D]
+    return tf.mean(tf.sqrt(variance)).mul(Math.sqrt(z.shape[1]));
+  });
+  return (await numbers(spread))[0]!;
+}
+
+/** Squared length of the mean unit vector, and the mean squared length of the unit vectors (1 unless some are zero). */
+async function meanDirection(z: tf.Tensor2D): Promise<[number, number]> {
+  const [mean, ones] = tf.tidy(() => {
+    const u = unit(z);
+    return [tf.mean(u, 0), tf.mean(tf.sum(tf.square(u), 1))] as const;
+  });
+  return [(await numbers(mean)).reduce((sum, x) => sum + x * x, 0), (await numbers(ones))[0]!];
+}
+
+/**
+ * Singular values of z [n, D], D of them. A float32 Gram matrix loses those below 3e-4 of the largest, so z is made
+ * nearly orthonormal with a first one, G = L Lᵀ, and the Gram matrix of z L⁻ᵀ, close to the identity, is carried back.
+ */
+async function singularValues(z: tf.Tensor2D): Promise<Float64Array> {
+  const d = z.shape[1], gram = Float64Array.from(await numbers(tf.matMul(z, z, true)));
+  let trace = 0;
+  for (let i = 0; i < d; i++) trace += gram[i * d + i]!;
+  if (!Number.isFinite(trace)) {
+    throw new RangeError("collapse: expected finite embeddings, got a NaN or an infinity");
+  }
+  if (trace === 0) return new Float64Array(d); // all zero
+  for (let i = 0; i < d; i++) gram[i * d + i]! += 1e-5 * trace;
+  const l = cholesky(gram, d);
+  const whitened = tf.tidy(() => {
+    const inverse = tf.tensor2d(Float32Array.from(inverted(l, d)), [d, d]); // L⁻¹
+    const y = tf.matMul(z, inverse, false, true); // [n, D]
+    return tf.matMul(y, y, true); // [D, D]
+  });
+  const back = sandwich(l, Float64Array.from(await numbers(whitened)), d);
+  return eigenvalues(back, d).map((value) => Math.sqrt(Math.max(value, 0)));
+}
+
+function inverted(l: Float64Array, n: number): Float64Array {
+  const inverse = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) inverse[i * n + i] = 1;
+  solveTriangular(l, inverse, n);
+  return inverse;
+}
+
+/** L G Lᵀ, for L lower triangular. */
+function sandwich(l: Float64Array, g: Float64Array, n: number): Float64Array {
+  const lowerTimes = (m: Float64Array) => { // (L m)ᵀ
+    const out = new Float64Array(n * n);
+    for (let i = 0; i < n; i++) {
+      for (let k = 0; k <= i; k++) {
+        const factor = l[i * n + k]!;
+        for (let j = 0; j < n; j++) out[j * n + i]! += factor * m[k * n + j]!;
+      }
+    }
+    return out;
+  };
+  return lowerTimes(lowerTimes(g));
+}
+
+function rankOf(singular: Float64Array): number {
+  const sum = singular.reduce((a, b) => a + b, 0);
+  const entropy = singular.reduce((h, s) => s > 0 ? h - s / sum * Math.log(s / sum) : h, 0);
+  return Math.exp(entropy);
+}
+
+async function numbers(tensor: tf.Tensor): Promise<Float32Array> {
+  try {
+    return await tensor.data() as Float32Array;
+  } finally {
+    tensor.dispose();
+  }
+}

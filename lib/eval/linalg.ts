@@ -1,0 +1,123 @@
+/** Dense symmetric matrices in float64, row-major. @module */
+
+/**
+ * The lower triangle L of a positive definite matrix A = L Lᵀ (Cholesky), in place of A; zeros above.
+ *
+ * @param a [n, n]; only the lower triangle is read. Overwritten and returned.
+ * @throws {RangeError} If A is not positive definite.
+ */
+export function cholesky(a: Float64Array, n: number): Float64Array {
+  for (let j = 0; j < n; j++) {
+    const rowJ = a.subarray(j * n, j * n + j);
+    let pivot = a[j * n + j]!;
+    for (let k = 0; k < j; k++) pivot -= rowJ[k]! * rowJ[k]!;
+    if (!(pivot > 0)) {
+      throw new RangeError(`cholesky: expected a positive definite matrix, got pivot ${pivot} at ${j}`);
+    }
+    const root = Math.sqrt(pivot);
+    a[j * n + j] = root;
+    for (let i = j + 1; i < n; i++) {
+      const rowI = a.subarray(i * n, i * n + j);
+      let sum = a[i * n + j]!;
+      for (let k = 0; k < j; k++) sum -= rowI[k]! * rowJ[k]!;
+      a[i * n + j] = sum / root;
+      a[j * n + i] = 0;
+    }
+  }
+  return a;
+}
+
+/** Replaces the columns of `b` [n, m] by L⁻¹ b, or L⁻ᵀ b if `transposed`; L [n, n] lower triangular. */
+export function solveTriangular(l: Float64Array, b: Float64Array, n: number, transposed = false): void {
+  const m = b.length / n;
+  for (let step = 0; step < n; step++) {
+    const i = transposed ? n - 1 - step : step, rowI = b.subarray(i * m, (i + 1) * m);
+    const [from, to] = transposed ? [i + 1, n] : [0, i];
+    for (let k = from; k < to; k++) {
+      const factor = transposed ? l[k * n + i]! : l[i * n + k]!;
+      if (factor === 0) continue;
+      const rowK = b.subarray(k * m, (k + 1) * m);
+      for (let c = 0; c < m; c++) rowI[c] = rowI[c]! - factor * rowK[c]!;
+    }
+    const pivot = l[i * n + i]!;
+    for (let c = 0; c < m; c++) rowI[c] = rowI[c]! / pivot;
+  }
+}
+
+/** Reduces a symmetric matrix to a tridiagonal one with the same eigenvalues, by Householder reflections. */
+function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; beside: Float64Array } {
+  const diagonal = new Float64Array(n), beside = new Float64Array(n), p = new Float64Array(n);
+  for (let i = n - 1; i > 0; i--) {
+    const v = a.subarray(i * n, i * n + i); // the row left of the diagonal becomes the reflection's vector
+    const norm = Math.hypot(...v), last = v[i - 1]!;
+    diagonal[i] = a[i * n + i]!;
+    beside[i] = last > 0 ? -norm : norm;
+    if (norm === 0) continue;
+    v[i - 1] = last - beside[i]!;
+    const half = norm * (norm + Math.abs(last)); // vᵀv / 2
+    for (let j = 0; j < i; j++) {
+      let sum = 0;
+      for (let k = 0; k <= j; k++) sum += a[j * n + k]! * v[k]!;
+      for (let k = j + 1; k < i; k++) sum += a[k * n + j]! * v[k]!;
+      p[j] = sum / half;
+    }
+    let overlap = 0;
+    for (let j = 0; j < i; j++) overlap += p[j]! * v[j]!;
+    for (let j = 0; j < i; j++) p[j] = p[j]! - overlap / (2 * half) * v[j]!;
+    for (let j = 0; j < i; j++) {
+      for (let k = 0; k <= j; k++) a[j * n + k] = a[j * n + k]! - v[j]! * p[k]! - p[j]! * v[k]!;
+    }
+  }
+  diagonal[0] = a[0]!;
+  return { diagonal, beside };
+}
+
+/**
+ * The eigenvalues of a symmetric matrix, in no order: Householder's tridiagonal form, then QL with implicit shifts.
+ *
+ * @param a [n, n]; only the lower triangle is read. Overwritten.
+ * @throws {RangeError} If a value is not finite.
+ */
+export function eigenvalues(a: Float64Array, n: number): Float64Array {
+  if (!a.every(Number.isFinite)) {
+    throw new RangeError("eigenvalues: expected finite numbers, got a NaN or an infinity");
+  }
+  const { diagonal: d, beside } = tridiagonal(a, n),
+    e = Float64Array.from({ length: n }, (_, i) => beside[i + 1] ?? 0);
+  const small = (i: number) => Math.abs(e[i]!) <= Number.EPSILON * (Math.abs(d[i]!) + Math.abs(d[i + 1]!));
+  for (let low = 0; low < n; low++) {
+    for (let sweep = 0;; sweep++) {
+      let high = low;
+      while (high < n - 1 && !small(high)) high++;
+      if (high === low) break;
+      if (sweep === 60) throw new RangeError("eigenvalues: no convergence in 60 sweeps");
+      implicitShift(d, e, low, high);
+    }
+  }
+  return d;
+}
+
+/** One QL sweep with Wilkinson's shift over rows `low` to `high` of a tridiagonal matrix. */
+function implicitShift(d: Float64Array, e: Float64Array, low: number, high: number): void {
+  const half = (d[low + 1]! - d[low]!) / (2 * e[low]!);
+  let g = d[high]! - d[low]! + e[low]! / (half + Math.sign(half || 1) * Math.hypot(half, 1));
+  let sine = 1, cosine = 1, shift = 0;
+  for (let i = high - 1; i >= low; i--) {
+    const f = sine * e[i]!, b = cosine * e[i]!, r = Math.hypot(f, g);
+    e[i + 1] = r;
+    if (r === 0) { // the matrix has fallen apart here: go on with what is left
+      d[i + 1] = d[i + 1]! - shift;
+      e[high] = 0;
+      return;
+    }
+    [sine, cosine] = [f / r, g / r];
+    g = d[i + 1]! - shift;
+    const t = (d[i]! - g) * sine + 2 * cosine * b;
+    shift = sine * t;
+    d[i + 1] = g + shift;
+    g = cosine * t - b;
+  }
+  d[low] = d[low]! - shift;
+  e[low] = g;
+  e[high] = 0;
+}

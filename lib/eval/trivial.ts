@@ -1,0 +1,58 @@
+/** Guesses at the next embedding that need no network: what training has to beat. @module */
+import * as tf from "@tensorflow/tfjs";
+
+/** Mean cosine between the patch embeddings and three guesses, each -1 to 1. NEPA's own is minus its loss. */
+export interface Trivial {
+  /** The patch before, in raster order. Over patches 2 to N: the first has none before it. */
+  previousPatch: number;
+  /** The mean direction of all patch embeddings, at all N positions. */
+  meanDirection: number;
+  /** The mean direction of the patch embeddings at the same position, at all N positions. */
+  meanDirectionPerPosition: number;
+}
+
+/**
+ * Measures the trivial guesses on embeddings z. The mean directions are those of the embeddings given, at unit length.
+ *
+ * @param z [B, T, D] as `forward` gives it, CLS first; CLS is never predicted and left out here. Not disposed of.
+ * @throws {RangeError} If the shape is another, or there are fewer than two patches.
+ *
+ * @example
+ * ```ts
+ * import { tf, trivialPredictors, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const z = tf.tensor3d([[[9, 9], [1, 0], [0, 1], [0, 2]]]); // CLS, then three patches
+ * const { previousPatch } = await trivialPredictors(z);
+ * assertAlmostEquals(previousPatch, 0.5, 1e-6); // cosines 0 and 1
+ * z.dispose();
+ * ```
+ */
+export async function trivialPredictors(z: tf.Tensor): Promise<Trivial> {
+  const [, tokens = 0] = z.shape;
+  if (z.rank !== 3 || tokens < 3) {
+    throw new RangeError(
+      `trivialPredictors: expected z [B, T, D] with CLS and at least two patches, got [${z.shape}]`,
+    );
+  }
+  const figures = tf.tidy(() => {
+    const patches = tf.slice(z, [0, 1, 0]); // [B, N, D]
+    const u = tf.div(patches, tf.maximum(tf.norm(patches, 2, 2, true), 1e-12));
+    const n = tokens - 1, before = tf.slice(u, [0, 0, 0], [-1, n - 1, -1]), after = tf.slice(u, [0, 1, 0]);
+    const perPosition = tf.mean(u, 0); // [N, D]
+    // The mean cosine of unit vectors with their own mean direction is the length of their mean.
+    return tf.stack([
+      tf.mean(tf.sum(tf.mul(before, after), 2)),
+      tf.norm(tf.mean(perPosition, 0)),
+      tf.mean(tf.norm(perPosition, 2, 1)),
+    ]);
+  });
+  const [previousPatch, meanDirection, meanDirectionPerPosition] = await figures.data() as Float32Array;
+  figures.dispose();
+  return {
+    previousPatch: previousPatch!,
+    meanDirection: meanDirection!,
+    meanDirectionPerPosition: meanDirectionPerPosition!,
+  };
+}
