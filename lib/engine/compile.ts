@@ -8,6 +8,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import type { TensorMetadata } from "./binding.ts";
 import { cString } from "./libtensorflow.ts";
 import { GraphRecorder, type Source } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
@@ -34,7 +35,7 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
   const recordings = new Map<string, Recording>();
   let disposed = false;
 
-  function recordingFor(args: A): Recording {
+  function recordingFor(args: readonly TensorMetadata[]): Recording {
     const key = args.map((t) => `${t.dtype}[${t.shape}]`).join();
     const found = recordings.get(key) ?? record(engine, label, fn, args);
     recordings.delete(key);
@@ -59,9 +60,9 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
     const held = args.map((argument) => hold(engine, argument));
     return engine.queue(async () => {
       try {
-        return await run(engine, label, recordingFor(args), held, xla) as R;
+        return await run(engine, label, recordingFor(held), held, xla) as R;
       } finally {
-        for (const id of held) engine.binding.deleteTensor(id);
+        for (const { id } of held) engine.binding.deleteTensor(id);
       }
     });
   }
@@ -81,9 +82,9 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
 }
 
 /** A second handle on a tensor's value, so that the caller may dispose the tensor while it is in use. */
-function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): number {
+function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): TensorMetadata {
   const handle = binding.handle(backend.getInputTensorIds([tensor])[0]!);
-  return binding.adopt(lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(handle, s), "argument")!);
+  return binding.metadata(lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(handle, s), "argument")!);
 }
 
 function forget({ lib, binding }: TensorFlow, recording: Recording): void {
@@ -95,12 +96,12 @@ async function run(
   engine: TensorFlow,
   label: string,
   recording: Recording,
-  args: readonly number[],
+  args: readonly TensorMetadata[],
   xla: boolean,
 ): Promise<tf.TensorContainer> {
   const { binding, backend } = engine;
   const inputs = recording.sources.map((source) => {
-    if ("argument" in source) return args[source.argument]!;
+    if ("argument" in source) return args[source.argument]!.id;
     if ("captured" in source) return source.captured;
     if (source.variable.isDisposed) {
       throw new TypeError(`compiled function "${label}": variable ${source.variable.name} was disposed`);
@@ -120,7 +121,7 @@ function record<A extends tf.Tensor[]>(
   engine: TensorFlow,
   label: string,
   fn: (...args: A) => tf.TensorContainer,
-  args: A,
+  args: readonly TensorMetadata[],
 ): Recording {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
@@ -134,8 +135,7 @@ function record<A extends tf.Tensor[]>(
   try {
     binding.recorder = recorder;
     tf.tidy(() => {
-      const standIns = args.map((argument, i) => {
-        const { shape, dtype } = backend.tensorMap.get(argument.dataId);
+      const standIns = args.map(({ shape, dtype }, i) => {
         return backend.createOutputTensor({
           id: recorder.standIn({ argument: i }, shape, dtype),
           shape,
