@@ -1,0 +1,96 @@
+/**
+ * Notebooks are written as scripts, `notebooks/src/*.ts`, and built from them: a diff shows text, and the compiler
+ * checks the cells. A line `// %%` begins a code cell, `// %% [markdown]` a text cell, whose lines are comments.
+ *
+ * `deno task notebooks` builds and runs them all and keeps their outputs; with names, only these
+ * (`deno task notebooks 01`). `NEPA_BUDGET=test` in the environment makes it quick, for trying.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import { executeNotebook } from "./execute.ts";
+import { PROJECT } from "./setup.ts";
+
+/** One cell of a notebook: its kind, its text. */
+export interface Cell {
+  kind: "markdown" | "code";
+  source: string;
+}
+
+/** The folder in which notebooks lie, and in which their kernels run. */
+export const NOTEBOOKS: string = join(PROJECT, "notebooks");
+
+/** Paths of the scripts, sorted. */
+export function scripts(): string[] {
+  const folder = join(NOTEBOOKS, "src");
+  return [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((name) => name.endsWith(".ts"))
+    .sort().map((name) => join(folder, name));
+}
+
+/** Where a script's notebook lies. */
+export function notebookOf(script: string): string {
+  return join(NOTEBOOKS, basename(script).replace(/\.ts$/, ".ipynb"));
+}
+
+/**
+ * Cuts a script into cells. What stands before the first mark is the script's own (lint directives, say).
+ *
+ * @throws {SyntaxError} For a line of a text cell that is no comment.
+ */
+export function parseScript(script: string): Cell[] {
+  const [, ...parts] = script.split(/^\/\/ %%/m);
+  return parts.map((part) => {
+    const [mark, ...lines] = part.split("\n");
+    if (mark!.trim() !== "[markdown]") return { kind: "code", source: lines.join("\n").trim() };
+    const text = lines.join("\n").trim().split("\n").map((line) => {
+      if (!line.startsWith("//")) throw new SyntaxError(`expected a comment in a text cell, got: ${line}`);
+      return line.replace(/^\/\/ ?/, "");
+    });
+    return { kind: "markdown", source: text.join("\n") };
+  });
+}
+
+/** A notebook of these cells, without outputs, as the text of its file. */
+export function toNotebook(cells: readonly Cell[]): string {
+  const notebook = {
+    cells: cells.map(({ kind, source }, i) => ({
+      cell_type: kind,
+      ...(kind === "code" ? { execution_count: null, outputs: [] } : {}),
+      id: `cell-${i + 1}`,
+      metadata: {},
+      source: source.split(/(?<=\n)/),
+    })),
+    metadata: {
+      kernelspec: { display_name: "Deno", language: "typescript", name: "deno" },
+      language_info: { name: "typescript", file_extension: ".ts" },
+    },
+    nbformat: 4,
+    nbformat_minor: 5,
+  };
+  return JSON.stringify(notebook, null, 1) + "\n";
+}
+
+/** The cells of a notebook's file. */
+export function cellsOf(notebook: string): Cell[] {
+  const { cells } = JSON.parse(notebook) as {
+    cells: { cell_type: Cell["kind"]; source: string | string[] }[];
+  };
+  return cells.map(({ cell_type, source }) => ({ kind: cell_type, source: [source].flat().join("") }));
+}
+
+if (import.meta.main) {
+  const wanted = Deno.args.filter((arg) => !arg.startsWith("-"));
+  const chosen = scripts().filter((path) =>
+    wanted.length === 0 || wanted.some((name) => basename(path).startsWith(name))
+  );
+  if (chosen.length === 0) throw new Error(`no script in notebooks/src begins with ${wanted.join(" or ")}`);
+  for (const script of chosen) {
+    const path = notebookOf(script), started = performance.now();
+    console.error(`running ${path}`);
+    const built = toNotebook(parseScript(await Deno.readTextFile(script)));
+    const executed = await executeNotebook(built, NOTEBOOKS);
+    await Deno.writeTextFile(path, executed);
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    console.error(`done in ${seconds} s, ${(executed.length / 1e6).toFixed(2)} MB`);
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Runs every test: the unit tests, the examples of the public documentation and the notebooks. The last line it
+ * prints is the count, alone. Arguments go to `deno test`: paths, `--filter`.
+ *
+ * @module
+ */
+import { stripVTControlCharacters } from "node:util";
+import { jupyterEnvironment, PROJECT } from "../notebooks/setup.ts";
+
+/** How many tests passed and failed; steps are parts of their test and not counted. */
+export interface Counts {
+  passed: number;
+  failed: number;
+  ignored: number;
+}
+
+/**
+ * The counts from what `deno test` printed, by its closing line. Without one it broke off: that is a failure.
+ *
+ * @param output Everything it printed.
+ * @param success Whether it ended with status 0.
+ */
+export function countTests(output: string, success: boolean): Counts {
+  const closing =
+    /^(?:ok|FAILED) \| (\d+) passed(?: \([^)]*\))? \| (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/gm;
+  const last = [...stripVTControlCharacters(output).matchAll(closing)].at(-1);
+  const [passed, failed, ignored] = [1, 2, 3].map((i) => Number(last?.[i] ?? 0)) as [number, number, number];
+  return { passed, failed: success ? failed : Math.max(1, failed), ignored };
+}
+
+async function denoTest(args: readonly string[]): Promise<Counts> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["test", "--allow-all", ...args],
+    cwd: PROJECT,
+    env: { NO_COLOR: "1" },
+    stdout: "piped",
+  }).spawn();
+  let output = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stdout) {
+    await Deno.stdout.write(chunk);
+    output += decoder.decode(chunk, { stream: true });
+  }
+  return countTests(output, (await child.status).success);
+}
+
+/** The runs of `deno test` for these arguments: given paths only, or all there is. */
+function runs(args: readonly string[]): string[][] {
+  const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
+  const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
+  return paths ? [[...args]] : [[...args, "tests/"], ["--doc", ...args, "mod.ts", "lib/"]];
+}
+
+if (import.meta.main) {
+  await jupyterEnvironment("execute");
+  const total: Counts = { passed: 0, failed: 0, ignored: 0 };
+  for (const args of runs(Deno.args)) {
+    const counts = await denoTest(args);
+    for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
+  }
+  if (total.passed + total.failed === 0) {
+    console.error("no test ran");
+    total.failed = 1;
+  }
+  const { passed, failed, ignored } = total;
+  console.log(`${passed} passed, ${failed} failed${ignored > 0 ? `, ${ignored} skipped` : ""}`);
+  Deno.exit(failed > 0 ? 1 : 0);
+}
