@@ -12,7 +12,14 @@ export type { Cell, TableOptions } from "./lib/display/table.ts";
 export { progress } from "./lib/display/progress.ts";
 export type { Progress, ProgressOptions } from "./lib/display/progress.ts";
 export { arrayDataset } from "./lib/data/dataset.ts";
-export type { ArrayDatasetOptions, Batch, BatchOptions, Dataset, Example, Image } from "./lib/data/dataset.ts";
+export type {
+  ArrayDatasetOptions,
+  Batch,
+  BatchOptions,
+  Dataset,
+  Example,
+  Image,
+} from "./lib/data/dataset.ts";
 export { DataError, readIdx } from "./lib/data/idx.ts";
 export type { DataErrorKind, Idx } from "./lib/data/idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./lib/data/fashion.ts";
@@ -23,3 +30,5 @@ export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";
 export type { Trivial } from "./lib/eval/trivial.ts";
+export { Figure } from "./lib/display/figure.ts";
+export type { FigureLayout, Trace } from "./lib/display/figure.ts";

@@ -1,0 +1,151 @@
+import { Resvg } from "@resvg/resvg-js";
+import { inflateSync } from "node:zlib";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { Figure, sequential, sparkline } from "../lib/display/figure.ts";
+import { fontFiles, textMeasure } from "../lib/display/font.ts";
+import { jupyterDisplay } from "../lib/display/jupyter.ts";
+import { encodePng, enlarge, type Pixels } from "../lib/display/png.ts";
+
+/** Reads an 8-bit PNG by the book (all five row filters), to see what was drawn. */
+function decodePng(file: Uint8Array): Pixels {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength), parts: Uint8Array[] = [];
+  const [width, height] = [view.getUint32(16), view.getUint32(20)],
+    channels = { 0: 1, 2: 3, 6: 4 }[file[25]!]!;
+  for (let at = 8; at < file.length; at += 12 + view.getUint32(at)) {
+    const type = new TextDecoder().decode(file.subarray(at + 4, at + 8));
+    if (type === "IDAT") parts.push(file.subarray(at + 8, at + 8 + view.getUint32(at)));
+  }
+  const raw = inflateSync(new Uint8Array(parts.flatMap((p) => [...p]))), row = width * channels;
+  const data = new Uint8Array(height * row);
+  for (let y = 0; y < height; y++) {
+    for (let i = 0; i < row; i++) {
+      const a = i < channels ? 0 : data[y * row + i - channels]!, b = y === 0 ? 0 : data[(y - 1) * row + i]!;
+      const c = i < channels || y === 0 ? 0 : data[(y - 1) * row + i - channels]!, p = a + b - c;
+      const paeth = Math.abs(p - a) <= Math.abs(p - b) && Math.abs(p - a) <= Math.abs(p - c)
+        ? a
+        : Math.abs(p - b) <= Math.abs(p - c)
+        ? b
+        : c;
+      data[y * row + i] = raw[y * (row + 1) + 1 + i]! + [0, a, b, (a + b) >> 1, paeth][raw[y * (row + 1)]!]!;
+    }
+  }
+  return { data, width, height, channels };
+}
+
+/** Share of pixels that are not white in a part of a picture. */
+function inkIn(
+  { data, width, channels }: Pixels,
+  left: number,
+  top: number,
+  right: number,
+  bottom: number,
+): number {
+  let inked = 0;
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) if (data[(y * width + x) * channels + 1]! < 250) inked++;
+  }
+  return inked / ((right - left) * (bottom - top));
+}
+
+const colorAt = ({ data, width, channels }: Pixels, x: number, y: number) =>
+  "#" + [0, 1, 2].map((c) => data[(y * width + x) * channels + c]!.toString(16).padStart(2, "0")).join("");
+
+Deno.test("a PNG holds the pixels it was made from", () => {
+  for (const channels of [1, 3, 4]) {
+    const data = Uint8Array.from({ length: 5 * 7 * channels }, (_, i) => i * 37 % 256);
+    const pixels = { data, height: 5, width: 7, channels };
+    assertEquals(decodePng(encodePng(pixels)), pixels);
+  }
+  const wrong = { data: [1, 2, 3], height: 1, width: 1, channels: 1 };
+  assertThrows(() => encodePng(wrong), RangeError, "expected 1 values for [1, 1, 1], got 3");
+  assertThrows(() => encodePng({ ...wrong, channels: 2 }), RangeError, "expected 1, 3 or 4 channels, got 2");
+});
+
+Deno.test("enlarging repeats pixels", () => {
+  const twice = enlarge({ data: [1, 2], height: 1, width: 2, channels: 1 }, 2);
+  assertEquals([...Array.from(twice.data)], [1, 1, 2, 2, 1, 1, 2, 2]);
+});
+
+Deno.test("texts are measured as resvg draws them", async () => {
+  const { regular } = await fontFiles(), measure = textMeasure(await Deno.readFile(regular));
+  const font = { fontFiles: [regular], loadSystemFonts: false, defaultFontFamily: "DejaVu Sans" };
+  for (const text of ["loss, −cosine", "600 labels × 3 seeds", "ẑ and λ=1e-5", "mmmmiiii"]) {
+    const drawn = (s: string) => {
+      const svg =
+        `<svg xmlns="http://www.w3.org/2000/svg" width="900" height="99"><text y="50" font-size="40">${s}</text></svg>`;
+      return new Resvg(svg, { font }).innerBBox()!.width;
+    };
+    assertAlmostEquals(measure(text) * 40, drawn(`|${text}|`) - drawn("||"), 3, text); // kerning
+  }
+});
+
+Deno.test("a figure is plotly JSON, a PNG of the same size and text, nothing else", async () => {
+  const figure = new Figure([{ name: "loss", y: Float32Array.of(0.1, NaN, 0.3) }], {
+    title: { text: "Losses" },
+    width: 300,
+    height: 200,
+  });
+  const bundle = await figure[jupyterDisplay]();
+  assertEquals(Object.keys(bundle), ["application/vnd.plotly.v1+json", "image/png", "text/plain"]);
+  const { data, layout } = bundle["application/vnd.plotly.v1+json"] as ReturnType<Figure["toJSON"]>;
+  assertEquals(data, [{ name: "loss", y: [0.1, null, 0.3] }]);
+  assertEquals([layout.width, layout.height], [300, 200]);
+  const png = decodePng(Uint8Array.fromBase64(bundle["image/png"] as string));
+  assertEquals([png.width, png.height], [300, 200]);
+  assertEquals(bundle["text/plain"], "Figure: Losses\n  loss: 0.1, NaN, 0.3");
+  assertEquals(Deno.inspect(figure), bundle["text/plain"]);
+});
+
+Deno.test("texts are drawn with the fonts that npm ships, and none is cut off at the edges", async () => {
+  const lines = ["a name that takes its place", "another"].map((name, i) => ({ name, y: [i, 2, 3 - i] }));
+  const axes = { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "loss" } } };
+  const draw = async (title: string) =>
+    decodePng(await new Figure(lines, { title: { text: title }, ...axes, width: 600, height: 300 }).png());
+  const [without, titled] = [await draw(""), await draw("A title in bold")];
+  assertEquals(inkIn(without, 0, 0, 600, 40), 0);
+  assert(inkIn(titled, 60, 10, 220, 40) > 0.1);
+  for (
+    const [l, t, r, b] of [[0, 0, 2, 300], [598, 0, 600, 300], [0, 0, 600, 2], [0, 298, 600, 300]] as const
+  ) {
+    assertEquals(inkIn(titled, l, t, r, b), 0, `edge ${l}, ${t}`);
+  }
+  assert(inkIn(titled, 400, 64, 596, 110) > 0.03, "the legend is drawn");
+});
+
+Deno.test("heat maps, their colour bars and bars with texts have the colours of the theme", async () => {
+  const heat = decodePng(
+    await new Figure([{ type: "heatmap", z: [[0, 1], [1, 0]] }], {
+      width: 400,
+      height: 300,
+      margin: { l: 0, r: 100, t: 0, b: 0 },
+      xaxis: { visible: false },
+      yaxis: { visible: false },
+    }).png(),
+  );
+  const [low, high] = [sequential[0]![1], sequential.at(-1)![1]];
+  assertEquals([colorAt(heat, 75, 225), colorAt(heat, 225, 225), colorAt(heat, 75, 75)], [low, high, high]);
+  const bar = Array.from({ length: 300 }, (_, y) => colorAt(heat, 318, y));
+  assert(new Set(bar).size > 50, "the colour bar is a gradient");
+  const svg = await new Figure([{ type: "bar", y: [1, 2], text: ["first text", "second text"] }]).svg();
+  assert(svg.includes("first text") && svg.includes("second text"));
+});
+
+Deno.test("a figure saves to PNG at twice its size and to SVG, and to nothing else", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const figure = new Figure([{ y: [1, 2] }], { width: 200, height: 100 });
+    await figure.save(`${folder}/a.png`);
+    await figure.save(`${folder}/a.svg`);
+    const png = decodePng(await Deno.readFile(`${folder}/a.png`));
+    assertEquals([png.width, png.height], [400, 200]);
+    assert((await Deno.readTextFile(`${folder}/a.svg`)).startsWith("<svg"));
+    await assertRejects(() => figure.save(`${folder}/a.jpg`), TypeError, "ends in .png or .svg");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("a sparkline shows the course of many numbers in few letters", () => {
+  assertEquals(sparkline(Array.from({ length: 80 }, (_, i) => i), 8), "▁▂▃▄▅▆▇█");
+  assertEquals(sparkline([5, 5, NaN]), "▁▁");
+});
