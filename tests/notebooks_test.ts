@@ -1,0 +1,107 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { basename } from "node:path";
+import { cellsOf, notebookOf, NOTEBOOKS, parseScript, scripts, toNotebook } from "../notebooks/build.ts";
+import { executeNotebook, NotebookError } from "../notebooks/execute.ts";
+import { jupyterEnvironment, PROJECT } from "../notebooks/setup.ts";
+
+interface Output {
+  output_type: string;
+  name?: string;
+  text?: string | string[];
+  data?: Record<string, unknown>;
+}
+
+/** What the code cells of an executed notebook put out, cell by cell. */
+function outputsOf(notebook: string): Output[][] {
+  const { cells } = JSON.parse(notebook) as { cells: { cell_type: string; outputs?: Output[] }[] };
+  return cells.filter((cell) => cell.cell_type === "code").map((cell) => cell.outputs ?? []);
+}
+
+/** What the cells printed. */
+function printed(outputs: readonly Output[]): string {
+  return outputs.filter((output) => output.name === "stdout").flatMap((output) => output.text ?? []).join("");
+}
+
+/** Runs cells of code in a notebook of their own. */
+async function runCells(sources: readonly string[], environment: Record<string, string> = {}) {
+  const cells = sources.map((source) => ({ kind: "code" as const, source }));
+  return outputsOf(await executeNotebook(toNotebook(cells), NOTEBOOKS, environment));
+}
+
+Deno.test("a script is cut into text and code, and a notebook gives the same cells back", () => {
+  const script =
+    "// deno-lint-ignore-file\n// %% [markdown]\n// # Title\n//\n// Words.\n\n// %%\nconst a = 1;\n" +
+    "\n// a comment\na;\n";
+  const cells = parseScript(script);
+  assertEquals(cells, [
+    { kind: "markdown", source: "# Title\n\nWords." },
+    { kind: "code", source: "const a = 1;\n\n// a comment\na;" },
+  ]);
+  assertEquals(cellsOf(toNotebook(cells)), cells);
+  assertThrows(() => parseScript("// %% [markdown]\nconst a = 1;"), SyntaxError, "const a = 1;");
+});
+
+Deno.test("a cell finds the library, and what it throws fails the notebook", async () => {
+  const [first, second] = await runCells([
+    `import { Random } from "nepa";\nconsole.log(new Random(0).next() === new Random(0).next());`,
+    `console.log(Deno.env.get("NEPA_BUDGET"));`,
+  ], { NEPA_BUDGET: "test" });
+  assertEquals([printed(first!), printed(second!)], ["true\n", "test\n"]);
+  const error = await assertRejects(
+    () => runCells([`throw new RangeError("expected 1, got 2")`]),
+    NotebookError,
+    "RangeError: expected 1, got 2",
+  );
+  assert((error as Error).message.includes(`throw new RangeError("expected 1, got 2")`), "the cell is named");
+});
+
+Deno.test("running a notebook writes nothing into the user's home", async () => {
+  const home = await Deno.makeTempDir();
+  const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
+  const { denoDir } = JSON.parse(new TextDecoder().decode(info.stdout)) as { denoDir: string };
+  try {
+    await runCells(["1 + 1"], { HOME: home, DENO_DIR: denoDir });
+    assertEquals([...Deno.readDirSync(home)].map((entry) => entry.name), []);
+  } finally {
+    await Deno.remove(home, { recursive: true });
+  }
+});
+
+Deno.test("two processes that prepare Jupyter at once agree", async () => {
+  const [one, two] = await Promise.all([jupyterEnvironment("execute"), jupyterEnvironment("execute")]);
+  assertEquals(one, two);
+  const spec = JSON.parse(await Deno.readTextFile(`${one.variables.JUPYTER_PATH}/kernels/deno/kernel.json`));
+  assertEquals(spec.argv[0], Deno.execPath());
+});
+
+for (const script of scripts()) {
+  const path = notebookOf(script), name = basename(path);
+
+  Deno.test(`${name} is what its script says, with the outputs of a whole run`, async () => {
+    const cells = parseScript(await Deno.readTextFile(script));
+    const committed = await Deno.readTextFile(path);
+    assertEquals(cellsOf(committed), cells, `run: deno task notebooks ${name.slice(0, 2)}`);
+    assert(committed.length <= 3e6, `${name}: expected at most 3 MB, got ${committed.length} bytes`);
+    const outputs = outputsOf(committed).flat();
+    assert(outputs.some(({ data }) => data !== undefined && "image/png" in data), "it shows no picture");
+    assert(!committed.includes(PROJECT), "it holds a path of the machine that ran it");
+    for (const text of [`"output_type": "error"`, `"name": "stderr"`]) {
+      assert(!committed.includes(text), text);
+    }
+    const last = cells.at(-1)!.source, closing = cells.filter((cell) => cell.source.startsWith("## "));
+    assert(last.includes("## Exercises") && closing.some((cell) => cell.source.includes("## Summary")));
+  });
+
+  Deno.test(`${name} runs in Jupyter at the tests' budget`, async () => {
+    const notebook = toNotebook(parseScript(await Deno.readTextFile(script)));
+    const outputs = outputsOf(await executeNotebook(notebook, NOTEBOOKS, { NEPA_BUDGET: "test" }));
+    const said = outputs.flat().filter((output) => output.name === "stderr").flatMap(({ text }) =>
+      text ?? []
+    );
+    assertEquals(said, []);
+    assert(
+      outputs.flat().some(({ data }) => data !== undefined && "image/png" in data),
+      "it shows no picture",
+    );
+  });
+}
