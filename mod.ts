@@ -32,3 +32,4 @@ export { trivialPredictors } from "./lib/eval/trivial.ts";
 export type { Trivial } from "./lib/eval/trivial.ts";
 export { Figure } from "./lib/display/figure.ts";
 export type { FigureLayout, Trace } from "./lib/display/figure.ts";
+export { plotRun, runFigure } from "./lib/plot/run.ts";

@@ -24,8 +24,14 @@ export const palette = [
   "#2aa9c9", // cyan
 ] as const;
 
-/** Greys of the theme, for what should stand back. */
-export const ink = { text: "#1f2733", soft: "#5b6675", line: "#c3cad4", grid: "#e8ebf0" } as const;
+/** The theme's colours of text and lines; alarm is for what went wrong. */
+export const ink = {
+  text: "#1f2733",
+  soft: "#5b6675",
+  line: "#c3cad4",
+  grid: "#e8ebf0",
+  alarm: "#b3261e",
+} as const;
 
 /** From little (near white) to much (dark blue); its lightness falls evenly. */
 export const sequential: [number, string][] = [

@@ -26,9 +26,14 @@ interface Box {
   bottom: number;
 }
 
-/** The part of a document's element used here. */
+/** The width of a text in ems. */
+type Measure = (text: string, bold: boolean) => number;
+
+/** The part of a document's nodes used here. */
 interface Element {
+  nodeType: number;
   textContent: string;
+  childNodes: Iterable<Element>;
   parentNode: Element | null;
   style?: { fontSize: string; fontWeight: string };
   matches(selector: string): boolean;
@@ -83,28 +88,33 @@ function inherited<T>(element: Element, say: (e: Element) => T | undefined): T |
   return undefined;
 }
 
-/** The box of one text in its own coordinates, and how far apart its lines are. */
-function ownBox(text: Element, width: (s: string, bold: boolean) => number): Box {
-  const size = inherited(
-    text,
-    (e) => parseFloat(e.style?.fontSize || e.getAttribute!("font-size") || "") || undefined,
-  ) ?? 12;
-  const anchor = inherited(text, (e) => e.getAttribute!("text-anchor") ?? undefined);
-  const bold = (e: Element) =>
-    /bold|[6-9]00/.test(inherited(e, (x) => x.style?.fontWeight || undefined) ?? "");
-  const lines = [...text.querySelectorAll("tspan.line")];
-  const widths = (lines.length > 0 ? lines : [text]).map((line) =>
-    width(line.textContent, bold(line)) * size
+/** How wide a text's letters stand, in ems. */
+function advance(element: Element, width: Measure): number {
+  const weight = inherited(
+    element,
+    (e) => e.style?.fontWeight || e.getAttribute!("font-weight") || undefined,
   );
-  const w = Math.max(...widths),
-    x = Number(text.getAttribute!("x") ?? 0),
-    y = Number(text.getAttribute!("y") ?? 0);
+  const bold = /bold|[6-9]00/.test(weight ?? "");
+  const parts = [...element.childNodes].map((node) =>
+    node.nodeType === 3 ? width(node.textContent, bold) : advance(node, width)
+  );
+  return parts.reduce((a, b) => a + b, 0);
+}
+
+/** The box of one text in its own coordinates; its lines are elements of class "line". */
+function ownBox(text: Element, width: Measure): Box {
+  const fontSize = (e: Element) =>
+    parseFloat(e.style?.fontSize || e.getAttribute!("font-size") || "") || undefined;
+  const size = inherited(text, fontSize) ?? 12, lines = [...text.querySelectorAll("tspan.line")];
+  const anchor = inherited(text, (e) => e.getAttribute!("text-anchor") ?? undefined);
+  const w = Math.max(...(lines.length > 0 ? lines : [text]).map((line) => advance(line, width) * size));
+  const x = Number(text.getAttribute!("x") ?? 0), y = Number(text.getAttribute!("y") ?? 0);
   const left = x - (anchor === "middle" ? w / 2 : anchor === "end" ? w : 0), top = y - 0.93 * size;
-  return { left, top, right: left + w, bottom: top + size * (1.17 + 1.3 * (widths.length - 1)) };
+  return { left, top, right: left + w, bottom: top + size * (1.17 + 1.3 * Math.max(0, lines.length - 1)) };
 }
 
 /** The union of all texts in an element: of its boxes, that is all that plotly's layout depends on. */
-function textBox(root: Element, ownTransform: boolean, width: (s: string, bold: boolean) => number): Box {
+function textBox(root: Element, ownTransform: boolean, width: Measure): Box {
   const union = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
   for (const text of root.matches("text, tspan") ? [root] : root.querySelectorAll("text")) {
     if (!text.textContent) continue;
@@ -159,7 +169,7 @@ async function openPlotly(): Promise<Window> {
   const { JSDOM, VirtualConsole } = await import("jsdom");
   const { regular, bold } = await fontFiles();
   const thin = textMeasure(await Deno.readFile(regular)), thick = textMeasure(await Deno.readFile(bold));
-  const width = (s: string, isBold: boolean) => (isBold ? thick : thin)(s);
+  const width: Measure = (text, isBold) => (isBold ? thick : thin)(text);
   const window = new JSDOM("<!doctype html>", {
     runScripts: "outside-only",
     pretendToBeVisual: true,

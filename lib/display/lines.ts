@@ -1,0 +1,244 @@
+/**
+ * Boards of line charts that are drawn twice: as light SVG by hand, a fraction of a millisecond, while the numbers come
+ * in; and as a figure at the end, everything in the same place.
+ *
+ * @module
+ */
+import type { Annotations } from "plotly-types";
+import { Figure, type FigureLayout, fontFamily, ink, type Trace } from "./figure.ts";
+import { escapeHtml } from "./jupyter.ts";
+import { formatNumber } from "./table.ts";
+
+/** A line of a {@linkcode LineChart}. */
+export interface Line {
+  name: string;
+  x: readonly number[];
+  y: readonly number[];
+  color: string;
+  /** Pixels. Default 2. */
+  width?: number;
+  dash?: boolean;
+}
+
+/** One chart of a board. */
+export interface LineChart {
+  title: string;
+  lines: readonly Line[];
+  /** Pixels from the board's left and top to the plotting area. */
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+  /** Numbers that the vertical axis must show, whatever the lines do. */
+  include?: readonly number[];
+}
+
+/** Charts over one common horizontal axis. */
+export interface LineBoard {
+  title: string;
+  subtitle: string;
+  /** Something to be warned of, below the subtitle. */
+  notice?: string | undefined;
+  /** The horizontal axis. */
+  xTitle: string;
+  width: number;
+  height: number;
+  charts: readonly LineChart[];
+  /** Share done, 0 to 1: a bar along the upper edge of the light drawing. */
+  done?: number;
+}
+
+/** At most `most` of a line's points, evenly taken, the last one always; what is not finite is left out. */
+function thin({ x, y }: Line, most: number): [number, number][] {
+  const every = Math.ceil(y.length / most), points: [number, number][] = [];
+  for (let i = (y.length - 1) % every; i < y.length; i += every) {
+    if (Number.isFinite(y[i])) points.push([x[i]!, y[i]!]);
+  }
+  return points;
+}
+
+/** The least and greatest of some numbers, a little apart where they are equal. */
+function extent(values: Iterable<number>): [number, number] {
+  let low = Infinity, high = -Infinity;
+  for (const v of values) {
+    if (v < low) low = v;
+    if (v > high) high = v;
+  }
+  if (low > high) return [0, 1];
+  return low < high ? [low, high] : [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
+}
+
+function xRange({ charts }: LineBoard): [number, number] {
+  return extent(
+    charts.flatMap(({ lines }) => lines.flatMap(({ x }) => x.length > 0 ? [x[0]!, x.at(-1)!] : [])),
+  );
+}
+
+function yRange({ lines, include = [] }: LineChart): [number, number] {
+  const ends = lines.flatMap(({ y }) => extent(y.filter(Number.isFinite)));
+  const [low, high] = extent([...ends, ...include]), margin = 0.05 * (high - low);
+  return [low - margin, high + margin];
+}
+
+/** How many numbers at most stand along the horizontal and the vertical axis. */
+function mostTicks({ left, top, right, bottom }: LineChart): [number, number] {
+  return [Math.max(3, Math.round((right - left) / 80)), Math.max(3, Math.round((bottom - top) / 30))];
+}
+
+/** Whether a chart stands lowest: those above share its numbers along the horizontal axis. */
+function isLowest(board: LineBoard, chart: LineChart): boolean {
+  return board.charts.every(({ bottom }) => bottom <= chart.bottom);
+}
+
+/** Up to `count` round numbers from low to high. */
+function roundTicks(low: number, high: number, count: number): number[] {
+  const least = (high - low) / count, power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= least * (1 - 1e-9))!;
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
+}
+
+const tickText = (value: number) => formatNumber(Number(value.toPrecision(6))).replace("-", "−");
+
+/** What stands above a chart: its title, and the names of its lines in their colours. */
+function heading({ title, lines }: LineChart, tag: "span" | "tspan"): string {
+  const names = lines.map(({ name, color, dash }) => {
+    const style = tag === "span" ? `style="color:${color}"` : `fill="${color}"`;
+    return `<${tag} ${style}>${dash ? "╌" : "━"} ${escapeHtml(name)}</${tag}>`;
+  });
+  const bold = tag === "span"
+    ? `<b>${escapeHtml(title)}</b>`
+    : `<tspan font-weight="bold">${escapeHtml(title)}</tspan>`;
+  return [bold, ...(lines.length > 1 ? names : [])].join(" \u00a0");
+}
+
+function chartSvg(board: LineBoard, chart: LineChart): string {
+  const { left, top, right, bottom, lines } = chart, [x0, x1] = xRange(board), [y0, y1] = yRange(chart);
+  const [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
+  const px = (x: number) => (left + (x - x0) / (x1 - x0) * (right - left)).toFixed(1);
+  const py = (y: number) => (bottom - (y - y0) / (y1 - y0) * (bottom - top)).toFixed(1);
+  const label = (x: string, y: string, anchor: string, text: string) =>
+    `<text x="${x}" y="${y}" text-anchor="${anchor}" font-size="11" fill="${ink.soft}">${text}</text>`;
+  const rows = roundTicks(y0, y1, yTicks).map((v) =>
+    `<path d="M${left} ${py(v)}H${right}" stroke="${ink.grid}"/>` +
+    label(String(left - 8), String(Number(py(v)) + 4), "end", tickText(v))
+  );
+  const columns = roundTicks(x0, x1, xTicks).map((v) =>
+    `<path d="M${px(v)} ${top}V${bottom}" stroke="${ink.grid}"/>` +
+    (lowest ? label(px(v), String(bottom + 17), "middle", tickText(v)) : "")
+  );
+  const paths = lines.map((line) => {
+    const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`).join("L");
+    const dash = line.dash ? ` stroke-dasharray="5 4"` : "";
+    return points &&
+      `<path d="M${points}h0" stroke="${line.color}" stroke-width="${line.width ?? 2}"${dash}/>`;
+  });
+  return [
+    ...rows,
+    ...columns,
+    `<path d="M${left} ${top}V${bottom}H${right}" stroke="${ink.line}"/>`,
+    ...paths,
+    `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${heading(chart, "tspan")}</text>`,
+    lowest ? label(String((left + right) / 2), String(bottom + 34), "middle", escapeHtml(board.xTitle)) : "",
+  ].join("");
+}
+
+/** The board as an SVG element for a web page, drawn by hand. */
+export function lightSvg(board: LineBoard): string {
+  const { width, height, charts, done } = board, left = charts[0]?.left ?? 0;
+  const text = (y: number, style: string, words = "") =>
+    `<text x="${left}" y="${y}" ${style}>${escapeHtml(words)}</text>`;
+  const bar = done === undefined
+    ? ""
+    : `<path d="M0 1.5H${(width * done).toFixed(1)}" stroke="#2a9d76" stroke-width="3"/>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
+    `fill="none" stroke-linejoin="round" stroke-linecap="round" font-family="${fontFamily}" ` +
+    `style="background:#fff;display:block">` +
+    text(29, `font-size="16" font-weight="bold" fill="${ink.text}"`, board.title) +
+    text(49, `font-size="12" fill="${ink.soft}"`, board.subtitle) +
+    text(67, `font-size="12" fill="${ink.alarm}"`, board.notice) +
+    charts.map((chart) => chartSvg(board, chart)).join("") + bar + "</svg>";
+}
+
+function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<string, object> {
+  const { width, height } = board, [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
+  const x = {
+    domain: [chart.left / width, chart.right / width],
+    anchor: `y${id}`,
+    range: xRange(board),
+    nticks: xTicks,
+    showticklabels: lowest,
+    title: { text: lowest ? board.xTitle : "", standoff: 6 },
+    automargin: false,
+  };
+  const y = {
+    domain: [1 - chart.bottom / height, 1 - chart.top / height],
+    anchor: `x${id}`,
+    range: yRange(chart),
+    nticks: yTicks,
+    automargin: false,
+  };
+  return { [`xaxis${id}`]: id ? { ...x, matches: "x" } : x, [`yaxis${id}`]: y };
+}
+
+function lineTrace(line: Line, id: string): Trace {
+  const points = thin(line, 1000), { name, color } = line;
+  return {
+    type: "scatter",
+    mode: points.length < 30 ? "lines+markers" : "lines",
+    name,
+    x: points.map(([x]) => x),
+    y: points.map(([, y]) => y),
+    xaxis: `x${id}`,
+    yaxis: `y${id}`,
+    line: { color, width: line.width ?? 2, dash: line.dash ? "dash" : "solid" },
+    marker: { color, size: 4 },
+  };
+}
+
+/** The board as a figure. */
+export function boardFigure(board: LineBoard): Figure {
+  const { width, height, charts } = board, left = charts[0]?.left ?? 0;
+  const x = (px: number) => px / width, y = (px: number) => 1 - px / height;
+  const note = (
+    px: number,
+    baseline: number,
+    text: string,
+    color: string = ink.text,
+  ): Partial<Annotations> => ({
+    xref: "paper",
+    yref: "paper",
+    x: x(px),
+    y: y(baseline + 5),
+    xanchor: "left",
+    yanchor: "bottom",
+    text,
+    font: { size: 12, color },
+    showarrow: false,
+    borderpad: 0,
+    borderwidth: 0,
+  });
+  const layout: FigureLayout = {
+    width,
+    height,
+    margin: { l: 0, r: 0, t: 0, b: 0 },
+    showlegend: false,
+    hovermode: "closest",
+    title: {
+      text: board.title,
+      xref: "container",
+      x: x(left),
+      yref: "container",
+      y: y(23),
+      yanchor: "middle",
+    },
+    annotations: [
+      note(left, 50, escapeHtml(board.subtitle), ink.soft),
+      note(left, 68, escapeHtml(board.notice ?? ""), ink.alarm),
+      ...charts.map((chart) => note(chart.left, chart.top - 9, heading(chart, "span"))),
+    ],
+  };
+  const ids = charts.map((_, i) => i === 0 ? "" : String(i + 1));
+  for (const [i, chart] of charts.entries()) Object.assign(layout, chartAxes(board, chart, ids[i]!));
+  return new Figure(charts.flatMap(({ lines }, i) => lines.map((line) => lineTrace(line, ids[i]!))), layout);
+}
