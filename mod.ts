@@ -24,8 +24,16 @@ export { DataError, readIdx } from "./lib/data/idx.ts";
 export type { DataErrorKind, Idx } from "./lib/data/idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./lib/data/fashion.ts";
 export type { FashionOptions } from "./lib/data/fashion.ts";
-export { horizontalFlip, normalize } from "./lib/data/transforms.ts";
-export type { Normalisation, Transform } from "./lib/data/transforms.ts";
+export {
+  centerCrop,
+  compose,
+  horizontalFlip,
+  normalize,
+  randomResizedCrop,
+  resize,
+} from "./lib/data/transforms.ts";
+export type { Normalisation, RandomResizedCropOptions, Size, Transform } from "./lib/data/transforms.ts";
+export type { Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";

@@ -1,6 +1,7 @@
 /** From 8-bit images to what a model takes: augmentation and normalisation. @module */
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
+import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
 export type Transform = (image: Image, random: Random) => Image;
@@ -80,4 +81,143 @@ function mirrored({ data, height, width, channels }: Image): Image {
     }
   }
   return { data: out, height, width, channels };
+}
+
+/** A number for both sides, or each. */
+export type Size = number | { height: number; width: number };
+
+const sides = (size: Size) => typeof size === "number" ? { height: size, width: size } : size;
+
+function checkedSize(name: string, size: Size): Size {
+  const { height, width } = sides(size);
+  for (const side of [height, width]) {
+    if (!Number.isInteger(side) || side < 1) {
+      throw new RangeError(`${name}: expected sides in whole pixels, from 1, got ${height}x${width}`);
+    }
+  }
+  return size;
+}
+
+/** To the nearest integer, halves to the even one, as Python rounds. */
+function roundEven(x: number): number {
+  const low = Math.floor(x), rest = x - low;
+  return rest === 0.5 ? low + low % 2 : Math.round(x);
+}
+
+/**
+ * Resizes as Pillow 13 does, bit for bit: antialiased when shrinking, one axis after the other, each pass rounded to
+ * 8 bits.
+ *
+ * @param size The shorter side, aspect kept (the longer one is rounded down), or height and width.
+ * @param resample Default "bilinear".
+ *
+ * @example
+ * ```ts
+ * import { Random, resize } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const image = { data: new Uint8Array([0, 100, 200, 44]), height: 2, width: 2, channels: 1 };
+ * assertEquals([...resize({ height: 1, width: 1 })(image, new Random(0)).data], [86]);
+ * ```
+ */
+export function resize(size: Size, resample: Resample = "bilinear"): Transform {
+  checkedSize("resize", size);
+  return (image) => resized(image, target(image, size), resample);
+}
+
+function target({ height, width }: Image, size: Size): { height: number; width: number } {
+  if (typeof size !== "number") return size;
+  const long = Math.max(1, Math.floor(size * Math.max(height, width) / Math.min(height, width)));
+  return width <= height ? { height: long, width: size } : { height: size, width: long };
+}
+
+/**
+ * Cuts out the middle. An odd rest is split with halves rounded to even, as torchvision does.
+ *
+ * @throws {RangeError} When applied to an image smaller than the size.
+ */
+export function centerCrop(size: Size): Transform {
+  const { height, width } = sides(checkedSize("centerCrop", size));
+  return (image) => {
+    if (image.height < height || image.width < width) {
+      throw new RangeError(
+        `centerCrop: expected an image of at least ${height}x${width}, got ${image.height}x${image.width}; resize it first`,
+      );
+    }
+    return cropped(image, {
+      top: roundEven((image.height - height) / 2),
+      left: roundEven((image.width - width) / 2),
+      height,
+      width,
+    });
+  };
+}
+
+/** Options of {@linkcode randomResizedCrop}. */
+export interface RandomResizedCropOptions {
+  /** What comes out. */
+  size: Size;
+  /** Least and greatest part of the image's area that is cut out. Default [0.08, 1]. */
+  scale?: readonly [number, number];
+  /** Least and greatest width / height of the cut. Default [3/4, 4/3]. */
+  ratio?: readonly [number, number];
+  /** Default "bilinear". */
+  resample?: Resample;
+}
+
+/**
+ * Cuts out a random part and resizes it (torchvision's rules: area uniform, aspect log-uniform, ten tries, then the
+ * greatest middle part with an allowed aspect).
+ */
+export function randomResizedCrop(options: RandomResizedCropOptions): Transform {
+  const { size, scale = [0.08, 1], ratio = [3 / 4, 4 / 3], resample = "bilinear" } = options;
+  const out = sides(checkedSize("randomResizedCrop", size));
+  if (!(scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1 && ratio[0] > 0 && ratio[0] <= ratio[1])) {
+    throw new RangeError(
+      `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
+    );
+  }
+  return (image, random) => resized(cropped(image, drawBox(image, scale, ratio, random)), out, resample);
+}
+
+interface Box {
+  top: number;
+  left: number;
+  height: number;
+  width: number;
+}
+
+function drawBox(
+  image: Image,
+  scale: readonly [number, number],
+  ratio: readonly [number, number],
+  random: Random,
+): Box {
+  const [low, high] = ratio;
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const area = image.height * image.width * random.uniform(scale[0], scale[1]);
+    const aspect = Math.exp(random.uniform(Math.log(low), Math.log(high)));
+    const width = roundEven(Math.sqrt(area * aspect)), height = roundEven(Math.sqrt(area / aspect));
+    if (width < 1 || height < 1 || width > image.width || height > image.height) continue;
+    const top = random.integer(image.height - height + 1), left = random.integer(image.width - width + 1);
+    return { top, left, height, width };
+  }
+  const aspect = image.width / image.height;
+  const height = aspect < low ? roundEven(image.width / low) : image.height;
+  const width = aspect > high ? roundEven(image.height * high) : image.width;
+  return { top: (image.height - height) >> 1, left: (image.width - width) >> 1, height, width };
+}
+
+function cropped({ data, width: from, channels }: Image, { top, left, height, width }: Box): Image {
+  const out = new Uint8Array(height * width * channels), row = width * channels;
+  for (let y = 0; y < height; y++) {
+    const start = ((top + y) * from + left) * channels;
+    out.set(data.subarray(start, start + row), y * row);
+  }
+  return { data: out, height, width, channels };
+}
+
+/** One transform after another. */
+export function compose(...transforms: readonly Transform[]): Transform {
+  return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
 }
