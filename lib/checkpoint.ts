@@ -1,0 +1,210 @@
+/**
+ * Models on disk: a folder with `config.json`, `model.safetensors` and `preprocessor_config.json`, as the official
+ * PyTorch code writes and reads it. Only here is PyTorch's layout known: linear weights [out, in], the patch projection
+ * [D, C, p, p].
+ *
+ * @module
+ */
+import type * as tf from "@tensorflow/tfjs";
+import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
+import {
+  defaultPreprocessor,
+  fromOfficialPreprocessor,
+  type Preprocessor,
+  toOfficialPreprocessor,
+} from "./preprocessor.ts";
+import { type HostTensor, readSafetensors, writeSafetensors } from "./safetensors.ts";
+
+/** Thrown when a folder does not hold the model that is asked for. */
+export class CheckpointError extends Error {
+  override name = "CheckpointError";
+}
+
+/** A model read from a folder. */
+export interface Checkpoint {
+  readonly config: NepaConfig;
+  readonly preprocessor: Preprocessor;
+  /** Class names of a classifier, in the order of its outputs; empty for other models. */
+  readonly classes: readonly string[];
+  /** The parameters' values by official name, in the engine's layout. */
+  readonly values: ReadonlyMap<string, Float32Array>;
+}
+
+/** Puts rows that count along `axes` into the order in which they count along them here. */
+function permute(data: ArrayLike<number>, shape: readonly number[], axes: readonly number[]): Float32Array {
+  const steps = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, side) => product * side, 1));
+  const sides = axes.map((axis) => shape[axis]!), strides = axes.map((axis) => steps[axis]!);
+  const out = new Float32Array(data.length), at = sides.map(() => 0);
+  for (let i = 0, from = 0; i < out.length; i++) {
+    out[i] = data[from]!;
+    for (let axis = sides.length - 1; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++at[axis]! < sides[axis]!) break;
+      from -= strides[axis]! * sides[axis]!;
+      at[axis] = 0;
+    }
+  }
+  return out;
+}
+
+const isProjection = (name: string): boolean => name.endsWith("patch_embeddings.projection.weight");
+
+/** The shape that PyTorch gives a tensor whose shape here is `shape`. */
+function officialShape(name: string, shape: readonly number[], config: NepaConfig): number[] {
+  const { patchSize: p, numChannels } = config;
+  if (isProjection(name)) return [shape[1]!, numChannels, p, p];
+  return shape.length === 2 ? [...shape].reverse() : [...shape];
+}
+
+function fromOfficial(name: string, { shape, data }: HostTensor): Float32Array {
+  if (isProjection(name)) return permute(data, shape, [2, 3, 1, 0]); // [D, C, p, p] to [p, p, C, D]
+  return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
+}
+
+function toOfficial(
+  name: string,
+  shape: readonly number[],
+  data: Float32Array,
+  config: NepaConfig,
+): HostTensor {
+  const official = officialShape(name, shape, config), { patchSize: p, numChannels } = config;
+  if (isProjection(name)) {
+    return { shape: official, data: permute(data, [p, p, numChannels, shape[1]!], [3, 2, 0, 1]) };
+  }
+  return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
+}
+
+/** One error for everything that is wrong with the tensors of a file. */
+function checkTensors(
+  file: string,
+  expected: ReadonlyMap<string, readonly number[]>,
+  found: ReadonlyMap<string, HostTensor>,
+): void {
+  const missing = [...expected.keys()].filter((name) => !found.has(name));
+  const unknown = [...found.keys()].filter((name) => !expected.has(name));
+  const misshapen = [...expected].flatMap(([name, shape]) => {
+    const got = found.get(name)?.shape;
+    return got && got.join() !== shape.join() ? [`${name}: expected [${shape}], got [${got}]`] : [];
+  });
+  const notFloat = [...expected.keys()].filter((name) => {
+    const tensor = found.get(name);
+    return tensor && !(tensor.data instanceof Float32Array);
+  });
+  const parts = Object.entries({
+    missing,
+    unknown,
+    "of another shape": misshapen,
+    "not floating-point": notFloat,
+  })
+    .filter(([, names]) => names.length > 0)
+    .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
+  if (parts.length === 0) return;
+  throw new CheckpointError(
+    `${file}: expected the ${expected.size} tensors that config.json describes, got ${found.size}; ${
+      parts.join("\n")
+    }`,
+  );
+}
+
+async function readFile(folder: string, name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  try {
+    return await Deno.readFile(`${folder}/${name}`);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
+    throw error;
+  }
+}
+
+function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
+    if (json === null || typeof json !== "object" || Array.isArray(json)) {
+      throw new TypeError("not an object");
+    }
+    return json as Record<string, unknown>;
+  } catch (error) {
+    throw new CheckpointError(`${file}: expected a JSON object`, { cause: error });
+  }
+}
+
+/** Names of the classes: the official file has them by number, or only says how many. */
+function classesOf(json: Record<string, unknown>): string[] {
+  const names = json.id2label as Record<string, string> | undefined;
+  if (names) return Object.keys(names).map(Number).sort((a, b) => a - b).map((id) => names[id]!);
+  return Array.from({ length: Number(json.num_labels ?? 0) }, (_, id) => `LABEL_${id}`);
+}
+
+/**
+ * Reads a model's folder.
+ *
+ * @param folder Its path.
+ * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
+ * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
+ * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
+ */
+export async function readCheckpoint(
+  folder: string,
+  shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
+): Promise<Checkpoint> {
+  const [configFile, weights, preprocessorFile] = await Promise.all(
+    ["config.json", "model.safetensors", "preprocessor_config.json"].map((name) => readFile(folder, name)),
+  );
+  if (!configFile || !weights) {
+    const missing = [...(configFile ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
+    throw new CheckpointError(
+      `${folder}: expected a folder with config.json and model.safetensors, got none of ${
+        missing.join(" and ")
+      }`,
+    );
+  }
+  const json = parseJson(`${folder}/config.json`, configFile);
+  const config = fromOfficialConfig(json), classes = classesOf(json);
+  const plain = defaultPreprocessor(config.imageSize, config.numChannels);
+  const preprocessor = preprocessorFile
+    ? fromOfficialPreprocessor(parseJson(`${folder}/preprocessor_config.json`, preprocessorFile), plain)
+    : plain;
+  const { tensors } = readSafetensors(weights);
+  const expected = new Map(
+    [...shapes(config, classes.length)].map(([name, shape]) => [name, officialShape(name, shape, config)]),
+  );
+  checkTensors(`${folder}/model.safetensors`, expected, tensors);
+  const values = new Map([...tensors].map(([name, tensor]) => [name, fromOfficial(name, tensor)]));
+  return { config, preprocessor, classes, values };
+}
+
+/** What {@linkcode writeCheckpoint} writes. */
+export interface CheckpointContents {
+  /** The official class's name. */
+  readonly architecture: string;
+  readonly config: NepaConfig;
+  readonly preprocessor: Preprocessor;
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly classes?: readonly string[];
+}
+
+/**
+ * Writes a model's folder in float32. Each file is written beside its place and then moved there.
+ *
+ * @param folder Its path; made if it is not there.
+ * @param contents The model.
+ */
+export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
+  const { architecture, config, preprocessor, parameters, classes } = contents;
+  const labels = classes && {
+    id2label: Object.fromEntries(classes.map((name, id) => [id, name])),
+    label2id: Object.fromEntries(classes.map((name, id) => [name, id])),
+  };
+  const tensors = new Map<string, HostTensor>();
+  for (const [name, variable] of [...parameters].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, config));
+  }
+  const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n");
+  const files: [string, Uint8Array][] = [
+    ["model.safetensors", writeSafetensors(tensors)],
+    ["preprocessor_config.json", json(toOfficialPreprocessor(preprocessor))],
+    ["config.json", json(toOfficialConfig(config, { architectures: [architecture], ...labels }))],
+  ];
+  await Deno.mkdir(folder, { recursive: true });
+  for (const [name, bytes] of files) await Deno.writeFile(`${folder}/${name}.part`, bytes);
+  for (const [name] of files) await Deno.rename(`${folder}/${name}.part`, `${folder}/${name}`);
+}

@@ -1,0 +1,238 @@
+/** Classification with a pretrained network: pool its tokens, then one linear map. @module */
+import * as tf from "@tensorflow/tfjs";
+import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
+import { currentEngine } from "./engine/mod.ts";
+import {
+  type Draws,
+  type ForwardOptions,
+  type ForwardOutputs,
+  Nepa,
+  type NepaInit,
+  poolTokens,
+} from "./nepa.ts";
+import {
+  backboneShapes,
+  countOf,
+  makeParameters,
+  randomInitial,
+  type Shapes,
+  summary,
+} from "./parameters.ts";
+import type { Preprocessor } from "./preprocessor.ts";
+import type { Random } from "./random.ts";
+import { layerNorm, linear } from "./transformer.ts";
+
+/** Options of `new NepaClassifier`. */
+export interface ClassifierInit extends NepaInit {
+  /** The classes' names, or how many there are. */
+  classes: number | readonly string[];
+}
+
+/** Options of {@linkcode NepaClassifier.from}. */
+export interface ClassifierOptions {
+  /** The classes' names, or how many there are. */
+  classes: number | readonly string[];
+  /** Read the mean of the patch tokens, normed, or the last token. Default "mean". */
+  pool?: "mean" | "last";
+  /** Whether a token sees only itself and those before it. Default false. */
+  causal?: boolean;
+  /** Changes to the model's configuration, such as `dropPathProb`, or `qkNormAffine` (new norm weights start at 1). */
+  config?: NepaOptions;
+  /** Where random numbers start. Default 0. */
+  seed?: number;
+}
+
+/** What {@linkcode NepaClassifier.forward} gives, besides the backbone's tokens. */
+export interface ClassifierOutputs extends ForwardOutputs {
+  /** [B, D], what the linear map reads. */
+  pooled: tf.Tensor2D;
+  /** [B, classes]. */
+  logits: tf.Tensor2D;
+}
+
+/** The backbone's parameters and those of the head, in the engine's layout. */
+function classifierShapes(config: NepaConfig, classes: number): Shapes {
+  const { hiddenSize: D } = config, shapes = backboneShapes(config);
+  if (config.addPoolingLayer) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
+  return shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
+}
+
+/**
+ * A network with a classification head. It owns its parameters until {@linkcode NepaClassifier.dispose}.
+ *
+ * @example
+ * ```ts
+ * import { Nepa, NepaClassifier, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
+ * const classifier = NepaClassifier.from(model, { classes: ["shoe", "bag"] });
+ * const logits = tf.tidy(() => classifier.forward(tf.zeros([3, 28, 28, 1])).logits);
+ * assertEquals(logits.shape, [3, 2]);
+ * logits.dispose();
+ * classifier.dispose();
+ * model.dispose();
+ * ```
+ */
+export class NepaClassifier {
+  /** The network below the head. Its parameters are among {@linkcode NepaClassifier.parameters}. */
+  readonly backbone: Nepa;
+  /** Names of the classes, in the order of the logits. */
+  readonly classes: readonly string[];
+  /** All variables by official tensor name, linear weights [in, out]. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+
+  /**
+   * @param config A preset, a configuration, or both.
+   * @param init The classes; all weights are random, the head's too.
+   * @throws {RangeError | TypeError} If the configuration or the classes cannot be.
+   * @throws {Error} If no engine is chosen yet.
+   */
+  constructor(config: NepaOptions, init: ClassifierInit) {
+    const { classes, ...rest } = init;
+    this.classes = typeof classes === "number"
+      ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
+      : [...classes];
+    if (this.classes.length < 1 || new Set(this.classes).size < this.classes.length) {
+      throw new RangeError(`classes: expected one or more, no two alike, got ${JSON.stringify(classes)}`);
+    }
+    this.backbone = new Nepa(config, rest);
+    const inBackbone = this.backbone.parameters,
+      initial = rest.initial ?? randomInitial(this.config, rest.seed ?? 0);
+    const head = [...classifierShapes(this.config, this.classes.length)].filter(([name]) =>
+      !inBackbone.has(name)
+    );
+    this.parameters = new Map([...inBackbone, ...makeParameters(new Map(head), initial)]);
+  }
+
+  /** Every field of the configuration. */
+  get config(): NepaConfig {
+    return this.backbone.config;
+  }
+
+  /** What is done to images before `forward`. */
+  get preprocessor(): Preprocessor {
+    return this.backbone.preprocessor;
+  }
+
+  /**
+   * Puts a head on a pretrained model, whose weights are copied. The head starts at zero, as the official conversion has it.
+   *
+   * @param model Stays as it is.
+   * @param options The classes, and what to change.
+   * @returns The classifier.
+   * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
+   */
+  static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
+    const { classes, pool = "mean", causal = false, config: changes = {}, seed = 0 } = options;
+    if (pool !== "mean" && pool !== "last") {
+      throw new RangeError(`pool: expected "mean" or "last", got ${String(pool)}`);
+    }
+    const all = { ...model.config, isCausal: causal, addPoolingLayer: pool === "mean", ...changes };
+    const config = nepaConfig(all), fresh = randomInitial(config, seed), shapes = backboneShapes(config);
+    for (const [name, { shape }] of model.parameters) {
+      if (shapes.get(name)?.join() !== shape.join()) {
+        throw new RangeError(
+          `config: ${name}: expected the model's shape [${shape}], got ${
+            shapes.get(name) ?? "no such tensor"
+          }`,
+        );
+      }
+    }
+    return new NepaClassifier(config, {
+      classes,
+      seed,
+      preprocessor: model.preprocessor,
+      initial: (name, shape) =>
+        model.parameters.get(name) ?? (name.startsWith("classifier.") ? tf.zeros(shape) : fresh(name, shape)),
+    });
+  }
+
+  /**
+   * Classifies.
+   *
+   * @param images Normalised floats [B, H, W, C].
+   * @param options As for `Nepa.forward`.
+   * @returns Tensors that the caller disposes of.
+   * @throws {RangeError} If the images have another shape.
+   */
+  forward(images: tf.Tensor4D, options: ForwardOptions = {}): ClassifierOutputs {
+    const of = (name: string) => this.parameters.get(name), { addPoolingLayer, layerNormEps } = this.config;
+    return tf.tidy(() => {
+      const outputs = this.backbone.forward(images, options), tokens = outputs.predictions;
+      const pooled = addPoolingLayer
+        ? layerNorm(poolTokens(tokens, "mean"), layerNormEps, of("fc_norm.weight"), of("fc_norm.bias"))
+        : poolTokens(tokens, "last");
+      const weight = of("classifier.weight") as tf.Tensor as tf.Tensor2D;
+      return { ...outputs, pooled, logits: linear(pooled, weight, of("classifier.bias")) };
+    });
+  }
+
+  /** The random numbers of one training forward, see `Nepa.draws`. */
+  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws {
+    return this.backbone.draws(batchSize, random, size);
+  }
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return countOf(this.parameters);
+  }
+
+  /**
+   * Reads a classifier from a folder in the official layout.
+   *
+   * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`.
+   * @returns The classifier.
+   * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   */
+  static async load(source: string): Promise<NepaClassifier> {
+    currentEngine();
+    const { config, preprocessor, classes, values } = await readCheckpoint(source, classifierShapes);
+    const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
+    return new NepaClassifier(config, { classes, preprocessor, initial });
+  }
+
+  /**
+   * Writes the classifier into a folder, as the official PyTorch code reads it, in float32.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   */
+  async save(folder: string): Promise<void> {
+    const { config, preprocessor, parameters, classes } = this;
+    await writeCheckpoint(folder, {
+      architecture: "ViTNepaForImageClassification",
+      config,
+      preprocessor,
+      parameters,
+      classes,
+    });
+  }
+
+  /** Another classifier with the same weights, which it does not share. */
+  clone(): NepaClassifier {
+    const { config, preprocessor, classes } = this;
+    return new NepaClassifier(config, {
+      classes,
+      preprocessor,
+      initial: (name) => this.parameters.get(name)!,
+    });
+  }
+
+  /** Lets go of the parameters, the backbone's too. */
+  dispose(): void {
+    for (const variable of this.parameters.values()) variable.dispose();
+  }
+
+  /** Its layers and parameters as a table, in a terminal. */
+  [consoleDisplay](): string {
+    return summary("NepaClassifier", this.config, this.parameters)[consoleDisplay]();
+  }
+
+  /** The same in a notebook. */
+  [jupyterDisplay](): MediaBundle {
+    return summary("NepaClassifier", this.config, this.parameters)[jupyterDisplay]();
+  }
+}

@@ -1,0 +1,113 @@
+/** What a position looks at and what it expects, as numbers over the grid of patches. @module */
+import * as tf from "@tensorflow/tfjs";
+
+/** Options of {@linkcode attentionMap}. */
+export interface AttentionMapOptions {
+  /** Blocks to average, from 0; negative ones count from the last. Default: all. */
+  layers?: readonly number[];
+  /** Heads become one by their mean or their largest value. Default "mean". */
+  heads?: "mean" | "max";
+  /** Which image of the batch. Default 0. */
+  image?: number;
+}
+
+/**
+ * How much one token reads from each patch. CLS is left out, so that the numbers sum to 1 or less.
+ *
+ * @param attentions Probabilities [B, A, T, T] of each block, from `forward` with `attentions: true`.
+ * @param token The reading token: 0 is CLS, 1 the first patch.
+ * @param options Which blocks, which image, and how to join heads.
+ * @returns [T − 1], patch by patch in raster order; the caller disposes of it.
+ * @throws {RangeError} If there is no such token, block or image.
+ */
+export function attentionMap(
+  attentions: readonly tf.Tensor4D[],
+  token: number,
+  options: AttentionMapOptions = {},
+): tf.Tensor1D {
+  const { layers = attentions.map((_, i) => i), heads = "mean", image = 0 } = options;
+  const [batch, A, tokens] = attentions[0]!.shape;
+  expectWithin("token", token, 0, tokens);
+  expectWithin("image", image, 0, batch);
+  for (const layer of layers) expectWithin("layer", layer, -attentions.length, attentions.length);
+  return tf.tidy(() => {
+    const chosen = layers.map((i) =>
+      tf.slice(attentions.at(i)!, [image, 0, token, 1], [1, A, 1, tokens - 1])
+    );
+    const mean = tf.mean(tf.stack(chosen), 0).reshape([A, tokens - 1]); // [A, T − 1]
+    return (heads === "max" ? tf.max(mean, 0) : tf.mean(mean, 0)) as tf.Tensor1D;
+  });
+}
+
+/** Options of {@linkcode predictionMap}. */
+export interface PredictionMapOptions {
+  /** "cosine" gives cosines, "softmax" their softmax at temperature 1. Default "softmax". */
+  scale?: "cosine" | "softmax";
+  /** Keep the likeliest patches until they hold this share, 0 to 1; the others become 0. Default 1: all. */
+  topP?: number;
+  /** Make what is kept sum to 1. Default false. */
+  renormalize?: boolean;
+  /** Which image of the batch. Default 0. */
+  image?: number;
+}
+
+/**
+ * What a token expects next: how like its prediction each patch's embedding is.
+ *
+ * @param outputs `embeddings` and `predictions` [B, T, D] from `forward`.
+ * @param token The predicting token: 0 is CLS, which expects the first patch.
+ * @param options The scale, which image, and what to keep.
+ * @returns [T − 1], patch by patch in raster order; the caller disposes of it.
+ * @throws {RangeError} If there is no such token or image, or `topP` is not above 0 and up to 1.
+ */
+export function predictionMap(
+  outputs: { readonly embeddings: tf.Tensor3D; readonly predictions: tf.Tensor3D },
+  token: number,
+  options: PredictionMapOptions = {},
+): tf.Tensor1D {
+  const { scale = "softmax", topP = 1, renormalize = false, image = 0 } = options;
+  const { embeddings, predictions } = outputs, [batch, tokens, size] = embeddings.shape;
+  expectWithin("token", token, 0, tokens);
+  expectWithin("image", image, 0, batch);
+  if (!(topP > 0 && topP <= 1)) throw new RangeError(`topP: expected a number above 0, up to 1, got ${topP}`);
+  return tf.tidy(() => {
+    const unit = (x: tf.Tensor) => tf.div(x, tf.maximum(tf.norm(x, 2, -1, true), 1e-12));
+    const patches = unit(
+      tf.slice(embeddings, [image, 1, 0], [1, tokens - 1, size]).reshape([tokens - 1, size]),
+    );
+    const predicted = unit(tf.slice(predictions, [image, token, 0], [1, 1, size]).reshape([1, size]));
+    const cosines = tf.sum(tf.mul(patches, predicted), 1) as tf.Tensor1D; // [T − 1]
+    if (scale === "cosine") return cosines;
+    const shares = tf.softmax(cosines), kept = topP < 1 ? keepLikeliest(shares, topP) : shares;
+    return renormalize ? tf.div(kept, tf.maximum(tf.sum(kept), 1e-12)) as tf.Tensor1D : kept;
+  });
+}
+
+/** Zeros all but the largest, as many as it takes to hold `topP` together. */
+function keepLikeliest(shares: tf.Tensor1D, topP: number): tf.Tensor1D {
+  const row = tf.expandDims(shares, 0), column = tf.expandDims(shares, 1);
+  const before = tf.sum(tf.mul(tf.greater(row, column).cast("float32"), row), 1); // of those larger, for each
+  return tf.mul(shares, tf.less(before, topP).cast("float32"));
+}
+
+/**
+ * Stretches a map for display, as the official figures do: cells that are not 0 are spread from the smallest of them
+ * to 1, then raised to a power; cells that are 0 stay 0.
+ *
+ * @param values A map's numbers.
+ * @param gamma The power: 0.25 for attention, 10 for predictions.
+ * @returns As many numbers from 0 to 1.
+ */
+export function displayContrast(values: ArrayLike<number>, gamma: number): Float32Array {
+  const shown = Array.from(values).filter((value) => Math.abs(value) > 1e-12);
+  const low = Math.min(...shown), range = Math.max(...shown) - low;
+  return Float32Array.from(values, (value) => {
+    if (!(Math.abs(value) > 1e-12)) return 0;
+    return (range > 0 ? low + (1 - low) * (value - low) / range : 1) ** gamma;
+  });
+}
+
+function expectWithin(name: string, value: number, low: number, high: number): void {
+  if (Number.isInteger(value) && value >= low && value < high) return;
+  throw new RangeError(`${name}: expected an integer from ${low} to ${high - 1}, got ${value}`);
+}

@@ -1,0 +1,351 @@
+/**
+ * The method: cut an image into patches, embed them, let a causal transformer read them in order, and have each
+ * position predict the embedding of the next patch (arXiv 2512.16922). `nepaLoss` compares.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
+import { currentEngine } from "./engine/mod.ts";
+import { causalMask } from "./masks.ts";
+import {
+  backboneShapes,
+  countOf,
+  type Initial,
+  makeParameters,
+  randomInitial,
+  summary,
+} from "./parameters.ts";
+import { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";
+import { Random } from "./random.ts";
+import { ropeDraws, rotation } from "./rope.ts";
+import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
+
+/**
+ * Every random number of one training forward, by name and in a fixed order. They are made outside, so that a compiled
+ * step takes them as arguments.
+ */
+export type Draws = Record<string, tf.Tensor>;
+
+/** Options of `new Nepa`. */
+export interface NepaInit {
+  /** Where the random first values start. Default 0. */
+  seed?: number;
+  /** First values from elsewhere: a tensor for each official name and engine-layout shape, which is copied. */
+  initial?: Initial;
+  /** What was done to the images. Default: mean and standard deviation 0.5. */
+  preprocessor?: Preprocessor;
+}
+
+/** Options of {@linkcode Nepa.forward}. */
+export interface ForwardOptions {
+  /** Augment, drop and drop out as in training: with draws of the model's own, or with those given. Default false. */
+  training?: boolean | Draws;
+  /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
+  causal?: boolean;
+  /** Give the tokens after each block too. Default false. */
+  hidden?: boolean;
+  /** Give the attention probabilities too. Default false. */
+  attentions?: boolean;
+}
+
+/** What {@linkcode Nepa.forward} gives. B images, T tokens (CLS and the patches row by row), D numbers a token. */
+export interface ForwardOutputs {
+  /** z [B, T, D]: what the transformer reads, and the targets. */
+  embeddings: tf.Tensor3D;
+  /** ẑ [B, T, D]: the transformer's output after the last norm; position t predicts z at t + 1. */
+  predictions: tf.Tensor3D;
+  /** [B, T, D] after each block, before the last norm. */
+  hidden?: tf.Tensor3D[];
+  /** [B, A, T, T] of each block: how much each token (third axis) reads from each (fourth). */
+  attentions?: tf.Tensor4D[];
+}
+
+/** Options of {@linkcode Nepa.features}. */
+export interface FeatureOptions {
+  /** Which tokens: "embedding", after block 1 to L, or "final", after the last norm. Default "final". */
+  layer?: "embedding" | "final" | number;
+  /** Mean of the patch tokens, CLS, the last token, or all tokens joined. Default "mean". */
+  pool?: "mean" | "cls" | "last" | "all";
+  /** As for `forward`. */
+  causal?: boolean;
+}
+
+/**
+ * The pretraining model. It owns its parameters until {@linkcode Nepa.dispose}.
+ *
+ * @example
+ * ```ts
+ * import { Nepa, nepaLoss, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
+ * tf.tidy(() => {
+ *   const { embeddings, predictions } = model.forward(tf.zeros([2, 28, 28, 1]));
+ *   assertEquals(predictions.shape, [2, 17, 128]);
+ *   assertEquals(nepaLoss({ embeddings, predictions }).shape, []);
+ * });
+ * model.dispose();
+ * ```
+ */
+export class Nepa {
+  /** Every field of the configuration. */
+  readonly config: NepaConfig;
+  /** What is done to images before `forward`. */
+  readonly preprocessor: Preprocessor;
+  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly #seed: number;
+  #forwards = 0;
+
+  /**
+   * @param config A preset, a configuration, or both.
+   * @param options `seed` of the first values.
+   * @throws {RangeError | TypeError} If the configuration cannot be.
+   * @throws {Error} If no engine is chosen yet.
+   */
+  constructor(config: NepaOptions = {}, options: NepaInit = {}) {
+    currentEngine();
+    const { seed = 0, initial, preprocessor } = options;
+    this.config = nepaConfig(config);
+    this.#seed = seed;
+    this.preprocessor = preprocessor ?? defaultPreprocessor(this.config.imageSize, this.config.numChannels);
+    this.parameters = makeParameters(
+      backboneShapes(this.config),
+      initial ?? randomInitial(this.config, seed),
+    );
+  }
+
+  /**
+   * Embeds and predicts.
+   *
+   * @param images Normalised floats [B, H, W, C]; H and W multiples of the patch, not necessarily those configured.
+   * @param options What else to give, and whether to train.
+   * @returns Tensors that the caller disposes of.
+   * @throws {RangeError} If the images have another shape.
+   */
+  forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
+    const { causal = this.config.isCausal, hidden = false, attentions = false } = options;
+    const [rows, columns] = this.#grid(images), batch = images.shape[0], tokens = 1 + rows * columns;
+    const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
+    return tf.tidy(() => {
+      const draws = this.#trainingDraws(images, options.training);
+      const context: BlockContext = {
+        config: this.config,
+        batch,
+        tokens,
+        draws,
+        rotation: rotation(this.config, rows, columns, draws),
+        mask: causal ? causalMask(tokens) : undefined,
+      };
+      const embeddings = this.#embed(images, rows, columns);
+      let x = embeddings.reshape([batch * tokens, -1]) as tf.Tensor2D;
+      if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"]);
+      const seen: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
+      for (let i = 0; i < this.config.numHiddenLayers; i++) {
+        const weights = (name: string) => this.parameters.get(`vit_nepa.encoder.layer.${i}.${name}`);
+        const { output, probabilities } = block(x, weights, context, i);
+        x = output;
+        if (hidden) seen.hidden.push(as3d(x));
+        if (attentions) seen.attentions.push(probabilities);
+      }
+      const normed = layerNorm(
+        x,
+        this.config.layerNormEps,
+        this.#of("layernorm.weight"),
+        this.#of("layernorm.bias"),
+      );
+      return {
+        embeddings,
+        predictions: as3d(normed),
+        ...(hidden && { hidden: seen.hidden }),
+        ...(attentions && { attentions: seen.attentions }),
+      };
+    });
+  }
+
+  /**
+   * One row of numbers for each image.
+   *
+   * @param images As for `forward`.
+   * @param options Which layer, and how its tokens become one row.
+   * @returns [B, D], or [B, T·D] if all tokens are joined; the caller disposes of it.
+   * @throws {RangeError} If there is no such layer.
+   */
+  features(images: tf.Tensor4D, options: FeatureOptions = {}): tf.Tensor2D {
+    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options,
+      { numHiddenLayers } = this.config;
+    if (typeof layer === "number" && !(Number.isInteger(layer) && layer >= 1 && layer <= numHiddenLayers)) {
+      throw new RangeError(`layer: expected "embedding", 1 to ${numHiddenLayers}, or "final", got ${layer}`);
+    }
+    return tf.tidy(() => {
+      const outputs = this.forward(images, { causal, hidden: typeof layer === "number" });
+      const tokens = layer === "embedding"
+        ? outputs.embeddings
+        : layer === "final"
+        ? outputs.predictions
+        : outputs.hidden![layer - 1]!;
+      return poolTokens(tokens, pool);
+    });
+  }
+
+  /**
+   * The random numbers of one training forward.
+   *
+   * @param batchSize B.
+   * @param random Where they come from.
+   * @param size Height and width of the images in pixels. Default: the configuration's.
+   * @returns Tensors by name; the caller disposes of them. `ropeShift`, `ropeJitter`, `ropeRescale`: see `ropeDraws`. `dropPath`
+   * [2·L, B] and `dropout.…`: factors, 0 or 1 / (1 − p). Each is there only where the configuration asks for it.
+   */
+  draws(
+    batchSize: number,
+    random: Random,
+    size: { height: number; width: number } = { height: this.config.imageSize, width: this.config.imageSize },
+  ): Draws {
+    const { config } = this,
+      { numHiddenLayers: L, hiddenSize: D, numAttentionHeads: A, patchSize: p } = config;
+    const draws: Draws = { ...ropeDraws(config, random) as Draws };
+    const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p), rows = batchSize * tokens;
+    const factors = (name: string, shape: number[], rate: (index: number) => number) => {
+      const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, index) => {
+        const p = rate(index);
+        return random.uniform() < p ? 0 : 1 / (1 - p);
+      });
+      draws[name] = tf.tensor(values, shape);
+    };
+    const { dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
+    if (dropPathProb > 0 && L > 1) {
+      factors(
+        "dropPath",
+        [2 * L, batchSize],
+        (i) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1),
+      );
+    }
+    if (hiddenDropoutProb > 0) factors("dropout.embeddings", [rows, D], () => hiddenDropoutProb);
+    for (let i = 0; i < L; i++) {
+      if (attentionProbsDropoutProb > 0) {
+        factors(
+          `dropout.${i}.probabilities`,
+          [batchSize, A, tokens, tokens],
+          () => attentionProbsDropoutProb,
+        );
+      }
+      if (hiddenDropoutProb > 0) {
+        factors(`dropout.${i}.attention`, [rows, D], () => hiddenDropoutProb);
+        factors(`dropout.${i}.mlp`, [rows, D], () => hiddenDropoutProb);
+      }
+    }
+    return draws;
+  }
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return countOf(this.parameters);
+  }
+
+  /**
+   * Reads a model from a folder in the official layout.
+   *
+   * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`.
+   * @returns The model.
+   * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   */
+  static async load(source: string): Promise<Nepa> {
+    currentEngine();
+    const { config, preprocessor, values } = await readCheckpoint(source, backboneShapes);
+    return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
+  }
+
+  /**
+   * Writes the model into a folder, as the official PyTorch code reads it, in float32.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   */
+  async save(folder: string): Promise<void> {
+    const { config, preprocessor, parameters } = this;
+    await writeCheckpoint(folder, {
+      architecture: "ViTNepaForPreTraining",
+      config,
+      preprocessor,
+      parameters,
+    });
+  }
+
+  /** Another model with the same weights, which it does not share. */
+  clone(): Nepa {
+    const { config, preprocessor } = this, initial = (name: string) => this.parameters.get(name)!;
+    return new Nepa(config, { preprocessor, initial, seed: this.#seed });
+  }
+
+  /** Lets go of the parameters. */
+  dispose(): void {
+    for (const variable of this.parameters.values()) variable.dispose();
+  }
+
+  /** Its layers and parameters as a table, in a terminal. */
+  [consoleDisplay](): string {
+    return summary("Nepa", this.config, this.parameters)[consoleDisplay]();
+  }
+
+  /** The same in a notebook. */
+  [jupyterDisplay](): MediaBundle {
+    return summary("Nepa", this.config, this.parameters)[jupyterDisplay]();
+  }
+
+  #of(name: string): tf.Variable {
+    return this.parameters.get(`vit_nepa.${name}`)!;
+  }
+
+  /** Patches down and across. */
+  #grid({ shape }: tf.Tensor4D): [number, number] {
+    const { patchSize: p, numChannels } = this.config, [, height, width, channels] = shape;
+    if (shape.length !== 4 || channels !== numChannels || height % p || width % p || height * width === 0) {
+      throw new RangeError(
+        `images: expected [B, H, W, ${numChannels}] with H and W multiples of ${p}, got [${shape}]`,
+      );
+    }
+    return [height / p, width / p];
+  }
+
+  #trainingDraws(
+    { shape: [batch, height, width] }: tf.Tensor4D,
+    training: boolean | Draws = false,
+  ): Draws | undefined {
+    if (typeof training === "object") return training;
+    return training
+      ? this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width })
+      : undefined;
+  }
+
+  /** Images to embedded patches behind the CLS token, [B, T, D]. */
+  #embed(images: tf.Tensor4D, rows: number, columns: number): tf.Tensor3D {
+    const { patchSize: p, numChannels: C } = this.config, batch = images.shape[0];
+    const patches = images.reshape([batch * rows, p, columns, p * C])
+      .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
+      .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
+    const projection = "embeddings.patch_embeddings.projection";
+    const weight = this.#of(`${projection}.weight`) as tf.Tensor as tf.Tensor2D;
+    const embedded = linear(patches, weight, this.#of(`${projection}.bias`)).reshape([
+      batch,
+      rows * columns,
+      -1,
+    ]);
+    const cls = tf.tile(this.#of("embeddings.cls_token"), [batch, 1, 1]);
+    return tf.concat([cls, embedded], 1) as tf.Tensor3D;
+  }
+}
+
+/** Makes one row of an image's tokens [B, T, D]. */
+export function poolTokens(x: tf.Tensor3D, pool: NonNullable<FeatureOptions["pool"]>): tf.Tensor2D {
+  const [batch, tokens] = x.shape;
+  const token = (at: number) => tf.squeeze(tf.slice(x, [0, at, 0], [-1, 1, -1]), [1]) as tf.Tensor2D;
+  if (pool === "mean") return tf.mean(tf.slice(x, [0, 1, 0]), 1);
+  if (pool === "cls") return token(0);
+  if (pool === "last") return token(tokens - 1);
+  if (pool === "all") return x.reshape([batch, -1]) as tf.Tensor2D;
+  throw new RangeError(`pool: expected "mean", "cls", "last" or "all", got ${String(pool)}`);
+}

@@ -1,0 +1,151 @@
+/** AdamW and gradient clipping, written to be part of a compiled step: whatever changes comes in as a tensor. @module */
+import * as tf from "@tensorflow/tfjs";
+
+/** Options of {@linkcode AdamW}. */
+export interface AdamWOptions {
+  /** Decay rates of the two moments. Default [0.9, 0.95]. */
+  betas?: readonly [number, number];
+  /** Added to the root of the second moment. Default 1e-8. */
+  eps?: number;
+  /** Share of a weight that is taken off, times the learning rate. Default 0.05. */
+  weightDecay?: number;
+  /** Which parameters decay. Default: those with two axes or more, so no bias, norm or layer scale, as in the official code. */
+  decay?: (name: string, variable: tf.Variable) => boolean;
+  /** Which learning rate a parameter takes, from 0 on. Default: all take the first. */
+  group?: (name: string) => number;
+}
+
+/** A parameter's running means of the gradient (m) and of its square (v). */
+export interface Moments {
+  readonly m: tf.Variable;
+  readonly v: tf.Variable;
+}
+
+/**
+ * Adam with decoupled weight decay (arXiv 1711.05101), with PyTorch's order of operations.
+ *
+ * @example
+ * ```ts
+ * import { AdamW, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const weight = tf.variable(tf.tensor1d([1]));
+ * const optimizer = new AdamW(new Map([["weight", weight]]));
+ * tf.tidy(() => optimizer.update({ weight: tf.tensor1d([3]) }, optimizer.rates(0, [0.1])));
+ * assertAlmostEquals(weight.dataSync()[0]!, 0.9, 1e-6); // the first update moves by the learning rate
+ * optimizer.dispose();
+ * weight.dispose();
+ * ```
+ */
+export class AdamW {
+  /** By parameter name; zeros at first. */
+  readonly moments: ReadonlyMap<string, Moments>;
+  readonly #parameters: ReadonlyMap<string, tf.Variable>;
+  readonly #options: Required<AdamWOptions>;
+  readonly #groups: ReadonlyMap<string, number>;
+  readonly #groupCount: number;
+
+  /**
+   * @param parameters What to update; they stay the caller's.
+   * @param options Constants.
+   * @throws {RangeError} If an option cannot be.
+   */
+  constructor(parameters: ReadonlyMap<string, tf.Variable>, options: AdamWOptions = {}) {
+    this.#options = {
+      betas: [0.9, 0.95],
+      eps: 1e-8,
+      weightDecay: 0.05,
+      decay: (_, { rank }) => rank > 1,
+      group: () => 0,
+      ...options,
+    };
+    const { betas, eps, weightDecay, group } = this.#options;
+    if (!betas.every((beta) => beta >= 0 && beta < 1)) {
+      throw new RangeError(`betas: expected two numbers from 0 to below 1, got ${betas}`);
+    }
+    if (!(eps >= 0)) throw new RangeError(`eps: expected a number from 0 up, got ${eps}`);
+    if (!(weightDecay >= 0)) {
+      throw new RangeError(`weightDecay: expected a number from 0 up, got ${weightDecay}`);
+    }
+    this.#parameters = parameters;
+    this.#groups = new Map([...parameters.keys()].map((name) => [name, group(name)]));
+    this.#groupCount = Math.max(0, ...this.#groups.values()) + 1;
+    const zeros = (variable: tf.Variable) => tf.tidy(() => tf.variable(tf.zerosLike(variable), false));
+    this.moments = new Map(
+      [...parameters].map(([name, variable]) => [name, { m: zeros(variable), v: zeros(variable) }]),
+    );
+  }
+
+  /**
+   * What changes from update to update.
+   *
+   * @param update Its number, from 0.
+   * @param learningRates One for each group.
+   * @returns A tensor for {@linkcode AdamW.update}, made outside a compiled step and handed in.
+   * @throws {RangeError} If there are more or fewer rates than groups.
+   */
+  rates(update: number, learningRates: readonly number[]): tf.Tensor1D {
+    if (learningRates.length !== this.#groupCount) {
+      throw new RangeError(`learningRates: expected ${this.#groupCount}, got ${learningRates.length}`);
+    }
+    const { betas, weightDecay } = this.#options;
+    const correction = (beta: number) => 1 - beta ** (update + 1); // the moments begin at 0
+    const pairs = learningRates.flatMap((rate) => [rate / correction(betas[0]), rate * weightDecay]);
+    return tf.tensor1d([1 / Math.sqrt(correction(betas[1])), ...pairs]);
+  }
+
+  /**
+   * Updates the moments, then the parameters.
+   *
+   * @param gradients By parameter name, each of its parameter's shape.
+   * @param rates From {@linkcode AdamW.rates}.
+   * @param apply Whether to update at all, a boolean; where it is false, nothing changes. Default: true.
+   */
+  update(gradients: Readonly<Record<string, tf.Tensor>>, rates: tf.Tensor1D, apply?: tf.Scalar): void {
+    const { betas: [beta1, beta2], eps, decay } = this.#options;
+    tf.tidy(() => {
+      const scalars = tf.unstack(rates) as tf.Scalar[], root = scalars[0]!;
+      const share = (x: number | tf.Scalar) => apply ? tf.mul(apply.cast("float32"), x) : x; // 0 leaves all as it is
+      const share1 = share(1 - beta1), share2 = share(1 - beta2), steps = scalars.slice(1).map(share);
+      for (const [name, parameter] of this.#parameters) {
+        const given = gradients[name], { m, v } = this.moments.get(name)!, group = this.#groups.get(name)!;
+        if (!given) throw new RangeError(`gradients: expected one for each parameter, got none for ${name}`);
+        const gradient = apply ? tf.where(apply, given, 0) : given;
+        m.assign(tf.add(m, tf.mul(tf.sub(gradient, m), share1)));
+        v.assign(tf.add(v, tf.mul(tf.sub(tf.square(gradient), v), share2)));
+        const direction = tf.div(m, tf.add(tf.mul(tf.sqrt(v), root), eps));
+        const change = tf.mul(direction, steps[2 * group]!);
+        const less = decay(name, parameter)
+          ? tf.add(change, tf.mul(parameter, steps[2 * group + 1]!))
+          : change;
+        parameter.assign(tf.sub(parameter, less));
+      }
+    });
+  }
+
+  /** Lets go of the moments. */
+  dispose(): void {
+    for (const { m, v } of this.moments.values()) tf.dispose([m, v]);
+  }
+}
+
+/**
+ * Scales all gradients together so that their norm is at most `maxNorm` (PyTorch's `clip_grad_norm_`).
+ *
+ * @param gradients By parameter name.
+ * @param maxNorm The largest Euclidean norm of all of them together; Infinity leaves them as they are.
+ * @returns `clipped`: the gradients times min(1, maxNorm / (norm + 1e-6)). `norm`: before clipping.
+ */
+export function clipByGlobalNorm(
+  gradients: Readonly<Record<string, tf.Tensor>>,
+  maxNorm: number,
+): { clipped: Record<string, tf.Tensor>; norm: tf.Scalar } {
+  if (!(maxNorm > 0)) throw new RangeError(`maxNorm: expected a number above 0, got ${maxNorm}`);
+  const squares = Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)));
+  const norm = tf.sqrt(tf.addN(squares)) as tf.Scalar;
+  if (maxNorm === Infinity) return { clipped: { ...gradients }, norm };
+  const factor = tf.minimum(1, tf.div(maxNorm, tf.add(norm, 1e-6)));
+  const clipped = Object.entries(gradients).map(([name, gradient]) => [name, tf.mul(gradient, factor)]);
+  return { clipped: Object.fromEntries(clipped), norm };
+}

@@ -1,0 +1,128 @@
+/** Which parameters a network has, what they start as, and how they show as a table. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { NepaConfig } from "./config.ts";
+import { Table } from "./display/table.ts";
+import { Random } from "./random.ts";
+
+/** Shapes by official name, in the engine's layout. */
+export type Shapes = Map<string, number[]>;
+
+/** Gives a parameter its first value. */
+export type Initial = (name: string, shape: number[]) => tf.Tensor;
+
+/**
+ * The parameters of the backbone. Linear weights are [in, out]; the patch projection is [p·p·C, D], its rows in the
+ * order row, column, channel of the patch.
+ *
+ * @param config The network.
+ * @returns Shapes by official name.
+ */
+export function backboneShapes(config: NepaConfig): Shapes {
+  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C } = config,
+    shapes: Shapes = new Map();
+  const linear = (name: string, inputs: number, outputs: number, bias = true) => {
+    shapes.set(`${name}.weight`, [inputs, outputs]);
+    if (bias) shapes.set(`${name}.bias`, [outputs]);
+  };
+  const norm = (name: string, size: number, bias = true) => {
+    shapes.set(`${name}.weight`, [size]);
+    if (bias) shapes.set(`${name}.bias`, [size]);
+  };
+  const scale = (name: string) => config.layerscaleValue !== null && shapes.set(`${name}.lambda1`, [D]);
+  shapes.set("vit_nepa.embeddings.cls_token", [1, 1, D]);
+  linear("vit_nepa.embeddings.patch_embeddings.projection", p * p * C, D);
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const block = `vit_nepa.encoder.layer.${i}`, attention = `${block}.attention.attention`;
+    norm(`${block}.layernorm_before`, D);
+    for (const part of ["query", "key", "value"]) linear(`${attention}.${part}`, D, D, config.qkvBias);
+    if (config.qkNorm && config.qkNormAffine) {
+      for (const part of ["q_norm", "k_norm"]) {
+        norm(`${attention}.${part}`, D / config.numAttentionHeads, config.qkNormBias);
+      }
+    }
+    linear(`${block}.attention.output.dense`, D, D);
+    scale(`${block}.layer_scale`);
+    norm(`${block}.layernorm_after`, D);
+    if (config.useGatedMlp) linear(`${block}.intermediate.gate_proj`, D, I);
+    linear(`${block}.intermediate.up_proj`, D, I);
+    linear(`${block}.output.dense`, I, D);
+    scale(`${block}.output.layer_scale`);
+  }
+  norm("vit_nepa.layernorm", D);
+  return shapes;
+}
+
+/**
+ * The official first values: weights and CLS normal, biases 0, norms 1, layer scale as configured. Each parameter has
+ * a random stream of its own, so that its values depend on the seed and its name alone.
+ *
+ * @param config The network: `initializerRange`, `layerscaleValue`.
+ * @param seed Where the random numbers start.
+ * @returns What gives a parameter its value.
+ */
+export function randomInitial(config: NepaConfig, seed: number): Initial {
+  return (name, shape) => {
+    if (name.endsWith(".lambda1")) return tf.fill(shape, config.layerscaleValue!);
+    if (name.endsWith(".bias")) return tf.zeros(shape);
+    if (shape.length === 1) return tf.ones(shape);
+    const random = new Random(seed, name), values = new Float32Array(tf.util.sizeFromShape(shape));
+    for (let i = 0; i < values.length; i++) {
+      do values[i] = random.normal(0, config.initializerRange); while (Math.abs(values[i]!) > 2); // as trunc_normal_
+    }
+    return tf.tensor(values, shape);
+  };
+}
+
+/** Makes a variable of every shape, with a copy of its first value. */
+export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf.Variable> {
+  const make = (name: string, shape: number[]) => tf.tidy(() => tf.variable(copyOf(initial(name, shape))));
+  return new Map([...shapes].map(([name, shape]) => [name, make(name, shape)]));
+}
+
+/** A copy that shares no memory with what it is taken from, not even until one of them changes. */
+export function copyOf(tensor: tf.Tensor): tf.Tensor {
+  return tf.add(tensor, 0);
+}
+
+/** How many numbers the parameters hold together. */
+export function countOf(parameters: ReadonlyMap<string, tf.Variable>): number {
+  return [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+}
+
+/**
+ * A network as a table: its layers, what each gives, and how many numbers it has learned or will learn.
+ *
+ * @param title The line above.
+ * @param config The network.
+ * @param parameters Its parameters.
+ * @returns A row for the embedding, for each block, and for what comes after.
+ */
+export function summary(
+  title: string,
+  config: NepaConfig,
+  parameters: ReadonlyMap<string, tf.Variable>,
+): Table {
+  const rows = new Map<string, { layer: string; tensors: number; parameters: number; output: string }>();
+  const tokens = (config.imageSize / config.patchSize) ** 2 + 1, row = `[B, ${tokens}, ${config.hiddenSize}]`;
+  for (const [name, { size, shape }] of parameters) {
+    const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
+    const layer = block !== undefined
+      ? `block ${Number(block) + 1}`
+      : name.includes(".embeddings.")
+      ? "embedding"
+      : name === "vit_nepa.layernorm.weight" || name === "vit_nepa.layernorm.bias"
+      ? "final norm"
+      : name.split(".")[0]!;
+    const output = layer === "classifier"
+      ? `[B, ${shape.at(-1)}]`
+      : layer === "fc_norm"
+      ? `[B, ${shape[0]}]`
+      : row;
+    const { tensors, parameters } = rows.get(layer) ?? { tensors: 0, parameters: 0 };
+    rows.set(layer, { layer, output, tensors: tensors + 1, parameters: parameters + size });
+  }
+  const note = `${countOf(parameters).toLocaleString("en-US")} parameters, ${tokens - 1} patches of ` +
+    `${config.patchSize}×${config.patchSize}×${config.numChannels}, ${config.numAttentionHeads} heads, ` +
+    (config.isCausal ? "causal" : "bidirectional");
+  return new Table([...rows.values()], { title, note });
+}

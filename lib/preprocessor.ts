@@ -1,0 +1,114 @@
+/** How images become the numbers that a network takes: the official `preprocessor_config.json` both ways. @module */
+
+/** What is done to an image before the network. Heights and widths in pixels, images as 0 to 255. */
+export interface Preprocessor {
+  /** Subtracted, per channel, from values that `rescaleFactor` has brought to 0..1. */
+  readonly imageMean: readonly number[];
+  /** Divided by, per channel. */
+  readonly imageStd: readonly number[];
+  /** What images are resized to. */
+  readonly size: { readonly height: number; readonly width: number };
+  /** Filter of the resize, by Pillow's number: 2 bilinear, 3 bicubic. */
+  readonly resample: number;
+  readonly doResize: boolean;
+  readonly doRescale: boolean;
+  readonly doNormalize: boolean;
+  readonly rescaleFactor: number;
+}
+
+/**
+ * The preprocessing of a model that has no file of its own: mean and standard deviation 0.5, so that values lie in
+ * [−1, 1].
+ *
+ * @param imageSize Height and width in pixels.
+ * @param channels Channels of an image.
+ * @returns The preprocessing.
+ */
+export function defaultPreprocessor(imageSize: number, channels: number): Preprocessor {
+  return {
+    imageMean: Array(channels).fill(0.5),
+    imageStd: Array(channels).fill(0.5),
+    size: { height: imageSize, width: imageSize },
+    resample: 2,
+    doResize: true,
+    doRescale: true,
+    doNormalize: true,
+    rescaleFactor: 1 / 255,
+  };
+}
+
+/**
+ * The preprocessing as the official file has it.
+ *
+ * @param preprocessor The preprocessing.
+ * @returns An object to write as JSON.
+ */
+export function toOfficialPreprocessor(preprocessor: Preprocessor): Record<string, unknown> {
+  return {
+    do_convert_rgb: null,
+    do_normalize: preprocessor.doNormalize,
+    do_rescale: preprocessor.doRescale,
+    do_resize: preprocessor.doResize,
+    image_mean: preprocessor.imageMean,
+    image_processor_type: "ViTImageProcessor",
+    image_std: preprocessor.imageStd,
+    resample: preprocessor.resample,
+    rescale_factor: preprocessor.rescaleFactor,
+    size: preprocessor.size,
+  };
+}
+
+/**
+ * The preprocessing in an official file; absent keys get the default's value.
+ *
+ * @param json The parsed file.
+ * @param fallback What absent keys mean.
+ * @returns The preprocessing.
+ * @throws {RangeError} If a value cannot be.
+ */
+export function fromOfficialPreprocessor(
+  json: Record<string, unknown>,
+  fallback: Preprocessor,
+): Preprocessor {
+  const channels = fallback.imageMean.length;
+  const refuse = (key: string, expected: string): never => {
+    throw new RangeError(
+      `preprocessor_config.json: ${key}: expected ${expected}, got ${JSON.stringify(json[key])}`,
+    );
+  };
+  const pick = <T>(key: string, instead: T, expected: string, holds: (value: unknown) => boolean): T => {
+    const value = json[key];
+    if (value === undefined || value === null) return instead;
+    return holds(value) ? value as T : refuse(key, expected);
+  };
+  const flag = (key: string, instead: boolean) =>
+    pick(key, instead, "true or false", (v) => typeof v === "boolean");
+  const number = (key: string, instead: number) => pick(key, instead, "a number", (v) => Number.isFinite(v));
+  const perChannel = (key: string, instead: readonly number[]) =>
+    pick(
+      key,
+      instead,
+      `${channels} numbers`,
+      (v) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite),
+    );
+  return {
+    imageMean: perChannel("image_mean", fallback.imageMean),
+    imageStd: perChannel("image_std", fallback.imageStd),
+    size: sizeOf(json.size, fallback.size) ?? refuse("size", "a height and a width"),
+    resample: number("resample", fallback.resample),
+    doResize: flag("do_resize", fallback.doResize),
+    doRescale: flag("do_rescale", fallback.doRescale),
+    doNormalize: flag("do_normalize", fallback.doNormalize),
+    rescaleFactor: number("rescale_factor", fallback.rescaleFactor),
+  };
+}
+
+/** A size is written as a number, as height and width, or by the shortest edge. */
+function sizeOf(size: unknown, fallback: Preprocessor["size"]): Preprocessor["size"] | undefined {
+  if (size === undefined || size === null) return fallback;
+  const sides = typeof size === "object" ? size as Record<string, unknown> : { shortest_edge: size };
+  const height = sides.height ?? sides.shortest_edge, width = sides.width ?? sides.shortest_edge;
+  return Number.isSafeInteger(height) && Number.isSafeInteger(width)
+    ? { height: height as number, width: width as number }
+    : undefined;
+}
