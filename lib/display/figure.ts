@@ -191,11 +191,18 @@ export class Figure {
 
   /** The title, and a line for each trace: its name and numbers. */
   toString(): string {
-    const { title } = this.#layout, text = typeof title === "string" ? title : title?.text;
-    const words = text?.replace(/<br>/g, " ").replace(/<[^>]*>/g, "");
-    return [`Figure${words ? `: ${words}` : ""}`, ...this.#data.map((t) => `  ${describeTrace(t)}`)].join(
-      "\n",
+    const { title = {}, images = [] } = this.#layout,
+      { text, subtitle } = typeof title === "string" ? { text: title } : title;
+    const lines = [
+      text,
+      typeof subtitle === "object" ? subtitle.text : subtitle,
+      images.length > 1 && `${images.length} pictures`,
+    ];
+    const words = lines.filter((line) => line).map((line) =>
+      String(line).replace(/<br>/g, " ").replace(/<[^>]*>/g, "")
     );
+    return [["Figure", ...words.slice(0, 1)].join(": "), ...words.slice(1), ...this.#data.map(describeTrace)]
+      .join("\n  ");
   }
 
   /** How it shows itself in a notebook. No HTML and no SVG: front ends would prefer them, and GitHub cuts them up. */

@@ -226,6 +226,7 @@ export function boardFigure(board: LineBoard): Figure {
     hovermode: "closest",
     title: {
       text: board.title,
+      subtitle: { text: board.subtitle },
       xref: "container",
       x: x(left),
       yref: "container",
@@ -233,7 +234,6 @@ export function boardFigure(board: LineBoard): Figure {
       yanchor: "middle",
     },
     annotations: [
-      note(left, 50, escapeHtml(board.subtitle), ink.soft),
       note(left, 68, escapeHtml(board.notice ?? ""), ink.alarm),
       ...charts.map((chart) => note(chart.left, chart.top - 9, heading(chart, "span"))),
     ],

@@ -1,0 +1,116 @@
+/** Bars to compare shares, with lines to compare them to. @module */
+import type { Shape } from "plotly-types";
+import { Figure, ink, palette, type Trace } from "./figure.ts";
+
+/** Options of {@linkcode barChart}. */
+export interface BarChartOptions {
+  title?: string;
+  subtitle?: string;
+  /** What the categories are; stands below them. */
+  categoryTitle?: string;
+  /** What the values are. Default "accuracy, %". */
+  valueTitle?: string;
+  /** Values to compare with, by name: dashed lines across. */
+  references?: Readonly<Record<string, number>>;
+}
+
+/** Mean and sample standard deviation; of one number, the number and NaN. */
+function spread(values: readonly number[]): { mean: number; std: number } {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return { mean, std: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (values.length - 1)) };
+}
+
+function barTrace(
+  name: string,
+  bars: Readonly<Record<string, number | readonly number[]>>,
+  color: string,
+): Trace {
+  const stats = Object.values(bars).map((v) => spread(typeof v === "number" ? [v] : v));
+  const percent = (share: number) => (100 * share).toFixed(1);
+  return {
+    type: "bar",
+    name,
+    x: Object.keys(bars),
+    y: stats.map(({ mean }) => 100 * mean),
+    text: stats.map(({ mean, std }) =>
+      Number.isNaN(std) ? percent(mean) : `${percent(mean)} ± ${percent(std)}`
+    ),
+    textposition: "inside", // at the foot, where no line of reference runs through
+    insidetextanchor: "start",
+    constraintext: "none",
+    textangle: 0,
+    textfont: { size: 11, color: "#fff" },
+    marker: { color },
+    error_y: {
+      type: "data",
+      array: stats.map(({ std }) => 100 * std),
+      thickness: 1.4,
+      width: 4,
+      color: ink.text,
+    },
+  };
+}
+
+function referenceLine(name: string, value: number, i: number): Partial<Shape> {
+  const y = 100 * value;
+  return {
+    type: "line",
+    name: `${name} ${y.toFixed(1)}`,
+    showlegend: true,
+    xref: "paper",
+    x0: 0,
+    x1: 1,
+    y0: y,
+    y1: y,
+    line: { color: palette[(3 + i) % palette.length]!, width: 2, dash: "dash" },
+  };
+}
+
+/**
+ * Shares (accuracies) as bars from zero, in percent, one colour for each series.
+ *
+ * @param series By name of the series, then of the category: a share from 0 to 1, or several, one for each seed, drawn as
+ * their mean with the sample standard deviation.
+ *
+ * @example
+ * ```ts
+ * import { barChart } from "nepa";
+ *
+ * const chart = barChart(
+ *   { pretrained: { "600 labels": 0.779, "6,000 labels": 0.841 }, scratch: { "600 labels": [0.727, 0.729, 0.74] } },
+ *   { title: "Fine-tuning", references: { "always the same class": 0.1 } },
+ * );
+ * await chart.svg();
+ * ```
+ */
+export function barChart(
+  series: Readonly<Record<string, Readonly<Record<string, number | readonly number[]>>>>,
+  options: BarChartOptions = {},
+): Figure {
+  const { title = "", subtitle, categoryTitle = "", valueTitle = "accuracy, %", references = {} } = options;
+  const categories = new Set(Object.values(series).flatMap((bars) => Object.keys(bars)));
+  const bars = Object.entries(series).map(([name, values], i) =>
+    barTrace(name, values, palette[i % palette.length]!)
+  );
+  const several = Object.values(series).some((values) =>
+    Object.values(values).some((v) => typeof v !== "number")
+  );
+  const longest = Math.max(...[...categories].map((name) => name.length));
+  const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
+  const width = Math.min(900, Math.max(480, 240 + slot * categories.size));
+  return new Figure(bars, {
+    width,
+    height: 400,
+    title: { text: title, ...(subtitle ? { subtitle: { text: subtitle } } : {}) },
+    barmode: "group",
+    showlegend: bars.length > 1 || Object.keys(references).length > 0,
+    shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
+    xaxis: {
+      type: "category",
+      title: { text: categoryTitle },
+      showgrid: false,
+      categoryarray: [...categories],
+    },
+    yaxis: { title: { text: valueTitle }, rangemode: "tozero" },
+  });
+}

@@ -1,0 +1,118 @@
+/** How the model sees an image: cut into patches, and which may see which. @module */
+import type * as tf from "@tensorflow/tfjs";
+import type { Image } from "../data/dataset.ts";
+import { Figure, palette } from "../display/figure.ts";
+import { imageGrid } from "../display/pictures.ts";
+
+/** The patches moved apart by `gap` white pixels. */
+function apart(image: Image, patch: number, gap: number): Image {
+  const { channels } = image, rows = image.height / patch, columns = image.width / patch;
+  const height = image.height + (rows - 1) * gap, width = image.width + (columns - 1) * gap;
+  const data = new Uint8Array(height * width * channels).fill(255);
+  for (let y = 0; y < image.height; y++) {
+    for (let x = 0; x < image.width; x += patch) { // a patch's row of pixels at once
+      const from = (y * image.width + x) * channels;
+      const to = ((y + Math.floor(y / patch) * gap) * width + x + x / patch * gap) * channels;
+      data.set(image.data.subarray(from, from + patch * channels), to);
+    }
+  }
+  return { data, height, width, channels };
+}
+
+/**
+ * An image beside its patches, numbered in the order in which the model reads them: row by row from the top.
+ *
+ * @param patchSize Height and width of a patch in pixels; must divide the image's.
+ * @throws {RangeError} If it does not.
+ *
+ * @example
+ * ```ts
+ * import { plotPatches } from "nepa";
+ *
+ * const ramp = { data: Uint8Array.from({ length: 64 }, (_, i) => 4 * i), height: 8, width: 8, channels: 1 };
+ * await plotPatches(ramp, 4).svg(); // four patches
+ * ```
+ */
+export function plotPatches(image: Image, patchSize: number): Figure {
+  const { height, width } = image, rows = height / patchSize, columns = width / patchSize;
+  if (!Number.isInteger(rows) || !Number.isInteger(columns) || patchSize < 1) {
+    throw new RangeError(
+      `plotPatches: expected a patch size that divides ${height} x ${width} pixels, got ${patchSize}`,
+    );
+  }
+  const gap = Math.max(1, Math.round(patchSize / 5)), count = rows * columns;
+  const marks = Array.from({ length: count }, (_, i) => ({
+    left: (i % columns) * (patchSize + gap),
+    top: Math.floor(i / columns) * (patchSize + gap),
+    width: patchSize,
+    height: patchSize,
+    color: "rgba(0,0,0,0)",
+    ...(count <= 64 ? { label: String(i + 1) } : {}),
+  }));
+  return imageGrid([{ ...image, caption: "image" }, {
+    ...apart(image, patchSize, gap),
+    marks,
+    caption: `${count} patches`,
+  }], {
+    title: "What the model reads",
+    subtitle:
+      `${height} × ${width} pixels in patches of ${patchSize} × ${patchSize}, row by row from the top`,
+    size: 260,
+    gap: 28,
+  });
+}
+
+/**
+ * A mask as a picture: which token (row) sees which (column).
+ *
+ * @param mask [T, T], 0 where the row's token sees the column's, −Infinity where not; not disposed of.
+ * @throws {RangeError} If it has another shape.
+ *
+ * @example
+ * ```ts
+ * import { causalMask, plotMask, useEngine } from "nepa";
+ *
+ * await useEngine("cpu");
+ * const mask = causalMask(5);
+ * await (await plotMask(mask)).svg();
+ * mask.dispose();
+ * ```
+ */
+export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
+  const [tokens, columns] = mask.shape;
+  if (mask.rank !== 2 || tokens !== columns) {
+    throw new RangeError(`plotMask: expected a mask [T, T], got [${mask.shape}]`);
+  }
+  const values = await mask.data(),
+    names = Array.from({ length: tokens }, (_, i) => i === 0 ? "CLS" : String(i));
+  const sees = names.map((_, i) => names.map((_, j) => values[i * tokens + j] === 0 ? 1 : 0));
+  const gap = tokens <= 40 ? 2 : 0, every = Math.ceil(tokens / 18), side = 380;
+  const axis = {
+    tickvals: names.flatMap((_, i) => i % every === 0 ? [i] : []),
+    showgrid: false,
+    ticks: "" as const,
+  };
+  const ticktext = axis.tickvals.map((i) => names[i]!);
+  return new Figure([{
+    type: "heatmap",
+    name: "sees",
+    z: sees,
+    colorscale: [[0, "#e3e7ec"], [1, palette[0]]],
+    zmin: 0,
+    zmax: 1,
+    showscale: false,
+    xgap: gap,
+    ygap: gap,
+    hovertemplate: "row %{y}, column %{x}<extra></extra>",
+  }], {
+    width: side + 90,
+    height: side + 140,
+    margin: { l: 62, r: 28, t: 84, b: 56 },
+    title: {
+      text: "Which token sees which",
+      subtitle: { text: "blue: the row's token sees the column's; grey: it does not" },
+    },
+    xaxis: { ...axis, ticktext, title: { text: "token seen (patch)" } },
+    yaxis: { ...axis, ticktext, title: { text: "token that looks (patch)" }, autorange: "reversed" },
+  });
+}
