@@ -1,4 +1,6 @@
 /** Labelled images: what a data set is, and the one kept in memory. @module */
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../random.ts";
 
 /** One image, 8 bits a channel. */
@@ -178,6 +180,34 @@ class ArrayDataset implements Dataset {
   #pixels(i: number): Uint8Array {
     const size = this.height * this.width * this.channels, row = this.#rows[i]!;
     return this.#images.subarray(row * size, (row + 1) * size);
+  }
+
+  toString(): string {
+    const { name, length, height, width, channels, classes } = this;
+    const count = (label: number) => this.labels.reduce((n, l) => n + Number(l === label), 0);
+    const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
+    return `${name}: ${length} images ${height}×${width}×${channels}, ${classes.length} classes\n` +
+      `(${shown}${classes.length > 20 ? ", …" : ""})`;
+  }
+
+  [consoleDisplay](): string {
+    return this.toString();
+  }
+
+  /** Two images of each of the first ten classes. */
+  async [jupyterDisplay](): Promise<MediaBundle> {
+    const { height, width, channels } = this, shown = Math.min(10, this.classes.length);
+    const found = Array.from({ length: shown }, (): number[] => []);
+    this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
+    const pictures = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
+      i !== undefined
+    )
+      .map((i): Picture => {
+        const { image, label } = this.get(i);
+        return { data: image, height, width, channels, caption: this.classes[label]! };
+      });
+    const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name });
+    return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
   }
 
   get(i: number): Example {
