@@ -1,7 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, type Trace } from "./figure.ts";
-import { enlarge, type Pixels, pngUrl } from "./png.ts";
+import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
 export interface Mark {
@@ -111,7 +111,9 @@ function heatTrace({ values, rows, columns }: NonNullable<Picture["heat"]>, plac
   } as Trace;
 }
 
-function checkHeat({ heat }: Picture, i: number): void {
+function checkPicture(picture: Picture, i: number): void {
+  checkPixels(picture);
+  const { heat } = picture;
   if (heat && heat.values.length !== heat.rows * heat.columns) {
     throw new RangeError(
       `picture ${i}: expected ${heat.rows} x ${heat.columns} numbers to lay over it, got ${heat.values.length}`,
@@ -136,7 +138,7 @@ function checkHeat({ heat }: Picture, i: number): void {
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
   if (pictures.length === 0) throw new RangeError("imageGrid: expected at least one picture, got none");
-  pictures.forEach(checkHeat);
+  pictures.forEach(checkPicture);
   const { size = 80, gap = 10 } = options, edge = 20, hasHeat = pictures.some(({ heat }) => heat);
   const captionLines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
   const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
