@@ -1,0 +1,237 @@
+/** Fetches TensorFlow's C library with the user's own pip, into our own cache. @module */
+import { progress } from "../display/progress.ts";
+import { sha256, unpack } from "./wheel.ts";
+
+/** Environment variables. */
+export type Environment = Record<string, string>;
+
+/** A build of TensorFlow on the Python Package Index. */
+export interface Wheel {
+  /** The package: "tensorflow-cpu". */
+  name: string;
+  /** pip's tag of the platform: "manylinux_2_27_x86_64". */
+  platform: string;
+  /** Of the wheel for Python 3.11. The libraries in it need no Python. */
+  sha256: string;
+  /** To download. */
+  bytes: number;
+  /** Kept on disk. */
+  kept: number;
+}
+
+/** The version that the engine is written for. */
+export const VERSION = "2.21.0";
+
+/** The library's file name, and that of the one which must lie beside it. */
+export const [LIBRARY, FRAMEWORK] = Deno.build.os === "darwin"
+  ? ["libtensorflow_cc.2.dylib", "libtensorflow_framework.2.dylib"] as const
+  : ["libtensorflow_cc.so.2", "libtensorflow_framework.so.2"] as const;
+
+/** By operating system and processor. Linux on x86_64 is tested, the others are not. */
+export const WHEELS: Readonly<Record<string, Wheel>> = {
+  "linux-x86_64": {
+    name: "tensorflow-cpu",
+    platform: "manylinux_2_27_x86_64",
+    sha256: "2b847d217b02ee7731ed91431daf3250daa0196c3c94614d23be27232e6e5b6c",
+    bytes: 273_829_956,
+    kept: 853_787_275,
+  },
+  "linux-aarch64": {
+    name: "tensorflow",
+    platform: "manylinux_2_27_aarch64",
+    sha256: "4b24aca16d527a3cf1c37f720c04c484c3d20f4d0fdfa98632ac8b9f3be6eb5c",
+    bytes: 281_828_020,
+    kept: 883_540_547,
+  },
+  "darwin-aarch64": {
+    name: "tensorflow",
+    platform: "macosx_12_0_arm64",
+    sha256: "51f46f4806139d01fc7920cc72a4c75876f80649bf40ff083ab6212ceb43ca88",
+    bytes: 223_405_849,
+    kept: 741_283_963,
+  },
+};
+
+/** What `tensorflow[and-cuda]` comes to on Linux x86_64: wheels, and what is kept. */
+export const GPU_BYTES = { bytes: 3_500_000_000, kept: 7_500_000_000 };
+
+/** Why TensorFlow could not be fetched, and what helps. */
+export class DownloadError extends Error {
+  override name = "DownloadError";
+}
+
+/** Says something that must not be missed, whether anyone watches or not. */
+const say = (line: string) => console.error(line);
+
+const KEPT = /^tensorflow\/(libtensorflow_(cc|framework)\.[^/]+|THIRD_PARTY_NOTICES\.txt|include\/LICENSE)$/;
+const PIPS = [["python3", "-m", "pip"], ["python", "-m", "pip"], ["pip3"], ["pip"]] as const;
+
+/** Runs a command to its end, or to its time limit. Undefined if there is no such command. */
+export async function run(
+  [command, ...args]: readonly string[],
+  env: Environment,
+  seconds?: number,
+): Promise<{ success: boolean; stdout: string; stderr: string } | undefined> {
+  try {
+    const child = new Deno.Command(command!, {
+      args,
+      env,
+      clearEnv: true,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    const limit = seconds === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), seconds * 1000);
+    const { success, stdout, stderr } = await child.output();
+    clearTimeout(limit);
+    const decoder = new TextDecoder();
+    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function findPip(env: Environment): Promise<readonly string[]> {
+  for (const pip of PIPS) if ((await run([...pip, "--version"], env, 20))?.success) return pip;
+  throw new DownloadError(
+    "no Python with pip is on PATH: install one (Debian and Ubuntu: `apt install python3-pip`; macOS: `brew install " +
+      "python`), or set NEPA_TENSORFLOW to a folder that holds " + LIBRARY,
+  );
+}
+
+/** Bytes of the wheels below a folder, while others write and move them. */
+function wheelBytes(folder: string): number {
+  let bytes = 0;
+  try {
+    for (const { name, isDirectory } of Deno.readDirSync(folder)) {
+      const path = `${folder}/${name}`;
+      if (isDirectory) bytes += wheelBytes(path);
+      else if (name.endsWith(".whl")) bytes += Deno.statSync(path).size;
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return bytes;
+}
+
+/** Runs pip with its temporary files in `folder`, the download shown as a bar. */
+async function pip(args: readonly string[], folder: string, bytes: number, env: Environment): Promise<void> {
+  const command = await findPip(env), total = Math.round(bytes / 1e6);
+  const bar = progress({ title: "TensorFlow", total, unit: "MB" });
+  const drawing = setInterval(() => {
+    const done = Math.min(total, Math.round(wheelBytes(folder) / 1e6));
+    bar.update(done, done === total ? "unpacking" : "");
+  }, 200);
+  await Deno.mkdir(`${folder}/tmp`);
+  try {
+    const quiet = ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--progress-bar=off"];
+    const result = await run([...command, ...args, ...quiet], { ...env, TMPDIR: `${folder}/tmp` });
+    if (!result?.success) {
+      const reason = (result?.stderr ?? "").trim().split("\n").filter((line) => !line.startsWith("WARNING"))
+        .slice(-3);
+      throw new DownloadError(
+        `\`${[...command, args[0]].join(" ")}\` failed: ${
+          reason.join(" / ") || "interrupted"
+        }. Try again when the ` +
+          "network is up; `pip config list` shows the index that pip uses",
+      );
+    }
+  } finally {
+    clearInterval(drawing);
+    await bar.end();
+  }
+  await Deno.remove(`${folder}/tmp`, { recursive: true });
+}
+
+async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promise<void> {
+  const download = [
+    "download",
+    "--no-deps",
+    "--only-binary=:all:",
+    "--python-version",
+    "3.11",
+    "--implementation",
+  ];
+  await pip(
+    [
+      ...download,
+      "cp",
+      "--abi",
+      "cp311",
+      "--platform",
+      wheel.platform,
+      "-d",
+      folder,
+      `${wheel.name}==${VERSION}`,
+    ],
+    folder,
+    wheel.bytes,
+    env,
+  );
+  const file = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".whl"));
+  if (!file) throw new DownloadError(`pip left no wheel of ${wheel.name} ${VERSION} in ${folder}`);
+  const path = `${folder}/${file.name}`, found = await sha256(path);
+  if (found !== wheel.sha256) {
+    throw new DownloadError(
+      `${file.name}: expected sha256 ${wheel.sha256}, got ${found}; what pip's index serves is not the official ` +
+        "wheel. `pip config list` shows which index that is",
+    );
+  }
+  await unpack(path, folder, KEPT);
+  await Deno.remove(path);
+}
+
+async function fetchGpu(folder: string, env: Environment): Promise<void> {
+  const install = ["install", "--only-binary=:all:", "--no-compile", "--target", folder];
+  await pip([...install, `tensorflow[and-cuda]==${VERSION}`], folder, GPU_BYTES.bytes, env);
+}
+
+/** Runs `work` while no other process does the same. The system lets go of the lock when a process dies. */
+async function alone<T>(lock: string, work: () => Promise<T>): Promise<T> {
+  using file = await Deno.open(lock, { create: true, write: true });
+  const waiting = setTimeout(() => say("TensorFlow: another process is fetching it; waiting for that"), 1000);
+  try {
+    await file.lock(true);
+  } finally {
+    clearTimeout(waiting);
+  }
+  return await work();
+}
+
+/**
+ * Fetches TensorFlow into `folder`, unless another process just did. The folder appears when it is complete, by a
+ * rename; what an interrupted download left beside it is removed by the next one.
+ *
+ * @param what A wheel of which the libraries and licences are kept, or "gpu": all of `tensorflow[and-cuda]`.
+ * @throws {DownloadError} With what helps.
+ */
+export async function fetchTensorFlow(what: Wheel | "gpu", folder: string, env: Environment): Promise<void> {
+  const parent = folder.slice(0, folder.lastIndexOf("/")),
+    prefix = `${folder.slice(parent.length + 1)}.partial-`;
+  await Deno.mkdir(parent, { recursive: true });
+  await alone(`${folder}.lock`, async () => {
+    if (await Deno.stat(folder).catch(() => undefined)) return;
+    for (const { name } of Deno.readDirSync(parent)) {
+      if (name.startsWith(prefix)) await Deno.remove(`${parent}/${name}`, { recursive: true });
+    }
+    const { bytes, kept } = what === "gpu" ? GPU_BYTES : what,
+      mega = (n: number) => `${Math.round(n / 1e6)} MB`;
+    say(
+      `TensorFlow ${VERSION}: downloading ${mega(bytes)} with pip, once; ${mega(kept)} are kept in ${folder}`,
+    );
+    const partial = `${parent}/${prefix}${crypto.randomUUID()}`;
+    await Deno.mkdir(partial);
+    try {
+      if (what === "gpu") await fetchGpu(partial, env);
+      else await fetchWheel(what, partial, env);
+      await Deno.rename(partial, folder);
+    } catch (error) {
+      await Deno.remove(partial, { recursive: true });
+      if (error instanceof DownloadError) throw error;
+      throw new DownloadError(`${folder} could not be filled: ${(error as Error).message}`, { cause: error });
+    }
+  });
+}

@@ -1,0 +1,187 @@
+/** Where TensorFlow's C library comes from: the user's own path, the user's Python, our cache, or a download. @module */
+import {
+  DownloadError,
+  type Environment,
+  fetchTensorFlow,
+  FRAMEWORK,
+  GPU_BYTES,
+  LIBRARY,
+  run,
+  VERSION,
+  type Wheel,
+  WHEELS,
+} from "./download.ts";
+
+/** A TensorFlow library that is there. */
+export interface FoundTensorFlow {
+  /** Path of `libtensorflow_cc.so.2`. */
+  library: string;
+  /** "2.21.0"; undefined if only the library itself knows. */
+  version: string | undefined;
+  /** Where it was found, in words. */
+  source: string;
+  /** What was passed over on the way, and why. */
+  notes: string[];
+}
+
+/** Options of {@linkcode findTensorFlow} and {@linkcode installTensorFlow}. */
+export interface FindOptions {
+  /** Default: this process' own. */
+  environment?: Environment;
+  /** The build to download, instead of the one pinned for this platform. */
+  wheel?: Wheel;
+}
+
+/** The series whose C library the engine is written for. */
+const SERIES = VERSION.slice(0, VERSION.lastIndexOf(".") + 1);
+
+const isFile = (path: string) => Deno.stat(path).then((info) => info.isFile, () => false);
+
+/** The library in the folder of a Python package, or any other. */
+async function libraryIn(folder: string): Promise<string | undefined> {
+  const complete = await isFile(`${folder}/${LIBRARY}`) && await isFile(`${folder}/${FRAMEWORK}`);
+  return complete ? `${folder}/${LIBRARY}` : undefined;
+}
+
+async function explicit(path: string): Promise<FoundTensorFlow> {
+  let library = await libraryIn(path) ?? await libraryIn(`${path}/tensorflow`);
+  const slash = path.lastIndexOf("/"), folder = slash < 0 ? "." : path.slice(0, slash);
+  if (await isFile(path) && await isFile(`${folder}/${FRAMEWORK}`)) library = path;
+  if (!library) {
+    throw new Error(
+      `NEPA_TENSORFLOW: expected the path of ${LIBRARY}, or of its folder, with ${FRAMEWORK} beside it, got "${path}". ` +
+        "Correct it, or unset it to let the library be found or downloaded",
+    );
+  }
+  return { library, version: undefined, source: "NEPA_TENSORFLOW", notes: [] };
+}
+
+/** Finds the package without importing it: that would take seconds. */
+const ASK_PYTHON = `
+import importlib.metadata as metadata, importlib.util as util, json, sys
+sys.path = [p for p in sys.path if p]
+spec = util.find_spec("tensorflow")
+if spec and spec.submodule_search_locations:
+    for name in ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-macos"):
+        try:
+            print(json.dumps([list(spec.submodule_search_locations)[0], metadata.version(name)]))
+            break
+        except metadata.PackageNotFoundError:
+            pass
+`;
+
+async function inPython(env: Environment, notes: string[]): Promise<FoundTensorFlow | undefined> {
+  for (const python of ["python3", "python"]) {
+    const answer = (await run([python, "-c", ASK_PYTHON], env, 20))?.stdout.trim().split("\n").at(-1);
+    if (!answer?.startsWith("[")) continue;
+    const [folder, version] = JSON.parse(answer) as [string, string];
+    const library = await libraryIn(folder);
+    if (version.startsWith(SERIES) && library) return { library, version, source: `${python}'s own`, notes };
+    const reason = library ? `${SERIES}x is needed` : `${LIBRARY} is not in it`;
+    const note = `TensorFlow ${version} of ${python} (${folder}) was passed over: ${reason}`;
+    if (!notes.includes(note)) notes.push(note);
+  }
+  return undefined;
+}
+
+/** Our own folder, by the XDG convention. */
+function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+  const root = env.XDG_CACHE_HOME || (env.HOME && `${env.HOME}/.cache`);
+  if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
+  return `${root}/nepa/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
+}
+
+async function inCache(
+  kind: "cpu" | "gpu",
+  env: Environment,
+  notes: string[],
+): Promise<FoundTensorFlow | undefined> {
+  const folder = cacheFolder(kind, env);
+  const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
+  return library ? { library, version: VERSION, source: folder, notes } : undefined;
+}
+
+async function downloaded(
+  kind: "cpu" | "gpu",
+  { wheel, environment }: FindOptions,
+  notes: string[],
+): Promise<FoundTensorFlow> {
+  const env = environment ?? Deno.env.toObject(), platform = `${Deno.build.os}-${Deno.build.arch}`;
+  const folder = cacheFolder(kind, env), what = kind === "gpu" ? kind : wheel ?? WHEELS[platform];
+  if (env.NEPA_OFFLINE === "1") {
+    throw new DownloadError("NEPA_OFFLINE=1 forbids the download: unset it, or set NEPA_TENSORFLOW");
+  }
+  if (!what) {
+    throw new DownloadError(
+      `TensorFlow ${VERSION} has no build for ${platform}` +
+        (Deno.build.os === "windows" ? ": run in the Windows Subsystem for Linux" : ""),
+    );
+  }
+  await fetchTensorFlow(what, folder, env);
+  const found = await inCache(kind, env, notes);
+  if (!found) {
+    throw new DownloadError(`${folder}: expected ${LIBRARY} in it; remove the folder and try again`);
+  }
+  return found;
+}
+
+/**
+ * Finds TensorFlow's C library: `NEPA_TENSORFLOW`; the GPU build, where {@linkcode installTensorFlow} has fetched it; a
+ * TensorFlow 2.21 of the user's Python; our cache, which is filled by `pip download` unless `NEPA_OFFLINE=1`.
+ *
+ * @returns Where it is, or what is missing and what helps.
+ * @throws {Error} If `NEPA_TENSORFLOW` is set and leads nowhere.
+ */
+export async function findTensorFlow(
+  options: FindOptions = {},
+): Promise<FoundTensorFlow | { missing: string; notes: string[] }> {
+  const env = options.environment ?? Deno.env.toObject(), notes: string[] = [];
+  if (env.NEPA_TENSORFLOW) return await explicit(env.NEPA_TENSORFLOW);
+  try {
+    return await inCache("gpu", env, notes) ?? await inPython(env, notes) ??
+      await inCache("cpu", env, notes) ?? await downloaded("cpu", options, notes);
+  } catch (error) {
+    if (error instanceof DownloadError || error instanceof Deno.errors.PermissionDenied) {
+      return { missing: error.message, notes };
+    }
+    throw error;
+  }
+}
+
+/**
+ * Fetches TensorFlow into our cache now, where it is not there yet: what `deno task setup` does.
+ *
+ * @param options `gpu`: the CUDA build, Linux x86_64 with an NVIDIA driver (about 3.5 GB to download, 7.5 GB on disk).
+ * @returns What {@linkcode findTensorFlow} finds from now on.
+ * @throws {DownloadError} With what helps.
+ */
+export async function installTensorFlow(
+  options: FindOptions & { gpu?: boolean } = {},
+): Promise<FoundTensorFlow> {
+  if (options.gpu) {
+    if (Deno.build.os !== "linux") throw new DownloadError("TensorFlow's GPU build is for Linux");
+    return await downloaded("gpu", options, []);
+  }
+  const found = await findTensorFlow(options);
+  if ("missing" in found) throw new DownloadError(found.missing);
+  return found;
+}
+
+const DRIVER = [
+  "/proc/driver/nvidia/version",
+  ...["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib"].map((
+    folder,
+  ) => `${folder}/libcuda.so.1`),
+];
+
+/**
+ * What to say where an NVIDIA driver is present and the GPU is not used.
+ *
+ * @param signs Files of which any one tells of a driver.
+ */
+export async function gpuOffer(signs: readonly string[] = DRIVER): Promise<string | undefined> {
+  const present = await Promise.all(signs.map(isFile));
+  if (!present.includes(true)) return undefined;
+  return "an NVIDIA driver is here, its GPU is not used: `deno task setup --gpu` fetches TensorFlow's GPU build " +
+    `(${GPU_BYTES.bytes / 1e9} GB to download, ${GPU_BYTES.kept / 1e9} GB on disk)`;
+}
