@@ -56,7 +56,14 @@ function officialShape(name: string, shape: readonly number[], config: NepaConfi
   return shape.length === 2 ? [...shape].reverse() : [...shape];
 }
 
-function fromOfficial(name: string, { shape, data }: HostTensor): Float32Array {
+/**
+ * A parameter's numbers in the engine's layout.
+ *
+ * @param name Its official name.
+ * @param tensor In PyTorch's layout.
+ * @returns A copy: linear weights as [in, out], the patch projection as [p·p·C, D].
+ */
+export function fromOfficial(name: string, { shape, data }: HostTensor): Float32Array {
   if (isProjection(name)) return permute(data, shape, [2, 3, 1, 0]); // [D, C, p, p] to [p, p, C, D]
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
