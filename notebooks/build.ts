@@ -9,16 +9,13 @@
  */
 import { basename, join } from "node:path";
 import { executeNotebook } from "./execute.ts";
-import { PROJECT } from "./setup.ts";
+import { NOTEBOOKS } from "./setup.ts";
 
 /** One cell of a notebook: its kind, its text. */
 export interface Cell {
   kind: "markdown" | "code";
   source: string;
 }
-
-/** The folder in which notebooks lie, and in which their kernels run. */
-export const NOTEBOOKS: string = join(PROJECT, "notebooks");
 
 /** Paths of the scripts, sorted. */
 export function scripts(): string[] {

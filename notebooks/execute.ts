@@ -1,5 +1,6 @@
 /** Runs notebooks by real Jupyter, without a browser. @module */
-import { jupyterEnvironment } from "./setup.ts";
+import { join } from "node:path";
+import { jupyterEnvironment, NOTEBOOKS } from "./setup.ts";
 
 /** A cell of a notebook threw; the message holds the cell and what it said. */
 export class NotebookError extends Error {
@@ -21,10 +22,8 @@ export async function executeNotebook(
   environment: Record<string, string> = {},
 ): Promise<string> {
   const { python, variables } = await jupyterEnvironment("execute");
-  const options = ["--to", "notebook", "--stdin", "--stdout", "--log-level", "ERROR"];
-  const execution = ["timeout=None", "record_timing=False"].map((o) => `--ExecutePreprocessor.${o}`);
   const child = new Deno.Command(python, {
-    args: ["-m", "nbconvert", ...options, "--execute", ...execution],
+    args: [join(NOTEBOOKS, "execute.py")],
     cwd: folder,
     env: { ...variables, ...environment },
     stdin: "piped",
@@ -35,9 +34,6 @@ export async function executeNotebook(
   await writer.write(new TextEncoder().encode(notebook));
   await writer.close();
   const { success, stdout, stderr } = await child.output();
-  if (!success) {
-    const said = new TextDecoder().decode(stderr).trim(); // the cell's own words follow Jupyter's stack
-    throw new NotebookError(said.slice(Math.max(0, said.indexOf("An error occurred while executing"))));
-  }
+  if (!success) throw new NotebookError(new TextDecoder().decode(stderr).trim());
   return new TextDecoder().decode(stdout);
 }

@@ -12,15 +12,17 @@ import { join } from "node:path";
 
 /** The project's folder. */
 export const PROJECT: string = fileURLToPath(new URL("..", import.meta.url));
+/** The folder in which notebooks lie, and in which their kernels run. */
+export const NOTEBOOKS: string = join(PROJECT, "notebooks");
 const VENV = join(PROJECT, ".venv");
 const PYTHON = join(VENV, ...(Deno.build.os === "windows" ? ["Scripts", "python.exe"] : ["bin", "python"]));
 
 /** What pip installs, by what it is for. */
 const REQUIREMENTS = {
   /** Runs a notebook without a browser. */
-  execute: ["nbconvert==7.17.2", "nbclient==0.11.0"],
+  execute: ["nbclient==0.11.0"],
   /** For people. The plotly package carries the JupyterLab extension that draws live graphs. */
-  lab: ["nbconvert==7.17.2", "nbclient==0.11.0", "jupyterlab==4.6.6", "plotly==7.1.0"],
+  lab: ["nbclient==0.11.0", "jupyterlab==4.6.6", "plotly==7.1.0"],
 } as const;
 
 /** A Python with Jupyter in it. */
@@ -145,7 +147,7 @@ async function writeJson(path: string, value: unknown): Promise<void> {
 async function lab(args: readonly string[]): Promise<number> {
   const { python, variables } = await jupyterEnvironment("lab");
   Deno.addSignalListener("SIGINT", () => {}); // JupyterLab has it too, and asks whether to stop
-  const command = ["-m", "jupyterlab", `--notebook-dir=${join(PROJECT, "notebooks")}`, ...args];
+  const command = ["-m", "jupyterlab", `--notebook-dir=${NOTEBOOKS}`, ...args];
   const child = new Deno.Command(python, { args: command, env: variables }).spawn();
   return (await child.status).code;
 }

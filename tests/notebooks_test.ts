@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { basename } from "node:path";
-import { cellsOf, notebookOf, NOTEBOOKS, parseScript, scripts, toNotebook } from "../notebooks/build.ts";
+import { basename, join, relative } from "node:path";
+import { cellsOf, notebookOf, parseScript, scripts, toNotebook } from "../notebooks/build.ts";
 import { executeNotebook, NotebookError } from "../notebooks/execute.ts";
-import { jupyterEnvironment, PROJECT } from "../notebooks/setup.ts";
+import { jupyterEnvironment, NOTEBOOKS, PROJECT } from "../notebooks/setup.ts";
 
 interface Output {
   output_type: string;
@@ -23,9 +23,13 @@ function printed(outputs: readonly Output[]): string {
 }
 
 /** Runs cells of code in a notebook of their own. */
-async function runCells(sources: readonly string[], environment: Record<string, string> = {}) {
+async function runCells(
+  sources: readonly string[],
+  environment: Record<string, string> = {},
+  folder = NOTEBOOKS,
+) {
   const cells = sources.map((source) => ({ kind: "code" as const, source }));
-  return outputsOf(await executeNotebook(toNotebook(cells), NOTEBOOKS, environment));
+  return outputsOf(await executeNotebook(toNotebook(cells), folder, environment));
 }
 
 Deno.test("a script is cut into text and code, and a notebook gives the same cells back", () => {
@@ -53,6 +57,29 @@ Deno.test("a cell finds the library, and what it throws fails the notebook", asy
     "RangeError: expected 1, got 2",
   );
   assert((error as Error).message.includes(`throw new RangeError("expected 1, got 2")`), "the cell is named");
+});
+
+Deno.test("no output is lost, however late the kernel sends it", async () => {
+  const numbers = Array.from({ length: 30 }, (_, i) => 1000 + i);
+  const outputs = await runCells(numbers.map((i) => `console.log("printed ${i}");\n${i}`));
+  numbers.forEach((i, cell) => {
+    assertEquals(printed(outputs[cell]!), `printed ${i}\n`);
+    const shown = outputs[cell]!.filter((output) => output.output_type === "execute_result");
+    assert(JSON.stringify(shown).includes(String(i)), `cell ${cell} shows no value`);
+  });
+});
+
+Deno.test("a notebook in a folder of one's own uses the library by one line of deno.json", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const imports = { nepa: relative(folder, join(PROJECT, "mod.ts")) };
+    await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify({ imports }));
+    const cell = `import { fashionMnist } from "nepa";\nconsole.log((await fashionMnist()).test.length);`;
+    const [outputs] = await runCells([cell], {}, folder);
+    assertEquals(printed(outputs!), "10000\n");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("running a notebook writes nothing into the user's home", async () => {
