@@ -18,8 +18,13 @@ export interface Metrics {
   meanDirection: number;
   /** The same for the mean direction at each position. */
   meanDirectionPerPosition: number;
-  /** The loss on the validation images, where there are any. */
-  validationLoss?: number;
+}
+
+/** What held-out images say. */
+export interface Validation {
+  loss: number;
+  /** Share of the images classified as labelled, where classes are trained. */
+  accuracy?: number;
 }
 
 /** One update of the weights. */
@@ -38,6 +43,7 @@ export interface Step {
   /** 10^9 floating-point operations a second, products only. */
   gflops: number;
   metrics?: Metrics;
+  validation?: Validation;
   /** Plain words, when something has to be said. */
   notice?: string;
 }

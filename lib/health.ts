@@ -1,0 +1,62 @@
+/** Is the training well? Collapse, divergence, and the first tensor that is not finite. @module */
+import type * as tf from "@tensorflow/tfjs";
+import { LOSS_WINDOW, meanLoss, type Metrics, type Step } from "./run.ts";
+
+/** Watches the steps of a run; says each thing once, in plain words. */
+export class Watch {
+  #best = Infinity;
+  #recent: Step[] = [];
+  #said = { collapsed: false, diverged: false };
+
+  /** What has to be said at this step, if anything. */
+  notice(step: Step): string | undefined {
+    return step.metrics && this.#collapse(step, step.metrics) || this.#divergence(step);
+  }
+
+  #collapse({ step, loss }: Step, { collapsed, featureStd, effectiveRank }: Metrics): string | undefined {
+    if (!collapsed) {
+      this.#said.collapsed = false;
+      return undefined;
+    }
+    if (this.#said.collapsed) return undefined;
+    this.#said.collapsed = true;
+    return `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${
+      featureStd.toFixed(3)
+    }, ` +
+      `effective rank ${effectiveRank.toFixed(2)}), so the loss of ${loss.toFixed(3)} says nothing. Is the ` +
+      `stop-gradient on? Else try a smaller learning rate.`;
+  }
+
+  /** The mean of the last losses against the best such mean so far. */
+  #divergence(step: Step): string | undefined {
+    this.#recent.push(step);
+    if (this.#recent.length > LOSS_WINDOW) this.#recent.shift();
+    if (this.#recent.length < LOSS_WINDOW) return undefined;
+    const mean = meanLoss(this.#recent);
+    this.#best = Math.min(this.#best, mean);
+    const limit = this.#best + Math.max(0.15, 0.5 * Math.abs(this.#best));
+    if (mean < limit) {
+      this.#said.diverged = false;
+      return undefined;
+    }
+    if (this.#said.diverged) return undefined;
+    this.#said.diverged = true;
+    return `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${
+      mean.toFixed(3)
+    }, it was ` +
+      `${this.#best.toFixed(3)} at best. Try a smaller learning rate (now ${
+        step.lr.toExponential(1)
+      }) or a longer warm-up.`;
+  }
+}
+
+/** The name of the first tensor with a value that is not finite, and one such value. */
+export async function firstNonFinite(
+  tensors: Iterable<readonly [string, tf.Tensor]>,
+): Promise<{ name: string; value: number } | undefined> {
+  for (const [name, tensor] of tensors) {
+    const value = (await tensor.data()).find((x) => !Number.isFinite(x));
+    if (value !== undefined) return { name, value };
+  }
+  return undefined;
+}

@@ -1,0 +1,172 @@
+/** The options of a training, checked and filled in. @module */
+import type { Dataset } from "./data/dataset.ts";
+import type { Transform } from "./data/transforms.ts";
+
+/** Options that pretraining and fine-tuning share. */
+export interface TrainOptions {
+  /** Updates in all. Or give `epochs`. */
+  steps?: number;
+  /** Passes over the data; images that do not fill a batch are left out of a pass. */
+  epochs?: number;
+  /** Images in an update. */
+  batchSize?: number;
+  /** Peak of the learning rate. Or give `baseLearningRate`. */
+  learningRate?: number;
+  /** Peak of the learning rate for 256 images; the peak is this · batchSize / 256. */
+  baseLearningRate?: number;
+  /** Decoupled weight decay, on matrices alone. */
+  weightDecay?: number;
+  /** AdamW's decay rates of the two moments, each from 0 to below 1. */
+  betas?: readonly [number, number];
+  /** Share of the updates in which the learning rate rises, 0 to 1. */
+  warmupRatio?: number;
+  /** Largest norm of all gradients together; null: no limit. */
+  clipNorm?: number | null;
+  /** Decay of a second model with averaged weights, `run.ema`, from 0 to below 1; null: none. */
+  emaDecay?: number | null;
+  /** Changes each image before it is used; its result has the network's size. null: nothing is changed. */
+  augment?: Transform | null;
+  /** Decides about the order of the images, their augmentation and all chance inside the network. Default 0. */
+  seed?: number;
+  /** Ends the run after the current update when it is aborted. */
+  signal?: AbortSignal;
+  /** Compile the step, where the engine can (default), or run it operation by operation. */
+  compile?: boolean;
+}
+
+/** {@linkcode TrainOptions} with nothing left open. */
+export interface Plan {
+  steps: number;
+  batchSize: number;
+  /** Peak learning rate. */
+  learningRate: number;
+  weightDecay: number;
+  betas: readonly [number, number];
+  warmupSteps: number;
+  clipNorm: number | null;
+  emaDecay: number | null;
+  augment: Transform | null;
+  seed: number;
+  compile: boolean;
+  signal: AbortSignal | undefined;
+}
+
+/** What a recipe sets where the options leave it open. */
+export type Recipe =
+  & Required<Omit<TrainOptions, "epochs" | "learningRate" | "baseLearningRate" | "signal">>
+  & ({ learningRate: number } | { baseLearningRate: number });
+
+function expect(holds: boolean, name: string, expected: string, got: unknown): void {
+  if (!holds) throw new RangeError(`${name}: expected ${expected}, got ${got}`);
+}
+
+function whole(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 1;
+}
+
+/**
+ * Fills in and checks.
+ *
+ * @throws {TypeError} If an option is unknown, or two that exclude each other are given.
+ * @throws {RangeError} If a value cannot be, or the data cannot fill a batch.
+ */
+export function makePlan(
+  options: TrainOptions,
+  recipe: Recipe,
+  dataset: Dataset,
+  known: readonly string[],
+): Plan {
+  refuseUnknown(options, known);
+  const { learningRate, baseLearningRate, epochs, signal } = options;
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const all: Recipe & TrainOptions = { ...recipe, ...given };
+  const { batchSize, weightDecay, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
+  expect(whole(batchSize), "batchSize", "an integer from 1", batchSize);
+  if (batchSize > dataset.length) {
+    throw new RangeError(
+      `batchSize: ${batchSize} images do not fit into ${dataset.name} with ${dataset.length}; make it smaller`,
+    );
+  }
+  if (epochs !== undefined) expect(epochs > 0, "epochs", "a positive number", epochs);
+  const steps = epochs === undefined
+    ? options.steps ?? recipe.steps
+    : Math.round(epochs * Math.floor(dataset.length / batchSize));
+  expect(whole(steps), "steps", "an integer from 1", steps);
+  expect(warmupRatio >= 0 && warmupRatio <= 1, "warmupRatio", "a number from 0 to 1", warmupRatio);
+  expect(weightDecay >= 0, "weightDecay", "a number from 0", weightDecay);
+  expect(betas.every((b) => b >= 0 && b < 1), "betas", "two numbers from 0 to below 1", betas);
+  expect(clipNorm === null || clipNorm > 0, "clipNorm", "a positive number or null", clipNorm);
+  expect(
+    emaDecay === null || emaDecay >= 0 && emaDecay < 1,
+    "emaDecay",
+    "a number from 0 to below 1, or null",
+    emaDecay,
+  );
+  expect(Number.isSafeInteger(seed) && seed >= 0, "seed", "an integer from 0", seed);
+  const base = baseLearningRate ?? ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
+  const peak = learningRate ??
+    (baseLearningRate === undefined && "learningRate" in recipe
+      ? recipe.learningRate
+      : base! * batchSize / 256);
+  expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
+  return {
+    steps,
+    batchSize,
+    learningRate: peak,
+    weightDecay,
+    betas,
+    warmupSteps: Math.ceil(steps * warmupRatio),
+    clipNorm,
+    emaDecay,
+    augment,
+    seed,
+    compile,
+    signal,
+  };
+}
+
+function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
+  const names = [
+    "steps",
+    "epochs",
+    "batchSize",
+    "learningRate",
+    "baseLearningRate",
+    "weightDecay",
+    "betas",
+    "warmupRatio",
+    "clipNorm",
+    "emaDecay",
+    "augment",
+    "seed",
+    "signal",
+    "compile",
+    ...known,
+  ];
+  const unknown = Object.keys(options).find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new TypeError(`unknown option ${unknown}; there are: ${names.join(", ")}`);
+  for (const [one, other] of [["steps", "epochs"], ["learningRate", "baseLearningRate"]] as const) {
+    if (options[one] !== undefined && options[other] !== undefined) {
+      throw new TypeError(`expected ${one} or ${other}, got both`);
+    }
+  }
+}
+
+/** Refuses images that the network cannot take; their size counts where nothing resizes them. */
+export function refuseMisfit(
+  { name, height, width, channels }: Dataset,
+  config: { imageSize: number; numChannels: number },
+  sized: boolean,
+): void {
+  const { imageSize: size, numChannels } = config;
+  if (channels !== numChannels) {
+    throw new RangeError(
+      `${name}: expected images with ${numChannels} channels, as the network has, got ${channels}`,
+    );
+  }
+  if (sized && (height !== size || width !== size)) {
+    throw new RangeError(
+      `${name}: expected images of ${size}x${size}, as the network's, got ${height}x${width}; resize them in \`augment\``,
+    );
+  }
+}

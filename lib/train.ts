@@ -1,0 +1,132 @@
+/** Pretraining: a causal transformer learns to predict each next embedding. The step is in `trainer.ts`. @module */
+import type { Dataset } from "./data/dataset.ts";
+import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
+import { Meter } from "./meter.ts";
+import type { Nepa } from "./nepa.ts";
+import { nepaLoss, type NepaLossOptions } from "./objective.ts";
+import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./plan.ts";
+import { Run } from "./run.ts";
+import { warmupCosine } from "./schedule.ts";
+import { Trainer } from "./trainer.ts";
+
+/** Options of {@linkcode pretrain}. */
+export interface PretrainOptions extends TrainOptions, NepaLossOptions {
+  /** Where the defaults come from: "default", for small networks and data sets, or "official", the paper's. */
+  recipe?: "default" | "official";
+  /** Images held out from training, of the network's size: for the collapse meter and the held-out loss. */
+  validation?: Dataset;
+  /** How many updates lie between two readings of the collapse meter; it is read at the first and the last too. Default 250. */
+  every?: { collapse?: number };
+  /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
+  causal?: boolean;
+}
+
+/** What `pretrain` does unless told otherwise. */
+const SMALL: Recipe = {
+  steps: 1500,
+  batchSize: 64,
+  learningRate: 3e-3,
+  weightDecay: 0.05,
+  betas: [0.9, 0.95],
+  warmupRatio: 0.1,
+  clipNorm: 1,
+  emaDecay: null,
+  augment: horizontalFlip(0.5),
+  seed: 0,
+  compile: true,
+};
+
+/** The paper's recipe (arXiv 2512.16922; the official pretraining script). */
+function official(size: number, images: number): Recipe {
+  const { learningRate: _, ...rest } = SMALL as Recipe & { learningRate: number };
+  const batchSize = 4096, epochs = 1600;
+  return {
+    ...rest,
+    steps: epochs * Math.floor(images / batchSize),
+    batchSize,
+    baseLearningRate: 3e-4,
+    warmupRatio: 0.025,
+    emaDecay: 0.9999,
+    augment: compose(
+      randomResizedCrop({ size, scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }),
+      horizontalFlip(0.5),
+    ),
+  };
+}
+
+/**
+ * Trains a model to predict each next patch's embedding. Nothing is computed before the run is iterated; see {@linkcode Run}.
+ *
+ * Without options: 1,500 updates of 64 images with AdamW (0.9, 0.95), weight decay 0.05, gradients clipped at norm 1, the
+ * learning rate rising to 3e-3 over a tenth of the updates and falling to 0 along a cosine, images mirrored half of the
+ * time. `recipe: "official"` takes the paper's: batches of 4,096, crops, 3e-4 per 256 images, a 2.5 % warm-up, averaged
+ * weights, 1,600 epochs; give `batchSize` and `epochs` to make it fit.
+ *
+ * @param model Its weights change in place.
+ * @param dataset The images; their labels are not looked at.
+ * @param options What differs from the recipe. The three switches of the method, all on: `causal`, `shift`, `stopGradient`.
+ * @returns A run; `run.ema` is a second model, the caller's to dispose of, if `emaDecay` is set.
+ * @throws {RangeError | TypeError} If an option cannot be, or the images do not fit the model.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * const result = await pretrain(model, train, { steps: 3, batchSize: 16, seed: 0 }).finish();
+ * assertEquals(result.steps, 3);
+ * model.dispose();
+ * ```
+ */
+export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions = {}): Run<Nepa> {
+  const {
+    recipe = "default",
+    validation,
+    every = {},
+    causal = model.config.isCausal,
+    shift = true,
+    stopGradient = true,
+  } = options;
+  if (recipe !== "default" && recipe !== "official") {
+    throw new RangeError(`recipe: expected "default" or "official", got ${JSON.stringify(recipe)}`);
+  }
+  const defaults = recipe === "official"
+    ? official(model.config.imageSize, Math.max(dataset.length, 4096))
+    : SMALL;
+  const known = ["recipe", "validation", "every", "causal", "shift", "stopGradient"];
+  const plan = makePlan(options, defaults, dataset, known);
+  refuseMisfit(
+    dataset,
+    model.config,
+    options.augment === undefined && recipe === "default" || plan.augment === null,
+  );
+  if (validation) refuseMisfit(validation, model.config, true);
+  const interval = every.collapse ?? 250;
+  if (!(Number.isSafeInteger(interval) && interval >= 1)) {
+    throw new RangeError(`every.collapse: expected an integer from 1, got ${interval}`);
+  }
+  const meter = new Meter(model, {
+    dataset: validation ?? dataset,
+    heldOut: validation !== undefined,
+    batchSize: plan.batchSize,
+    causal,
+    shift,
+    stopGradient,
+    seed: plan.seed,
+    compile: plan.compile,
+  });
+  const rate = warmupCosine({ peak: plan.learningRate, steps: plan.steps, warmupSteps: plan.warmupSteps });
+  const ema = plan.emaDecay === null ? undefined : model.clone();
+  const trainer = new Trainer(model, dataset, plan, {
+    loss: (images, _labels, draws) =>
+      nepaLoss(model.forward(images, { training: draws, causal }), { shift, stopGradient }),
+    rates: (k) => [rate(k)],
+    measure: async (step) =>
+      step === 1 || step % interval === 0 || step === plan.steps ? await meter.read() : {},
+    dispose: () => meter.dispose(),
+  }, ema);
+  return new Run(model, trainer, { ema, signal: plan.signal });
+}
