@@ -24,12 +24,8 @@ interface Grid {
 
 /** A patch's outline. */
 function outline(index: number, { columns, patch }: Grid): Mark {
-  return {
-    left: (index % columns) * patch,
-    top: Math.floor(index / columns) * patch,
-    width: patch,
-    height: patch,
-  };
+  const left = (index % columns) * patch, top = Math.floor(index / columns) * patch;
+  return { left, top, width: patch, height: patch, color: palette[9] };
 }
 
 /** Covers patch `from` and all that follow. */

@@ -18,29 +18,37 @@ function smooth(losses: readonly number[]): number[] {
 }
 
 /** A line through the steps at which something was measured. */
-function metricLine(
+function sparse(
   history: readonly Step[],
   name: string,
   color: string,
-  value: (m: Metrics) => number | undefined,
+  value: (s: Step) => number | undefined,
 ): Line {
-  const points = history.flatMap(({ step, metrics }) => {
-    const y = metrics && value(metrics);
-    return y === undefined ? [] : [[step, y] as const];
+  const points = history.flatMap((step) => {
+    const y = value(step);
+    return y === undefined ? [] : [[step.step, y] as const];
   });
   return { name, color, x: points.map(([x]) => x), y: points.map(([, y]) => y) };
 }
 
+/** A line through every step. */
+function dense(history: readonly Step[], name: string, color: string, value: (s: Step) => number): Line {
+  return { ...sparse(history, name, color, value), width: 1.5 };
+}
+
 function lossLines(history: readonly Step[]): Line[] {
-  const x = history.map(({ step }) => step), losses = history.map(({ loss }) => loss);
+  const means = smooth(history.map(({ loss }) => loss));
   const beat = (name: string, color: string, value: (m: Metrics) => number) => ({
-    ...metricLine(history, name, color, (m) => -value(m)), // a predictor's loss is minus its mean cosine
+    ...sparse(history, name, color, ({ metrics }) => metrics && -value(metrics)), // a predictor's loss: minus its cosine
     dash: true,
   });
   return [
-    { name: "each step", x, y: losses, color: "#8fb3d9", width: 1 },
-    { name: `mean of ${LOSS_WINDOW}`, x, y: smooth(losses), color: blue },
-    metricLine(history, "validation", green, (m) => m.validationLoss),
+    { ...dense(history, "each step", "#8fb3d9", ({ loss }) => loss), width: 1 },
+    {
+      ...dense(history, `mean of ${LOSS_WINDOW}`, blue, ({ step }) => means[step - history[0]!.step]!),
+      width: 2,
+    },
+    sparse(history, "held out", green, ({ validation }) => validation?.loss),
     beat("previous patch", orange, (m) => m.previousPatch),
     beat("mean", brown, (m) => m.meanDirection),
     beat("mean by position", crimson, (m) => m.meanDirectionPerPosition),
@@ -48,35 +56,19 @@ function lossLines(history: readonly Step[]): Line[] {
 }
 
 /** The smaller charts on the right. */
-function sideCharts(history: readonly Step[]): Omit<LineChart, "left" | "top" | "right" | "bottom">[] {
-  const x = history.map(({ step }) => step);
-  const spread = [
-    metricLine(history, "std", green, (m) => m.featureStd),
-    metricLine(history, "mean cosine", crimson, (m) => m.meanCosine),
-  ];
+function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines" | "include">[] {
+  const std = sparse(history, "std", green, ({ metrics }) => metrics?.featureStd);
+  const cosine = sparse(history, "mean cosine", crimson, ({ metrics }) => metrics?.meanCosine);
+  const rank = sparse(history, "effective rank", violet, ({ metrics }) => metrics?.effectiveRank);
+  const accuracy = sparse(history, "held-out accuracy", green, ({ validation }) => validation?.accuracy);
+  const lr = dense(history, "learning rate", ink.soft, (step) => step.lr);
+  const norm = dense(history, "gradient norm", ink.soft, ({ gradNorm }) => gradNorm);
   return [
-    { title: "Spread of z", lines: spread, include: [0, 1] },
-    {
-      title: "Effective rank of z",
-      lines: [metricLine(history, "effective rank", violet, (m) => m.effectiveRank)],
-      include: [1],
-    },
-    {
-      title: "Learning rate",
-      lines: [{ name: "learning rate", x, y: history.map(({ lr }) => lr), color: ink.soft }],
-      include: [0],
-    },
-    {
-      title: "Gradient norm",
-      lines: [{
-        name: "gradient norm",
-        x,
-        y: history.map(({ gradNorm }) => gradNorm),
-        color: ink.soft,
-        width: 1,
-      }],
-      include: [0],
-    },
+    { title: "Spread of z", lines: [std, cosine], include: [0, 1] },
+    { title: "Effective rank of z", lines: [rank], include: [1] },
+    { title: "Held-out accuracy", lines: [accuracy], include: [0, 1] },
+    { title: "Learning rate", lines: [lr], include: [0] },
+    { title: "Gradient norm", lines: [norm], include: [0] },
   ];
 }
 
@@ -112,23 +104,26 @@ function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard 
 }
 
 /** How the run stands, in one line. */
-function headline(run: Run<unknown>, seconds?: number): string {
-  const { steps, lossFirst, lossLast } = run.result(), last = run.history.at(-1);
-  const count = (n: number) => n.toLocaleString("en-US"),
-    loss = (n: number) => n.toFixed(4).replace("-", "−");
-  const words = [
-    steps === run.steps ? `${count(steps)} steps` : `${count(steps)} of ${count(run.steps)} steps`,
-  ];
-  if (steps < run.steps && run.reason !== undefined) words.push(run.reason);
-  if (steps > 0) words.push(`loss ${loss(lossFirst)} → ${loss(lossLast)}`);
-  if (last) {
-    words.push(
-      `${formatNumber(Math.round(last.imagesPerSecond))} images/s`,
-      `${formatNumber(Number(last.gflops.toPrecision(3)))} GFLOP/s`,
-    );
+function headline(run: Run<unknown>, ...more: readonly string[]): string {
+  const { steps, lossFirst, lossLast } = run.result(), recent = run.history.slice(-LOSS_WINDOW);
+  const loss = (n: number) => n.toFixed(4).replace("-", "−");
+  const mean = (value: (s: Step) => number) =>
+    recent.reduce((sum, step) => sum + value(step), 0) / recent.length;
+  const done = formatNumber(steps),
+    words = [steps === run.steps ? `${done} steps` : `${done} of ${formatNumber(run.steps)} steps`];
+  if (steps > 0) {
+    words.push(`loss ${loss(lossFirst)} → ${loss(lossLast)}`);
+    words.push(`${formatNumber(Math.round(mean((step) => step.imagesPerSecond)))} images/s`);
+    words.push(`${mean((step) => step.gflops).toPrecision(3)} GFLOP/s`);
   }
-  if (seconds !== undefined) words.push(formatDuration(seconds));
-  return words.join(" · ");
+  return [...words, ...more].join(" · ");
+}
+
+/** The figure of a run that is not running. */
+function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
+  return boardFigure(
+    runBoard(run, headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more)),
+  );
 }
 
 /**
@@ -136,7 +131,7 @@ function headline(run: Run<unknown>, seconds?: number): string {
  * of the patch embeddings z, the learning rate, the gradient norm. Only what the run has measured is drawn.
  */
 export function runFigure(run: Run<unknown>): Figure {
-  return boardFigure(runBoard(run, headline(run)));
+  return finishedFigure(run);
 }
 
 Run.show = (run) => runFigure(run)[jupyterDisplay]();
@@ -152,7 +147,7 @@ async function drawWhileRunning(run: Run<unknown>, live: LiveDisplay): Promise<v
     const left = step > first.step
       ? (now - first.time) / (step - first.step) * (run.steps - step) / 1000
       : undefined;
-    const words = headline(run) + (left === undefined ? "" : ` · ${formatDuration(left)} left`);
+    const words = headline(run, ...(left === undefined ? [] : [`${formatDuration(left)} left`]));
     const svg = lightSvg({ ...runBoard(run, words), done: step / run.steps });
     live.draw({ "text/html": `<div>${svg}</div>`, "text/plain": words });
   }
@@ -186,7 +181,7 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
   try {
     await drawWhileRunning(run, live);
   } finally {
-    figure = boardFigure(runBoard(run, headline(run, (performance.now() - started) / 1000)));
+    figure = finishedFigure(run, formatDuration((performance.now() - started) / 1000));
     await live.finish(await figure[jupyterDisplay]());
   }
   return movingDown(figure, live);
