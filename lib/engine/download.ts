@@ -117,9 +117,19 @@ function wheelBytes(folder: string): number {
   return bytes;
 }
 
+interface Tools {
+  pip: readonly string[];
+  env: Environment;
+}
+
 /** Runs pip with its temporary files in `folder`, the download shown as a bar. */
-async function pip(args: readonly string[], folder: string, bytes: number, env: Environment): Promise<void> {
-  const command = await findPip(env), total = Math.round(bytes / 1e6);
+async function runPip(
+  args: readonly string[],
+  folder: string,
+  bytes: number,
+  { pip, env }: Tools,
+): Promise<void> {
+  const total = Math.round(bytes / 1e6);
   const bar = progress({ title: "TensorFlow", total, unit: "MB" });
   const drawing = setInterval(() => {
     const done = Math.min(total, Math.round(wheelBytes(folder) / 1e6));
@@ -128,12 +138,12 @@ async function pip(args: readonly string[], folder: string, bytes: number, env: 
   await Deno.mkdir(`${folder}/tmp`);
   try {
     const quiet = ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--progress-bar=off"];
-    const result = await run([...command, ...args, ...quiet], { ...env, TMPDIR: `${folder}/tmp` });
+    const result = await run([...pip, ...args, ...quiet], { ...env, TMPDIR: `${folder}/tmp` });
     if (!result?.success) {
       const reason = (result?.stderr ?? "").trim().split("\n").filter((line) => !line.startsWith("WARNING"))
         .slice(-3);
       throw new DownloadError(
-        `\`${[...command, args[0]].join(" ")}\` failed: ${
+        `\`${[...pip, args[0]].join(" ")}\` failed: ${
           reason.join(" / ") || "interrupted"
         }. Try again when the ` +
           "network is up; `pip config list` shows the index that pip uses",
@@ -146,7 +156,7 @@ async function pip(args: readonly string[], folder: string, bytes: number, env: 
   await Deno.remove(`${folder}/tmp`, { recursive: true });
 }
 
-async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promise<void> {
+async function fetchWheel(wheel: Wheel, folder: string, tools: Tools): Promise<void> {
   const download = [
     "download",
     "--no-deps",
@@ -155,7 +165,7 @@ async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promi
     "3.11",
     "--implementation",
   ];
-  await pip(
+  await runPip(
     [
       ...download,
       "cp",
@@ -169,7 +179,7 @@ async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promi
     ],
     folder,
     wheel.bytes,
-    env,
+    tools,
   );
   const file = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".whl"));
   if (!file) throw new DownloadError(`pip left no wheel of ${wheel.name} ${VERSION} in ${folder}`);
@@ -184,9 +194,9 @@ async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promi
   await Deno.remove(path);
 }
 
-async function fetchGpu(folder: string, env: Environment): Promise<void> {
+async function fetchGpu(folder: string, tools: Tools): Promise<void> {
   const install = ["install", "--only-binary=:all:", "--no-compile", "--target", folder];
-  await pip([...install, `tensorflow[and-cuda]==${VERSION}`], folder, GPU_BYTES.bytes, env);
+  await runPip([...install, `tensorflow[and-cuda]==${VERSION}`], folder, GPU_BYTES.bytes, tools);
 }
 
 /** Runs `work` while no other process does the same. The system lets go of the lock when a process dies. */
@@ -201,6 +211,30 @@ async function alone<T>(lock: string, work: () => Promise<T>): Promise<T> {
   return await work();
 }
 
+/** Removes what interrupted downloads left, downloads beside `folder`, and renames. */
+async function fill(folder: string, what: Wheel | "gpu", tools: Tools): Promise<void> {
+  if (await Deno.stat(folder).catch(() => undefined)) return;
+  const slash = folder.lastIndexOf("/"), prefix = `${folder.slice(slash + 1)}.partial-`;
+  for (const { name } of Deno.readDirSync(folder.slice(0, slash))) {
+    if (name.startsWith(prefix)) await Deno.remove(`${folder.slice(0, slash)}/${name}`, { recursive: true });
+  }
+  const { bytes, kept } = what === "gpu" ? GPU_BYTES : what,
+    mega = (n: number) => `${Math.round(n / 1e6)} MB`;
+  say(
+    `TensorFlow ${VERSION}: downloading ${mega(bytes)} with pip, once; ${mega(kept)} are kept in ${folder}`,
+  );
+  const partial = `${folder}.partial-${crypto.randomUUID()}`;
+  await Deno.mkdir(partial);
+  try {
+    if (what === "gpu") await fetchGpu(partial, tools);
+    else await fetchWheel(what, partial, tools);
+    await Deno.rename(partial, folder);
+  } catch (error) {
+    await Deno.remove(partial, { recursive: true });
+    throw error;
+  }
+}
+
 /**
  * Fetches TensorFlow into `folder`, unless another process just did. The folder appears when it is complete, by a
  * rename; what an interrupted download left beside it is removed by the next one.
@@ -209,29 +243,12 @@ async function alone<T>(lock: string, work: () => Promise<T>): Promise<T> {
  * @throws {DownloadError} With what helps.
  */
 export async function fetchTensorFlow(what: Wheel | "gpu", folder: string, env: Environment): Promise<void> {
-  const parent = folder.slice(0, folder.lastIndexOf("/")),
-    prefix = `${folder.slice(parent.length + 1)}.partial-`;
-  await Deno.mkdir(parent, { recursive: true });
-  await alone(`${folder}.lock`, async () => {
-    if (await Deno.stat(folder).catch(() => undefined)) return;
-    for (const { name } of Deno.readDirSync(parent)) {
-      if (name.startsWith(prefix)) await Deno.remove(`${parent}/${name}`, { recursive: true });
-    }
-    const { bytes, kept } = what === "gpu" ? GPU_BYTES : what,
-      mega = (n: number) => `${Math.round(n / 1e6)} MB`;
-    say(
-      `TensorFlow ${VERSION}: downloading ${mega(bytes)} with pip, once; ${mega(kept)} are kept in ${folder}`,
-    );
-    const partial = `${parent}/${prefix}${crypto.randomUUID()}`;
-    await Deno.mkdir(partial);
-    try {
-      if (what === "gpu") await fetchGpu(partial, env);
-      else await fetchWheel(what, partial, env);
-      await Deno.rename(partial, folder);
-    } catch (error) {
-      await Deno.remove(partial, { recursive: true });
-      if (error instanceof DownloadError) throw error;
-      throw new DownloadError(`${folder} could not be filled: ${(error as Error).message}`, { cause: error });
-    }
-  });
+  try {
+    const pip = await findPip(env);
+    await Deno.mkdir(folder.slice(0, folder.lastIndexOf("/")), { recursive: true });
+    await alone(`${folder}.lock`, () => fill(folder, what, { pip, env }));
+  } catch (error) {
+    if (error instanceof DownloadError) throw error;
+    throw new DownloadError(`${folder} could not be filled: ${(error as Error).message}`, { cause: error });
+  }
 }

@@ -141,9 +141,7 @@ export async function findTensorFlow(
     return await inCache("gpu", env, notes) ?? await inPython(env, notes) ??
       await inCache("cpu", env, notes) ?? await downloaded("cpu", options, notes);
   } catch (error) {
-    if (error instanceof DownloadError || error instanceof Deno.errors.PermissionDenied) {
-      return { missing: error.message, notes };
-    }
+    if (error instanceof DownloadError) return { missing: error.message, notes };
     throw error;
   }
 }
