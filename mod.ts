@@ -82,6 +82,8 @@ export { report } from "./lib/plot/report.ts";
 export type { ReportOptions, ReportSection } from "./lib/plot/report.ts";
 export { plotExpectation } from "./lib/plot/expectation.ts";
 export type { ExpectationOptions } from "./lib/plot/expectation.ts";
+export { evaluate, finetune } from "./lib/finetune.ts";
+export type { FinetuneOptions } from "./lib/finetune.ts";
 export { pretrain } from "./lib/train.ts";
 export type { PretrainOptions } from "./lib/train.ts";
 export type { TrainOptions } from "./lib/plan.ts";
