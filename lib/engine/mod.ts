@@ -178,10 +178,11 @@ async function choose(): Promise<Engine> {
   if (automatic) return await take(automatic.name);
   const notes: string[] = [];
   const engine = await attempt("tensorflow", notes) ?? await withoutTensorFlow(notes);
+  automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
   if (notes.length > 0 || inNotebook() || Deno.stderr.isTerminal()) {
-    console.error([`engine: ${engine}`, ...notes].join("\n  "));
+    console.error([`engine: ${engine}`, ...engine.notes].join("\n  "));
   }
-  return automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
+  return automatic;
 }
 
 /** Runs `work` when all that was asked before is done: engines are chosen one at a time. */
