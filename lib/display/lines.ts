@@ -69,9 +69,11 @@ function extent(values: Iterable<number>): [number, number] {
 }
 
 function xRange({ charts }: LineBoard): [number, number] {
-  return extent(
-    charts.flatMap(({ lines }) => lines.flatMap(({ x }) => x.length > 0 ? [x[0]!, x.at(-1)!] : [])),
+  const ends = charts.flatMap(({ lines }) =>
+    lines.flatMap(({ x }) => x.length > 0 ? [x[0]!, x.at(-1)!] : [])
   );
+  const [low, high] = extent(ends), margin = 0.012 * (high - low);
+  return [low - margin, high + margin];
 }
 
 function yRange({ lines, include = [] }: LineChart): [number, number] {
