@@ -134,6 +134,14 @@ function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
   }
 }
 
+function parseTensors(file: string, bytes: Uint8Array): Map<string, HostTensor> {
+  try {
+    return readSafetensors(bytes).tensors;
+  } catch (error) {
+    throw new CheckpointError(`${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 /** Names of the classes: the official file has them by number, or only says how many. */
 function classesOf(json: Record<string, unknown>): string[] {
   const names = json.id2label as Record<string, string> | undefined;
@@ -159,8 +167,8 @@ export async function readCheckpoint(
   if (!configFile || !weights) {
     const missing = [...(configFile ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
     throw new CheckpointError(
-      `${folder}: expected a folder with config.json and model.safetensors, got none of ${
-        missing.join(" and ")
+      `${folder}: expected a folder with config.json and model.safetensors; there is no ${
+        missing.join(", no ")
       }`,
     );
   }
@@ -170,7 +178,7 @@ export async function readCheckpoint(
   const preprocessor = preprocessorFile
     ? fromOfficialPreprocessor(parseJson(`${folder}/preprocessor_config.json`, preprocessorFile), plain)
     : plain;
-  const { tensors } = readSafetensors(weights);
+  const tensors = parseTensors(`${folder}/model.safetensors`, weights);
   const expected = new Map(
     [...shapes(config, classes.length)].map(([name, shape]) => [name, officialShape(name, shape, config)]),
   );

@@ -22,10 +22,10 @@ export function withGradient<T extends tf.Tensor>(
 }
 
 /** The value of a loss, and its gradients by the names of the parameters. */
-export interface LossAndGradients {
+export type LossAndGradients = {
   readonly loss: tf.Scalar;
   readonly gradients: Record<string, tf.Tensor>;
-}
+};
 
 /**
  * Runs `loss` and takes its gradients.

@@ -45,12 +45,12 @@ export interface ClassifierOptions {
 }
 
 /** What {@linkcode NepaClassifier.forward} gives, besides the backbone's tokens. */
-export interface ClassifierOutputs extends ForwardOutputs {
+export type ClassifierOutputs = ForwardOutputs & {
   /** [B, D], what the linear map reads. */
   pooled: tf.Tensor2D;
   /** [B, classes]. */
   logits: tf.Tensor2D;
-}
+};
 
 /** The backbone's parameters and those of the head, in the engine's layout. */
 function classifierShapes(config: NepaConfig, classes: number): Shapes {

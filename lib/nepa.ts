@@ -52,7 +52,7 @@ export interface ForwardOptions {
 }
 
 /** What {@linkcode Nepa.forward} gives. B images, T tokens (CLS and the patches row by row), D numbers a token. */
-export interface ForwardOutputs {
+export type ForwardOutputs = {
   /** z [B, T, D]: what the transformer reads, and the targets. */
   embeddings: tf.Tensor3D;
   /** ẑ [B, T, D]: the transformer's output after the last norm; position t predicts z at t + 1. */
@@ -61,7 +61,7 @@ export interface ForwardOutputs {
   hidden?: tf.Tensor3D[];
   /** [B, A, T, T] of each block: how much each token (third axis) reads from each (fourth). */
   attentions?: tf.Tensor4D[];
-}
+};
 
 /** Options of {@linkcode Nepa.features}. */
 export interface FeatureOptions {

@@ -90,7 +90,7 @@ export function augmentCoordinates(coordinates: tf.Tensor2D, draws: RopeDraws): 
 export function rotation(config: NepaConfig, rows: number, columns: number, draws?: RopeDraws): Rotation {
   const headSize = config.hiddenSize / config.numAttentionHeads, patches = rows * columns;
   const frequencies = ropeFrequencies(headSize, config.ropeTheta), centres = patchCoordinates(rows, columns);
-  if (draws && Object.values(draws).some((draw) => draw !== undefined)) {
+  if (draws?.ropeShift || draws?.ropeJitter || draws?.ropeRescale) {
     const coordinates = augmentCoordinates(tf.tensor2d(centres, [patches, 2]), draws);
     const angles = coordinates.reshape([patches, 2, 1]).mul(tf.tensor1d(frequencies)) // [N, 2, d/4]
       .reshape([patches, headSize / 2]); // [N, d/2]

@@ -1,0 +1,102 @@
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import * as tf from "@tensorflow/tfjs";
+import { consoleDisplay } from "../lib/display/jupyter.ts";
+import { useEngine } from "../lib/engine/mod.ts";
+import { lossAndGradients } from "../lib/gradient.ts";
+import { NepaClassifier } from "../lib/heads.ts";
+import { Nepa } from "../lib/nepa.ts";
+import { crossEntropy } from "../lib/objective.ts";
+
+await useEngine("cpu");
+
+const small = {
+  preset: "mini",
+  numHiddenLayers: 2,
+  hiddenSize: 32,
+  intermediateSize: 64,
+  layerscaleValue: 0.5,
+} as const;
+const images = tf.randomUniform([3, 28, 28, 1], -1, 1, "float32", 1) as tf.Tensor4D;
+
+Deno.test("a head on a pretrained model copies it, sees both ways, and starts at zero", () => {
+  const model = new Nepa(small, { seed: 2 }), classifier = NepaClassifier.from(model, { classes: 4 });
+  assertEquals([classifier.config.isCausal, classifier.config.addPoolingLayer], [false, true]);
+  assertEquals(classifier.classes, ["LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"]);
+  tf.tidy(() => {
+    const { logits, predictions, pooled } = classifier.forward(images);
+    assertEquals(predictions.dataSync(), model.forward(images, { causal: false }).predictions.dataSync());
+    assertEquals(logits.shape, [3, 4]);
+    assert(logits.dataSync().every((x) => x === 0));
+    assert(Math.abs(tf.mean(pooled).dataSync()[0]!) < 1e-5, "the mean over patches is normed");
+  });
+  for (const [name, variable] of model.parameters) {
+    assertNotEquals(classifier.parameters.get(name)!.dataId, variable.dataId);
+  }
+  classifier.dispose();
+  model.dispose();
+});
+
+Deno.test("pooling by the last token reads the last token, and has no norm of its own", () => {
+  const model = new Nepa(small),
+    classifier = NepaClassifier.from(model, { classes: 2, pool: "last", causal: true });
+  assert(!classifier.parameters.has("fc_norm.weight"));
+  tf.tidy(() => {
+    const { pooled, predictions } = classifier.forward(images);
+    assertEquals(pooled.dataSync(), predictions.slice([0, 16], [-1, 1]).dataSync());
+    assertEquals(predictions.dataSync(), model.forward(images).predictions.dataSync());
+  });
+  classifier.dispose();
+  model.dispose();
+});
+
+Deno.test("a configuration may gain norm weights, which start at one, but lose no weights", () => {
+  const model = new Nepa(small),
+    classifier = NepaClassifier.from(model, { classes: 2, config: { qkNormAffine: true } });
+  const name = "vit_nepa.encoder.layer.1.attention.attention.q_norm.weight";
+  assert(classifier.parameters.get(name)!.dataSync().every((x) => x === 1));
+  assertThrows(
+    () => NepaClassifier.from(model, { classes: 2, config: { layerscaleValue: null } }),
+    RangeError,
+    "layer_scale.lambda1: expected the model's shape [32], got no such tensor",
+  );
+  assertThrows(
+    () => NepaClassifier.from(model, { classes: 2, config: { hiddenSize: 64 } }),
+    RangeError,
+    "cls_token",
+  );
+  classifier.dispose();
+  model.dispose();
+});
+
+Deno.test("gradients reach the head at once, and the network below it once the head is not zero", () => {
+  const classifier = new NepaClassifier(small, { classes: ["a", "b"], seed: 1 });
+  tf.tidy(() => {
+    const labels = tf.tensor1d([0, 1, 1], "int32"), { logits } = classifier.forward(images);
+    assert(logits.dataSync().some((x) => x !== 0));
+    const loss = () => crossEntropy(classifier.forward(images, { training: true }).logits, labels);
+    const { gradients } = lossAndGradients(loss, classifier.parameters);
+    assertEquals(Object.keys(gradients), [...classifier.parameters.keys()]);
+    for (const name of ["classifier.weight", "fc_norm.bias", "vit_nepa.embeddings.cls_token"]) {
+      assert(gradients[name]!.dataSync().some((g) => g !== 0), name);
+    }
+  });
+  assert(classifier[consoleDisplay]().includes("fc_norm"));
+  const clone = classifier.clone();
+  tf.tidy(() =>
+    assertEquals(clone.forward(images).logits.dataSync(), classifier.forward(images).logits.dataSync())
+  );
+  clone.dispose();
+  classifier.dispose();
+});
+
+Deno.test("classes that cannot be are refused before anything is made", () => {
+  const tensors = tf.memory().numTensors;
+  for (const classes of [0, [], ["a", "a"]]) {
+    assertThrows(
+      () => new NepaClassifier(small, { classes }),
+      RangeError,
+      "expected one or more, no two alike",
+    );
+  }
+  assertEquals(tf.memory().numTensors, tensors);
+});
