@@ -52,12 +52,12 @@ th, td { padding: .42rem 1.4rem .42rem 0; vertical-align: top; }
 td { border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 .table p { color: var(--soft); font-size: .9rem; margin: .6rem 0 0; }
-pre { background: #f4f6f9; border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; overflow-x: auto;
-  font: .86rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: .8rem 0 0; }
+pre { background: #f4f6f9; border: 1px solid var(--line); border-radius: .4rem; padding: .8rem 1rem; overflow: auto;
+  max-height: 26rem; font: .86rem/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; margin: .8rem 0 0; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; margin: 0; }
 .facts dt { color: var(--soft); }
 .facts dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 34rem) { section { padding: 1rem; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .5rem; } }
+@media (max-width: 34rem) { img { max-width: none; } section { padding: 1rem; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .5rem; } }
 @media print { body { background: #fff; } section, .highlights div { break-inside: avoid; } }
 `;
 
