@@ -1,5 +1,6 @@
 /** A running average of the weights. @module */
 import * as tf from "@tensorflow/tfjs";
+import { Blocks } from "./blocks.ts";
 
 /**
  * Keeps the average of a model's weights in a second model: average = decay · average + (1 − decay) · weights, after
@@ -23,7 +24,9 @@ import * as tf from "@tensorflow/tfjs";
  * ```
  */
 export class Ema {
-  readonly #pairs: readonly (readonly [tf.Variable, tf.Variable])[];
+  readonly #weights: ReadonlyMap<string, tf.Variable>;
+  readonly #averages: ReadonlyMap<string, tf.Variable>;
+  readonly #blocks: Blocks;
 
   /**
    * @param parameters The weights that are trained.
@@ -34,15 +37,17 @@ export class Ema {
     parameters: ReadonlyMap<string, tf.Variable>,
     averages: ReadonlyMap<string, tf.Variable>,
   ) {
-    this.#pairs = [...parameters].map(([name, weight]) => {
+    for (const [name, weight] of parameters) {
       const average = averages.get(name);
       if (average?.shape.join() !== weight.shape.join()) {
         throw new RangeError(
           `${name}: expected an average of shape [${weight.shape}], got ${average?.shape ?? "none"}`,
         );
       }
-      return [weight, average] as const;
-    });
+    }
+    this.#weights = parameters;
+    this.#averages = averages;
+    this.#blocks = new Blocks(parameters);
   }
 
   /**
@@ -53,8 +58,13 @@ export class Ema {
   update(decay: tf.Scalar): void {
     tf.tidy(() => {
       const rest = tf.sub(1, decay);
-      for (const [weight, average] of this.#pairs) {
-        average.assign(tf.add(tf.mul(average, decay), tf.mul(weight, rest)));
+      const weights = this.#blocks.join(Object.fromEntries(this.#weights));
+      const averages = this.#blocks.join(Object.fromEntries(this.#averages));
+      for (const [block, average] of Object.entries(averages)) {
+        const next = tf.add(tf.mul(average, decay), tf.mul(weights[block]!, rest)) as tf.Tensor1D;
+        for (const [name, part] of Object.entries(this.#blocks.split(block, next))) {
+          this.#averages.get(name)!.assign(part);
+        }
       }
     });
   }

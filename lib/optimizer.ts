@@ -1,5 +1,6 @@
 /** AdamW and gradient clipping, written to be part of a compiled step: whatever changes comes in as a tensor. @module */
 import * as tf from "@tensorflow/tfjs";
+import { Blocks } from "./blocks.ts";
 
 /** Options of {@linkcode AdamW}. */
 export interface AdamWOptions {
@@ -15,10 +16,10 @@ export interface AdamWOptions {
   group?: (name: string) => number;
 }
 
-/** A parameter's running means of the gradient (m) and of its square (v). */
+/** Running means of the gradients (m) and of their squares (v). */
 export interface Moments {
-  readonly m: tf.Variable;
-  readonly v: tf.Variable;
+  readonly m: tf.Tensor;
+  readonly v: tf.Tensor;
 }
 
 /**
@@ -39,11 +40,11 @@ export interface Moments {
  * ```
  */
 export class AdamW {
-  /** By parameter name; zeros at first. */
-  readonly moments: ReadonlyMap<string, Moments>;
   readonly #parameters: ReadonlyMap<string, tf.Variable>;
   readonly #options: Required<AdamWOptions>;
-  readonly #groups: ReadonlyMap<string, number>;
+  readonly #blocks: Blocks;
+  /** [n] each, by block; zeros at first. */
+  readonly #moments: ReadonlyMap<string, { m: tf.Variable; v: tf.Variable; group: number; decays: boolean }>;
   readonly #groupCount: number;
 
   /**
@@ -69,12 +70,37 @@ export class AdamW {
       throw new RangeError(`weightDecay: expected a number from 0 up, got ${weightDecay}`);
     }
     this.#parameters = parameters;
-    this.#groups = new Map([...parameters.keys()].map((name) => [name, group(name)]));
-    this.#groupCount = Math.max(0, ...this.#groups.values()) + 1;
-    const zeros = (variable: tf.Variable) => tf.tidy(() => tf.variable(tf.zerosLike(variable), false));
-    this.moments = new Map(
-      [...parameters].map(([name, variable]) => [name, { m: zeros(variable), v: zeros(variable) }]),
+    this.#groupCount = Math.max(0, ...[...parameters.keys()].map(group)) + 1;
+    const { decay } = this.#options;
+    this.#blocks = new Blocks(parameters, (name, variable) => `${group(name)} ${decay(name, variable)}`);
+    this.#moments = new Map(
+      [...this.#blocks.members].map(([block, [first]]) => {
+        const zeros = () => tf.tidy(() => tf.variable(tf.zeros([this.#blocks.size(block)]), false));
+        const decays = decay(first!, parameters.get(first!)!);
+        return [block, { m: zeros(), v: zeros(), group: group(first!), decays }];
+      }),
     );
+  }
+
+  /**
+   * Gradients as {@linkcode AdamW.update} works on them: few long vectors instead of many small tensors.
+   *
+   * @param gradients By parameter name, each of its parameter's shape.
+   * @returns [n] each, by a name of its own.
+   * @throws {RangeError} If one is missing.
+   */
+  join(gradients: Readonly<Record<string, tf.Tensor>>): Record<string, tf.Tensor1D> {
+    return this.#blocks.join(gradients);
+  }
+
+  /** A parameter's moments, of its shape; the caller disposes of them. */
+  moments(name: string): Moments {
+    const block = [...this.#blocks.members].find(([, names]) => names.includes(name))?.[0];
+    if (block === undefined) throw new RangeError(`moments: expected the name of a parameter, got ${name}`);
+    const { m, v } = this.#moments.get(block)!;
+    const part = (joined: tf.Variable) =>
+      this.#blocks.split(block, joined as tf.Tensor as tf.Tensor1D)[name]!;
+    return tf.tidy(() => ({ m: part(m), v: part(v) }));
   }
 
   /**
@@ -98,35 +124,36 @@ export class AdamW {
   /**
    * Updates the moments, then the parameters.
    *
-   * @param gradients By parameter name, each of its parameter's shape.
+   * @param gradients By parameter name, each of its parameter's shape; or from {@linkcode AdamW.join}.
    * @param rates From {@linkcode AdamW.rates}.
    * @param apply Whether to update at all, a boolean; where it is false, nothing changes. Default: true.
    */
   update(gradients: Readonly<Record<string, tf.Tensor>>, rates: tf.Tensor1D, apply?: tf.Scalar): void {
-    const { betas: [beta1, beta2], eps, decay } = this.#options;
+    const { betas: [beta1, beta2], eps } = this.#options;
     tf.tidy(() => {
+      const joined = [...this.#moments.keys()].every((block) => block in gradients)
+        ? gradients
+        : this.join(gradients);
+      const weights = this.join(Object.fromEntries(this.#parameters));
       const scalars = tf.unstack(rates) as tf.Scalar[], root = scalars[0]!;
       const share = (x: number | tf.Scalar) => apply ? tf.mul(apply.cast("float32"), x) : x; // 0 leaves all as it is
       const share1 = share(1 - beta1), share2 = share(1 - beta2), steps = scalars.slice(1).map(share);
-      for (const [name, parameter] of this.#parameters) {
-        const given = gradients[name], { m, v } = this.moments.get(name)!, group = this.#groups.get(name)!;
-        if (!given) throw new RangeError(`gradients: expected one for each parameter, got none for ${name}`);
-        const gradient = apply ? tf.where(apply, given, 0) : given;
+      for (const [block, { m, v, group, decays }] of this.#moments) {
+        const gradient = apply ? tf.where(apply, joined[block]!, 0) : joined[block]!;
         m.assign(tf.add(m, tf.mul(tf.sub(gradient, m), share1)));
         v.assign(tf.add(v, tf.mul(tf.sub(tf.square(gradient), v), share2)));
         const direction = tf.div(m, tf.add(tf.mul(tf.sqrt(v), root), eps));
-        const change = tf.mul(direction, steps[2 * group]!);
-        const less = decay(name, parameter)
-          ? tf.add(change, tf.mul(parameter, steps[2 * group + 1]!))
-          : change;
-        parameter.assign(tf.sub(parameter, less));
+        const change = tf.mul(direction, steps[2 * group]!), weight = weights[block]!;
+        const less = decays ? tf.add(change, tf.mul(weight, steps[2 * group + 1]!)) : change;
+        const parts = this.#blocks.split(block, tf.sub(weight, less));
+        for (const [name, part] of Object.entries(parts)) this.#parameters.get(name)!.assign(part);
       }
     });
   }
 
   /** Lets go of the moments. */
   dispose(): void {
-    for (const { m, v } of this.moments.values()) tf.dispose([m, v]);
+    for (const { m, v } of this.#moments.values()) tf.dispose([m, v]);
   }
 }
 

@@ -90,7 +90,10 @@ export class Trainer implements Training {
   /** The step: embed, predict, compare; gradients, clipped; AdamW; the average. The batch was sampled by `prepare`. */
   #step(...[images, labels, rates, decay, ...chance]: tf.Tensor[]): [tf.Tensor, tf.Tensor] {
     const { loss, gradients } = this.#lossAndGradients(images!, labels!, chance);
-    const { clipped, norm } = clipByGlobalNorm(gradients, this.#plan.clipNorm ?? Infinity);
+    const { clipped, norm } = clipByGlobalNorm(
+      this.#optimizer.join(gradients),
+      this.#plan.clipNorm ?? Infinity,
+    );
     this.#optimizer.update(clipped, rates as tf.Tensor1D, tf.isFinite(norm));
     this.#average?.update(decay as tf.Scalar);
     return [loss, norm];
