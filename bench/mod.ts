@@ -1,0 +1,16 @@
+/** `deno task bench NAME …`: the timings by name. */
+import { benchMemory } from "./memory.ts";
+import { benchStep } from "./step.ts";
+
+const benches: Record<string, (args: readonly string[]) => Promise<void>> = {
+  step: benchStep,
+  memory: benchMemory,
+};
+
+const [name = "", ...args] = Deno.args, bench = benches[name];
+if (!bench) {
+  console.error(`expected one of ${Object.keys(benches).join(", ")}, got "${name}"`);
+  Deno.exit(2);
+}
+await bench(args);
+Deno.exit(0); // a kernel thread may still wait for work

@@ -1,0 +1,264 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { type Dataset, evaluate, fashionMnist, finetune, Nepa, NepaClassifier, NonFiniteError } from "nepa";
+import { pretrain, type PretrainOptions, type RunResult, tf, useEngine } from "nepa";
+
+const engine = await useEngine("tensorflow");
+const { train, test } = await fashionMnist();
+const few: Dataset = train.subset(0.02, 0);
+
+/** Small, with everything on that draws random numbers. */
+const config = {
+  imageSize: 28,
+  patchSize: 7,
+  numChannels: 1,
+  hiddenSize: 32,
+  numHiddenLayers: 2,
+  numAttentionHeads: 2,
+  intermediateSize: 64,
+  qkNorm: true,
+  dropPathProb: 0.2,
+  posEmbedShift: 0.1,
+  posEmbedJitter: 1.2,
+} as const;
+
+const short: PretrainOptions = { steps: 6, batchSize: 8, seed: 3, every: { collapse: 1000 } };
+
+/** Trains a fresh network; gives its result, weights and averaged weights. */
+async function trained(
+  options: PretrainOptions,
+): Promise<{ result: RunResult; weights: Float32Array[]; ema: Float32Array[] }> {
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, options);
+  const result = await run.finish();
+  const read = (m: Nepa | undefined) =>
+    [...m?.parameters.values() ?? []].map((v) => v.dataSync().slice() as Float32Array);
+  const weights = read(model), ema = read(run.ema);
+  model.dispose();
+  run.ema?.dispose();
+  return { result, weights, ema };
+}
+
+function worst(a: Float32Array[], b: Float32Array[]): number {
+  return Math.max(
+    ...a.map((x, i) => x.reduce((most, value, j) => Math.max(most, Math.abs(value - b[i]![j]!)), 0)),
+  );
+}
+
+Deno.test("compiled and uncompiled training agree over 50 steps, with drop path, RoPE augmentation, warm-up and averaging", async () => {
+  const options: PretrainOptions = { steps: 50, batchSize: 16, seed: 5, emaDecay: 0.9, warmupRatio: 0.2 };
+  const compiled = await trained(options), plain = await trained({ ...options, compile: false });
+  compiled.result.history.forEach(({ loss, lr, step }, i) => {
+    const other = plain.result.history[i]!;
+    assert(
+      Math.abs(loss - other.loss) <= 1e-4 * Math.abs(other.loss),
+      `step ${step}: ${loss} and ${other.loss}`,
+    );
+    assertEquals(lr, other.lr);
+  });
+  assert(worst(compiled.weights, plain.weights) < 2e-3);
+  assert(worst(compiled.ema, plain.ema) < 2e-3);
+  assert(worst(compiled.ema, compiled.weights) > 1e-5, "the average is not the last weights");
+});
+
+Deno.test("the same seed gives the same bits; another seed gives others", async () => {
+  const one = await trained(short), two = await trained(short), other = await trained({ ...short, seed: 4 });
+  assertEquals(one.result.history.map((s) => s.loss), two.result.history.map((s) => s.loss));
+  assertEquals(worst(one.weights, two.weights), 0);
+  assertNotEquals(one.result.lossLast, other.result.lossLast);
+});
+
+Deno.test("a run that is left by break goes on where it was, as if it had never stopped", async () => {
+  const whole = await trained(short);
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, short);
+  for await (const { step } of run) if (step === 2) break;
+  assertEquals([run.stopped, run.reason, run.history.length], [true, "break", 2]);
+  for await (const { step } of run) if (step === 3) break;
+  const result = await run.finish();
+  assertEquals(result.stopped, false);
+  assertEquals(result.history.map((s) => s.loss), whole.result.history.map((s) => s.loss));
+  assertEquals(
+    worst([...model.parameters.values()].map((v) => v.dataSync() as Float32Array), whole.weights),
+    0,
+  );
+  model.dispose();
+});
+
+Deno.test("an abort signal ends a run after the current step", async () => {
+  const model = new Nepa(config, { seed: 1 }), controller = new AbortController();
+  const aborted = pretrain(model, few, { ...short, signal: controller.signal });
+  for await (const { step } of aborted) if (step === 2) controller.abort();
+  assertEquals([aborted.history.length, aborted.reason], [2, "aborted"]);
+  assertEquals((await aborted.finish()).stopped, true);
+  aborted.dispose();
+  model.dispose();
+});
+
+Deno.test("Ctrl-C ends a run after the current step, the next loop goes on, and a second Ctrl-C ends the process", async () => {
+  const script = new URL("interrupted.ts", import.meta.url).pathname;
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", script] }).output();
+  assertEquals(new TextDecoder().decode(stdout).trim().split("\n"), ["3 interrupted", "4 break"]);
+  assertEquals(code, 130);
+});
+
+Deno.test("a run cannot be iterated twice at once", async () => {
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, short);
+  for await (const { step } of run) {
+    if (step > 1) break;
+    await assertRejects(() => run.finish(), TypeError, "iterated already");
+  }
+  run.dispose();
+  model.dispose();
+});
+
+Deno.test("a hundred steps leave tensors and handles as they were, and a finished run leaves only the model", async () => {
+  const handles = () =>
+    (tf.backend() as unknown as { binding: { getNumOfTensors(): number } }).binding.getNumOfTensors();
+  const before = tf.memory().numTensors;
+  const model = new Nepa(config, { seed: 1 }), own = model.parameters.size;
+  const run = pretrain(model, few, { ...short, steps: 104, every: { collapse: 20 } });
+  let at: [number, number] | undefined;
+  for await (const { step } of run) {
+    if (step === 3) at = [tf.memory().numTensors, handles()];
+    if (step === 103) assertEquals([tf.memory().numTensors, handles()], at);
+  }
+  assertEquals(tf.memory().numTensors, before + own);
+  model.dispose();
+  assertEquals(tf.memory().numTensors, before);
+});
+
+Deno.test("the collapse meter reads held-out images, or training images, at the first step, at every interval, at the end", async () => {
+  const model = new Nepa(config, { seed: 1 });
+  const { history } = await pretrain(model, few, { ...short, validation: test, every: { collapse: 4 } })
+    .finish();
+  assertEquals(history.filter((s) => s.metrics).map((s) => s.step), [1, 4, 6]);
+  const { metrics, validation } = history.at(-1)!;
+  assert(metrics!.featureStd > 0.3 && metrics!.effectiveRank > 2 && !metrics!.collapsed);
+  assert(metrics!.previousPatch < metrics!.meanDirectionPerPosition && metrics!.meanDirectionPerPosition < 1);
+  assert(validation!.loss < 0 && validation!.loss > -1);
+  const unheld = await pretrain(model, few, short).finish();
+  assert(unheld.history[0]!.metrics && !unheld.history[0]!.validation);
+  model.dispose();
+});
+
+Deno.test("training lowers the loss below what guessing the mean direction reaches", async () => {
+  const model = new Nepa({ ...config, dropPathProb: 0 }, { seed: 1 });
+  const { lossFirst, lossLast, history } = await pretrain(model, train, { steps: 200, batchSize: 32 })
+    .finish();
+  assert(lossLast < lossFirst - 0.2);
+  assert(lossLast < -history.at(-1)!.metrics!.meanDirectionPerPosition, `${lossLast}`);
+  model.dispose();
+});
+
+Deno.test("without the stop-gradient the embeddings collapse, and the run says so once", async () => {
+  const model = new Nepa({ ...config, dropPathProb: 0, layerscaleValue: 0.1 }, { seed: 1 });
+  const run = pretrain(model, train, {
+    steps: 300,
+    batchSize: 32,
+    stopGradient: false,
+    every: { collapse: 50 },
+  });
+  const warn = console.warn, said: string[] = [];
+  console.warn = (text: string) => said.push(text);
+  try {
+    await run.finish();
+  } finally {
+    console.warn = warn;
+  }
+  assertEquals(run.history.at(-1)!.metrics!.collapsed, true);
+  assertEquals(run.notices.length, 1);
+  assert(run.notices[0]!.includes("collapsed"));
+  assertEquals(said, run.notices);
+  model.dispose();
+});
+
+Deno.test("a value that is not a number stops the run, names step and tensor, and leaves the weights as they were", async () => {
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, short);
+  for await (const { step } of run) if (step === 2) break;
+  const name = "vit_nepa.encoder.layer.1.output.dense.bias", bias = model.parameters.get(name)!;
+  tf.tidy(() => bias.assign(tf.fill([32], NaN)));
+  const other = model.parameters.get("vit_nepa.layernorm.weight")!, before = other.dataSync().slice();
+  const tensors = tf.memory().numTensors;
+  const error = await assertRejects(() => run.finish(), NonFiniteError) as Error;
+  assert(error.message.includes("step 3") && error.message.includes(name), error.message);
+  assertEquals(other.dataSync(), before);
+  assertEquals(tf.memory().numTensors, tensors);
+  tf.tidy(() => bias.assign(tf.zeros([32])));
+  assertEquals((await run.finish()).steps, 6);
+  model.dispose();
+});
+
+Deno.test("options that cannot be are refused before anything is computed", () => {
+  const model = new Nepa(config, { seed: 1 }), tensors = tf.memory().numTensors;
+  const color = new Nepa({ ...config, numChannels: 3 }), large = new Nepa({ ...config, imageSize: 56 });
+  const wrong: [() => unknown, string][] = [
+    [() => pretrain(model, few, { steps: 0 }), "steps: expected an integer from 1, got 0"],
+    [() => pretrain(model, few, { batchSize: 5000 }), "batchSize: 5000 images do not fit"],
+    [() => pretrain(model, few, { learningRate: -1 }), "learningRate: expected a positive number"],
+    [() => pretrain(model, few, { steps: 3, epochs: 3 }), "expected steps or epochs, got both"],
+    [() => pretrain(model, few, { emaDecay: 1 }), "emaDecay"],
+    [() => pretrain(model, few, { recipe: "best" as "default" }), "recipe"],
+    [() => pretrain(model, few, { batchsize: 3 } as PretrainOptions), "unknown option batchsize"],
+    [() => pretrain(model, few, { seed: 0.5 }), "seed: expected an integer"],
+    [() => pretrain(color, few), "expected images with 3 channels"],
+    [() => pretrain(large, few), "expected images of 56x56"],
+  ];
+  for (const [f, message] of wrong) assertThrows(f, Error, message);
+  tf.dispose([...color.parameters.values(), ...large.parameters.values()]);
+  assertEquals(tf.memory().numTensors, tensors);
+  model.dispose();
+});
+
+Deno.test("the official recipe scales the learning rate with the batch, crops, and averages the weights", async () => {
+  const model = new Nepa(config, { seed: 1 });
+  const run = pretrain(model, few, {
+    recipe: "official",
+    batchSize: 128,
+    steps: 40,
+    seed: 0,
+    every: { collapse: 1000 },
+  });
+  const { history } = await run.finish();
+  assertEquals(history[0]!.lr, 0);
+  assert(Math.abs(Math.max(...history.map((s) => s.lr)) - 3e-4 * 128 / 256) < 1e-12);
+  assertEquals(history.findIndex((s) => s.lr === 3e-4 * 128 / 256), 1); // 2.5 % of 40 updates
+  assert(run.ema);
+  run.ema!.dispose();
+  model.dispose();
+});
+
+Deno.test("fine-tuning learns to classify, from a pretrained network and from scratch, in layers of their own rates", async () => {
+  const model = new Nepa({ ...config, dropPathProb: 0 }, { seed: 1 }), labelled = train.balanced(60, 0);
+  const classifier = NepaClassifier.from(model, { classes: train.classes });
+  const start = await evaluate(classifier, test.subset(0.05));
+  const tensors = tf.memory().numTensors;
+  const run = finetune(classifier, labelled, {
+    steps: 60,
+    validation: test.subset(0.05),
+    every: { validation: 30 },
+  });
+  const { history } = await run.finish();
+  assertEquals(tf.memory().numTensors, tensors);
+  assertEquals(history.filter((s) => s.validation).map((s) => s.step), [30, 60]);
+  assertEquals(history.at(-1)!.validation, await evaluate(classifier, test.subset(0.05)));
+  assert(history.at(-1)!.validation!.accuracy! > Math.max(0.4, start.accuracy + 0.2));
+  assertEquals(history.findIndex((s) => Math.abs(s.lr - 3e-3) < 1e-15), 12); // a fifth of the updates
+  assertThrows(
+    () => finetune(NepaClassifier.from(model, { classes: 3 }), labelled),
+    RangeError,
+    "expected 3 classes",
+  );
+  classifier.dispose();
+  model.dispose();
+});
+
+Deno.test("an engine that does not compile trains the same", async () => {
+  const compiled = await trained(short);
+  await useEngine("wasm");
+  try {
+    const plain = await trained(short);
+    compiled.result.history.forEach(({ loss }, i) =>
+      assert(Math.abs(loss - plain.result.history[i]!.loss) < 1e-4)
+    );
+  } finally {
+    assertEquals(await useEngine("tensorflow"), engine);
+  }
+});
