@@ -60,6 +60,30 @@ for (const [name, aBatch, bBatch] of batches) {
   }
 }
 
+for (
+  const [transposeA, transposeB] of [[false, false], [true, false], [true, true]] as [boolean, boolean][]
+) {
+  Deno.test(`matMul on wasm: a long sum, transposed: a ${transposeA}, b ${transposeB}, does not drift`, async () => {
+    const k = 25088, m = 5, n = 3;
+    const a = values([m, k], "a").map(Math.abs), b = values([n, k], "b").map(Math.abs); // rows along k
+    const expected = Array.from({ length: m * n }, (_, at) => {
+      let sum = 0;
+      for (let i = 0; i < k; i++) sum += a[Math.floor(at / n) * k + i]! * b[at % n * k + i]!;
+      return sum;
+    });
+    await useEngine("wasm");
+    const product = tf.tidy(() => {
+      const [rows, others] = [tf.tensor2d(a, [m, k]), tf.tensor2d(b, [n, k])];
+      const left = transposeA ? tf.transpose(rows) : rows, right = transposeB ? others : tf.transpose(others);
+      return tf.matMul(left, right, transposeA, transposeB);
+    });
+    for (const [i, value] of (await product.data()).entries()) {
+      assert(Math.abs(value / expected[i]! - 1) < 1e-6, `${value} for ${expected[i]}`);
+    }
+    product.dispose();
+  });
+}
+
 Deno.test("matMul on wasm: batches that broadcast, against products and sums", async () => {
   await useEngine("wasm");
   for (
@@ -114,6 +138,43 @@ for (
     await assertSame([shape], (x) => tf.transpose(x!, perm), 0);
   });
 }
+
+const rowOps: [string, Shape[], (...x: tf.Tensor[]) => tf.Tensor][] = [
+  ["split, short rows, the last axis", [[3, 2, 6]], (x) => tf.stack(tf.split(x!, 2, -1)).square()],
+  [
+    "split, long rows, the first axis",
+    [[4, 100]],
+    (x) => tf.concat(tf.split(x!, [1, 3], 0).toReversed(), 0).exp(),
+  ],
+  ["split, unequal parts in the middle", [[2, 5, 3]], (x) => tf.split(x!, [2, 0, 3], 1)[2]!.square()],
+  ["concat, short rows", [[3, 2], [3, 5]], (a, b) => tf.concat([a!, b!], -1).square()],
+  ["concat, long rows, three parts", [[2, 70], [1, 70], [3, 70]], (...x) => tf.concat(x, 0).square()],
+  ["concat, one part empty", [[2, 3], [2, 0]], (a, b) => tf.concat([a!, b!], 1).square()],
+  ["tile of one number", [[1]], (x) => tf.tile(x!.square(), [300])],
+  ["tile along the middle", [[2, 3, 2]], (x) => tf.tile(x!.square(), [1, 4, 1])],
+  ["tile along all", [[2, 3]], (x) => tf.tile(x!.square(), [2, 3])],
+  ["sum over the first axis", [[7, 33]], (x) => tf.sum(x!.square(), 0)],
+  ["sum over the first two", [[3, 4, 9]], (x) => tf.sum(x!.square(), [1, 0], true)],
+  ["sum over the last, and over all", [[3, 4, 9]], (x) => tf.sum(x!, -1).square().add(tf.sum(x!))],
+];
+
+for (const [name, shapes, f] of rowOps) {
+  Deno.test(`${name}, on wasm, with its gradient`, async () => {
+    await assertSame(shapes, f, 1e-6);
+  });
+}
+
+Deno.test("rows of integers and of truth values keep every bit on wasm", async () => {
+  await useEngine("wasm");
+  tf.tidy(() => {
+    const numbers = tf.tensor2d([[0x7f800001, -1, 3], [4, 5, 6]], [2, 3], "int32"); // the first is a NaN to a float
+    assertEquals(tf.concat(tf.split(numbers, 3, 1), 1).arraySync(), [[0x7f800001, -1, 3], [4, 5, 6]]);
+    assertEquals(tf.tile(numbers, [1, 2]).arraySync()[0], [0x7f800001, -1, 3, 0x7f800001, -1, 3]);
+    const flags = tf.tensor2d([[1, 0, 1]], [1, 3], "bool");
+    assertEquals([...tf.concat(tf.split(flags, 3, 1).toReversed(), 1).dataSync()], [1, 0, 1]);
+    assertEquals(tf.sum(numbers, 0).arraySync(), [0x7f800001 + 4, 4, 9]);
+  });
+});
 
 Deno.test("products on wasm leave nothing behind, neither tensors nor memory", async () => {
   await useEngine("wasm");

@@ -1,21 +1,21 @@
 /**
- * The WebAssembly engine: tfjs' own kernels, but for products and transposes. tfjs' product kernel takes its fast path
- * only for one plain [M, K] x [K, N]; here every form is brought into that one.
+ * The WebAssembly engine: tfjs' own kernels, but for products, transposes and those of `wasm_rows.ts`. tfjs' product
+ * kernel takes its fast path only for one plain [M, K] x [K, N]; here every form is brought into that one.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import { ROW_KERNELS, type WasmMemory } from "./wasm_rows.ts";
 
 /** What the replaced kernels use of tfjs' WebAssembly backend. */
-interface WasmBackend extends tf.KernelBackend {
+interface WasmBackend extends WasmMemory {
   dataIdNextNumber: number;
-  dataIdMap: { get(dataId: tf.DataId): { id: number; memoryOffset: number } };
   wasm: WasmModule;
-  makeOutput(shape: number[], dtype: tf.DataType): tf.TensorInfo;
   typedArrayFromHeap(info: tf.TensorInfo): Float32Array;
 }
 
 interface WasmModule {
+  HEAPU8: Uint8Array;
   tfjs: { registerTensor(id: number, size: number, offset: number): void; disposeData(id: number): void };
   cwrap(name: string, result: null, parameters: ("number" | "array")[]): (...args: unknown[]) => void;
 }
@@ -58,14 +58,16 @@ function transposeKernel(own: tf.KernelConfig): tf.KernelFunc {
   };
 }
 
+/** `x`, read as `shape`, with its dimensions in the order `perm`. */
+function transposed(x: tf.TensorInfo, shape: number[], perm: number[], backend: WasmBackend): tf.TensorInfo {
+  const inputs = { x: { ...x, shape } };
+  return tf.getKernel("Transpose", "wasm").kernelFunc({ inputs, attrs: { perm }, backend }) as tf.TensorInfo;
+}
+
 /** `x` with its last two dimensions exchanged. */
 function exchanged(x: tf.TensorInfo, backend: WasmBackend): tf.TensorInfo {
   const rank = x.shape.length, perm = x.shape.map((_, i) => i < rank - 2 ? i : 2 * rank - 3 - i);
-  return tf.getKernel("Transpose", "wasm").kernelFunc({
-    inputs: { x },
-    attrs: { perm },
-    backend,
-  }) as tf.TensorInfo;
+  return transposed(x, x.shape, perm, backend);
 }
 
 /** Where each of the products of a batch finds its operand: its place among the operand's own matrices. */
@@ -109,33 +111,73 @@ function products(
   }
 }
 
+/** The largest divisor of `k` from 256 to 1024, for a `k` that is long; else undefined. */
+function chunkOf(k: number): number | undefined {
+  if (k < 2048) return undefined;
+  for (let chunk = 1024; chunk >= 256; chunk--) if (k % chunk === 0) return chunk;
+  return undefined;
+}
+
+/**
+ * op(a) [M, K] x b [K, N] for long K, as C products of shorter ones whose results are added in float64: one float32 sum
+ * of thousands of terms drifts, and its operands do not stay in the processor's cache.
+ */
+function longProduct(
+  backend: WasmBackend,
+  [a, b, out]: [tf.TensorInfo, tf.TensorInfo, tf.TensorInfo],
+  [m, k, n]: [number, number, number],
+  transposeA: boolean,
+  chunk: number,
+): void {
+  const c = k / chunk, which = Array.from({ length: c }, (_, i) => i);
+  const left = transposeA
+    ? transposed(a, [c, chunk, m], [0, 2, 1], backend) // [K, M] to [C, M, K/C]
+    : transposed(a, [m, c, chunk], [1, 0, 2], backend); // [M, K] to [C, M, K/C]
+  const parts = backend.makeOutput([c, m, n], "float32"), sum = new Float64Array(m * n);
+  products(backend, [left, b, parts], [m, chunk, n], [which, which]);
+  const values = backend.typedArrayFromHeap(parts);
+  for (let i = 0; i < c; i++) {
+    const start = i * m * n;
+    for (let j = 0; j < sum.length; j++) sum[j]! += values[start + j]!;
+  }
+  backend.typedArrayFromHeap(out).set(sum);
+  for (const { dataId } of [left, parts]) backend.disposeData(dataId);
+}
+
+/** a [..., M, K] x b [..., K, N] into out [..., M, N], batches broadcast. */
+function plainProduct(backend: WasmBackend, a: tf.TensorInfo, b: tf.TensorInfo, out: tf.TensorInfo): void {
+  const [m, k] = a.shape.slice(-2) as [number, number], n = b.shape.at(-1)!, batch = out.shape.slice(0, -2);
+  const [own, others] = [a, b].map(({ shape }) => shape.slice(0, -2)) as [number[], number[]];
+  const count = tf.util.sizeFromShape(batch);
+  // [B, M, K] x [K, N] is one product, [B * M, K] x [K, N].
+  if (tf.util.sizeFromShape(others) === 1 && tf.util.sizeFromShape(own) === count) {
+    products(backend, [a, b, out], [count * m, k, n], [[0], [0]]);
+  } else products(backend, [a, b, out], [m, k, n], [places(batch, own), places(batch, others)]);
+}
+
 /** op(a) [..., M, K] x op(b) [..., K, N] = [..., M, N], batches broadcast. */
 const batchMatMul: tf.KernelFunc = (args) => {
-  const { inputs, attrs } = args, backend = args.backend as WasmBackend;
-  const { transposeA, transposeB } = attrs as { transposeA: boolean; transposeB: boolean };
-  if (inputs.a!.dtype !== "float32" || inputs.b!.dtype !== "float32") {
-    throw new TypeError(
-      `matMul on wasm: expected float32 operands, got ${inputs.a!.dtype} and ${inputs.b!.dtype}`,
-    );
+  const inputs = args.inputs as { a: tf.TensorInfo; b: tf.TensorInfo }, backend = args.backend as WasmBackend;
+  const { transposeA, transposeB } = args.attrs as unknown as { transposeA: boolean; transposeB: boolean };
+  const { a, b } = inputs;
+  if (a.dtype !== "float32" || b.dtype !== "float32") {
+    throw new TypeError(`matMul on wasm: expected float32 operands, got ${a.dtype} and ${b.dtype}`);
   }
-  const a = transposeA ? exchanged(inputs.a!, backend) : inputs.a!;
-  const b = transposeB ? exchanged(inputs.b!, backend) : inputs.b!;
-  const [m, k] = a.shape.slice(-2) as [number, number], n = b.shape.at(-1)!;
   const batch = tf.broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const out = backend.makeOutput([...batch, m, n], "float32"), count = tf.util.sizeFromShape(batch);
+  const m = a.shape.at(transposeA ? -1 : -2)!, k = a.shape.at(transposeA ? -2 : -1)!;
+  const n = b.shape.at(transposeB ? -2 : -1)!;
+  const out = backend.makeOutput([...batch, m, n], "float32");
   if (k === 0) backend.typedArrayFromHeap(out).fill(0);
-  else if (m * n * count > 0) {
-    const bMatrices = tf.util.sizeFromShape(b.shape.slice(0, -2));
-    const aMatrices = tf.util.sizeFromShape(a.shape.slice(0, -2));
-    // [B, M, K] x [K, N] is one product, [B * M, K] x [K, N].
-    if (bMatrices === 1 && aMatrices === count) products(backend, [a, b, out], [count * m, k, n], [[0], [0]]);
-    else {
-      const which = [a, b].map(({ shape }) => places(batch, shape.slice(0, -2))) as [number[], number[]];
-      products(backend, [a, b, out], [m, k, n], which);
-    }
+  if (k === 0 || tf.util.sizeFromShape(out.shape) === 0) return out;
+  const right = transposeB ? exchanged(b, backend) : b;
+  const chunk = tf.util.sizeFromShape(batch) === 1 ? chunkOf(k) : undefined;
+  if (chunk) longProduct(backend, [a, right, out], [m, k, n], transposeA, chunk);
+  else {
+    const left = transposeA ? exchanged(a, backend) : a;
+    plainProduct(backend, left, right, out);
+    if (left !== a) backend.disposeData(left.dataId);
   }
-  if (a !== inputs.a) backend.disposeData(a.dataId);
-  if (b !== inputs.b) backend.disposeData(b.dataId);
+  if (right !== b) backend.disposeData(right.dataId);
   return out;
 };
 
@@ -158,6 +200,9 @@ export async function openWasm(): Promise<{ version: string; simd: boolean; thre
   ]) as Product;
   replace("BatchMatMul", () => batchMatMul);
   replace("Transpose", transposeKernel);
+  for (const [name, kernel] of Object.entries(ROW_KERNELS)) {
+    replace(name, (own) => (args) => kernel(args, args.backend as WasmMemory) ?? own.kernelFunc(args));
+  }
   const simd = await tf.env().getAsync("WASM_HAS_SIMD_SUPPORT") as boolean;
   return { version: wasm.version_wasm, simd, threads: wasm.getThreadsCount() };
 }
