@@ -25,7 +25,7 @@ Deno.test("a run's figure has a line for everything that was measured, and says 
   assert(/40 of 60 steps · loss .* · break$/m.test(figure.toString()), figure.toString());
   await run.finish();
   assert(!runFigure(run).toString().includes("break"));
-  assertEquals([layout.width, layout.height], [900, 500]);
+  assertEquals([layout.width, layout.height], [820, 480]);
 });
 
 Deno.test("the last losses alone make the mean of 50", async () => {

@@ -42,8 +42,9 @@ function barTrace(
     textfont: { size: 11, color: "#fff" },
     marker: { color },
     error_y: {
+      visible: stats.some(({ std }) => std > 0),
       type: "data",
-      array: stats.map(({ std }) => 100 * std),
+      array: stats.map(({ std }) => 100 * std || 0),
       thickness: 1.4,
       width: 4,
       color: ink.text,
@@ -97,7 +98,7 @@ export function barChart(
   );
   const longest = Math.max(...[...categories].map((name) => name.length));
   const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
-  const width = Math.min(900, Math.max(480, 240 + slot * categories.size));
+  const width = Math.min(820, Math.max(480, 240 + slot * categories.size));
   return new Figure(bars, {
     width,
     height: 400,

@@ -55,6 +55,7 @@ const axis = {
   tickcolor: ink.line,
   tickfont: small,
   separatethousands: true,
+  exponentformat: "e",
   title: { font: { size: 12, color: ink.soft }, standoff: 10 },
   ticks: "outside",
   ticklen: 4,

@@ -130,16 +130,17 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
     (lowest ? label(px(v), String(bottom + 17), "middle", tickText(v)) : "")
   );
   const paths = lines.map((line) => {
-    const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`).join("L");
+    const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`),
+      width = points.length > 1 ? line.width ?? 2 : 5;
     const dash = line.dash ? ` stroke-dasharray="5 4"` : "";
-    return points &&
-      `<path d="M${points}h0" stroke="${line.color}" stroke-width="${line.width ?? 2}"${dash}/>`;
+    return points.length > 0 &&
+      `<path d="M${points.join("L")}h0" stroke="${line.color}" stroke-width="${width}"${dash}/>`;
   });
   return [
     ...rows,
     ...columns,
     `<path d="M${left} ${top}V${bottom}H${right}" stroke="${ink.line}"/>`,
-    ...paths,
+    ...paths.filter((path) => path),
     `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${heading(chart, "tspan")}</text>`,
     lowest ? label(String((left + right) / 2), String(bottom + 34), "middle", escapeHtml(board.xTitle)) : "",
   ].join("");

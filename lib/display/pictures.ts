@@ -30,7 +30,7 @@ export interface Picture extends Pixels {
 export interface ImageGridOptions {
   title?: string;
   subtitle?: string;
-  /** Pictures in a row. Default: as many as fit into 900 pixels. */
+  /** Pictures in a row. Default: as many as fit into 800 pixels. */
   columns?: number;
   /** Height of a picture in pixels. Default 80. */
   size?: number;
@@ -143,7 +143,7 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
   const captionLines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
   const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
   const row = size + gap + 15 * captionLines, top = (options.title ? 44 : 12) + (options.subtitle ? 22 : 0);
-  const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((860 + gap) / cell)));
+  const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((760 + gap) / cell)));
   const width = Math.max(2 * edge + columns * cell - gap, options.title || options.subtitle ? 420 : 0);
   const height = top + Math.ceil(pictures.length / columns) * row + 8;
   const places = pictures.map((p, i) => ({

@@ -9,7 +9,7 @@ import type { Nepa } from "../nepa.ts";
 
 /** Options of {@linkcode plotExpectation}. */
 export interface ExpectationOptions {
-  /** Which patches are to be expected, from 0 in raster order. Default: five or fewer, evenly spread. */
+  /** Which patches are to be expected, from 0 in raster order. Default: four or fewer, evenly spread. */
   patches?: readonly number[];
   /** Height of each picture in pixels. Default 150. */
   size?: number;
@@ -32,6 +32,7 @@ function outline(index: number, { columns, patch }: Grid): Mark {
 function cover(from: number, { rows, columns, patch }: Grid): Mark[] {
   const { left, top } = outline(from, { rows, columns, patch }),
     hidden = { color: "rgba(0,0,0,0)", fill: "#e3e7ec" };
+  if (left === 0) return [{ left, top, width: columns * patch, height: rows * patch - top, ...hidden }];
   const rest = {
     left: 0,
     top: top + patch,
@@ -97,7 +98,7 @@ export async function plotExpectation(
 ): Promise<Figure> {
   const patch = model.config.patchSize,
     grid = { rows: image.height / patch, columns: image.width / patch, patch };
-  const count = grid.rows * grid.columns, several = Math.min(5, count);
+  const count = grid.rows * grid.columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
   const patches = options.patches ?? spread;
   for (const p of patches) {

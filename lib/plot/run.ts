@@ -64,7 +64,7 @@ function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines"
   const lr = dense(history, "learning rate", ink.soft, (step) => step.lr);
   const norm = dense(history, "gradient norm", ink.soft, ({ gradNorm }) => gradNorm);
   return [
-    { title: "Spread of z", lines: [std, cosine], include: [0, 1] },
+    { title: "Spread", lines: [std, cosine], include: [0, 1] },
     { title: "Effective rank of z", lines: [rank], include: [1] },
     { title: "Held-out accuracy", lines: [accuracy], include: [0, 1] },
     { title: "Learning rate", lines: [lr], include: [0] },
@@ -80,7 +80,7 @@ const filled = <C extends { lines: readonly Line[] }>(chart: C): C => ({
 
 /** The charts of a run. @param words What stands below the title. */
 function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard {
-  const width = 900, height = 500, top = 104, bottom = 452, gap = 38;
+  const width = 820, height = 480, top = 104, bottom = 432, gap = 38;
   const side = sideCharts(history).map(filled).filter(({ lines }) => lines.length > 0);
   const share = (bottom - top + gap) / side.length;
   return {
@@ -91,12 +91,12 @@ function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard 
     width,
     height,
     charts: [
-      { ...filled({ title: "Loss", lines: lossLines(history) }), left: 58, top, right: 596, bottom },
+      { ...filled({ title: "Loss", lines: lossLines(history) }), left: 54, top, right: 544, bottom },
       ...side.map((chart, i) => ({
         ...chart,
-        left: 668,
+        left: 610,
         top: top + i * share,
-        right: 884,
+        right: 808,
         bottom: top + (i + 1) * share - gap,
       })),
     ],
