@@ -76,7 +76,7 @@ Deno.test("the expectation drawn over an image is what the model's numbers say, 
     cosines.forEach((c, j) =>
       assert(Math.abs(drawn[j]! - Math.exp(c) / sum) < 1e-5, `patch ${patch}: ${drawn[j]}`)
     );
-    const caption = `cosine with the next: ${cosines[patch]!.toFixed(2).replace("-", "−")}`;
+    const caption = `cosine ${cosines[patch]!.toFixed(2).replace("-", "−")}`;
     assert((layout.annotations as { text: string }[]).some(({ text }) => text === caption), caption);
   }
   await assertRejects(

@@ -11,7 +11,7 @@ import type { Nepa } from "../nepa.ts";
 export interface ExpectationOptions {
   /** Which patches are to be expected, from 0 in raster order. Default: four or fewer, evenly spread. */
   patches?: readonly number[];
-  /** Height of each picture in pixels. Default 150. */
+  /** Height of each picture in pixels. Default: 150, or less where there are more than four patches. */
   size?: number;
 }
 
@@ -116,13 +116,14 @@ export async function plotExpectation(
     ...image,
     heat: { values: shares, rows: grid.rows, columns: grid.columns },
     marks: [outline(patches[i]!, grid)],
-    caption: `cosine with the next: ${cosines[patches[i]!]!.toFixed(2).replace("-", "−")}`,
+    caption: `cosine ${cosines[patches[i]!]!.toFixed(2).replace("-", "−")}`,
   }));
   return imageGrid([...seen, ...expected], {
     title: "What the model expects next",
-    subtitle: "above: what it has seen; below: how like its prediction each patch is",
+    subtitle:
+      "above: what it has seen; below: how like its prediction each patch is, and the cosine with the one that comes",
     columns: patches.length,
-    size: options.size ?? 150,
+    size: options.size ?? Math.max(64, Math.min(150, Math.floor(700 / patches.length) - 16)),
     gap: 16,
     heatTitle: "softmax of the cosines",
   });
