@@ -63,29 +63,23 @@ export class DownloadError extends Error {
 /** Says something that must not be missed, whether anyone watches or not. */
 const say = (line: string) => console.error(line);
 
+const GPU_INSTALL = `install tensorflow[and-cuda]==${VERSION} --only-binary=:all: --no-compile`;
 const KEPT = /^tensorflow\/(libtensorflow_(cc|framework)\.[^/]+|THIRD_PARTY_NOTICES\.txt|include\/LICENSE)$/;
 const PIPS = [["python3", "-m", "pip"], ["python", "-m", "pip"], ["pip3"], ["pip"]] as const;
 
 /** Runs a command to its end, or to its time limit. Undefined if there is no such command. */
-export async function run(
-  [command, ...args]: readonly string[],
-  env: Environment,
-  seconds?: number,
-): Promise<{ success: boolean; stdout: string; stderr: string } | undefined> {
+export async function run([command, ...args]: readonly string[], env: Environment, seconds = 86400): Promise<
+  { success: boolean; stdout: string; stderr: string } | undefined
+> {
   try {
-    const child = new Deno.Command(command!, {
-      args,
-      env,
-      clearEnv: true,
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    const limit = seconds === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), seconds * 1000);
-    const { success, stdout, stderr } = await child.output();
-    clearTimeout(limit);
-    const decoder = new TextDecoder();
-    return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+    const signal = AbortSignal.timeout(1000 * seconds),
+      streams = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+    const result = await new Deno.Command(command!, { args, env, clearEnv: true, signal, ...streams })
+      .output();
+    const [stdout, stderr] = [result.stdout, result.stderr].map((bytes) =>
+      new TextDecoder().decode(bytes)
+    ) as [string, string];
+    return { success: result.success, stdout, stderr };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) {
       return undefined;
@@ -124,65 +118,42 @@ interface Tools {
 
 /** Runs pip with its temporary files in `folder`, the download shown as a bar. */
 async function runPip(
-  args: readonly string[],
+  command: string,
+  target: string,
   folder: string,
   bytes: number,
   { pip, env }: Tools,
 ): Promise<void> {
-  const total = Math.round(bytes / 1e6);
-  const bar = progress({ title: "TensorFlow", total, unit: "MB" });
+  const total = Math.round(bytes / 1e6), bar = progress({ title: "TensorFlow", total, unit: "MB" });
   const drawing = setInterval(() => {
     const done = Math.min(total, Math.round(wheelBytes(folder) / 1e6));
     bar.update(done, done === total ? "unpacking" : "");
   }, 200);
+  const args = `${command} --no-cache-dir --disable-pip-version-check --no-input --progress-bar=off`.split(
+    " ",
+  );
   await Deno.mkdir(`${folder}/tmp`);
-  try {
-    const quiet = ["--no-cache-dir", "--disable-pip-version-check", "--no-input", "--progress-bar=off"];
-    const result = await run([...pip, ...args, ...quiet], { ...env, TMPDIR: `${folder}/tmp` });
-    if (!result?.success) {
-      const reason = (result?.stderr ?? "").trim().split("\n").filter((line) => !line.startsWith("WARNING"))
-        .slice(-3);
-      throw new DownloadError(
-        `\`${[...pip, args[0]].join(" ")}\` failed: ${
-          reason.join(" / ") || "interrupted"
-        }. Try again when the ` +
-          "network is up; `pip config list` shows the index that pip uses",
-      );
-    }
-  } finally {
-    clearInterval(drawing);
-    await bar.end();
-  }
+  const result = await run([...pip, ...args, target, folder], { ...env, TMPDIR: `${folder}/tmp` });
+  clearInterval(drawing);
+  await bar.end();
   await Deno.remove(`${folder}/tmp`, { recursive: true });
+  if (result?.success) return;
+  const lines = (result?.stderr ?? "").trim().split("\n").filter((line) => !line.startsWith("WARNING"));
+  const reason = lines.slice(-3).join(" / ") || "it was interrupted";
+  throw new DownloadError(
+    `\`${
+      [...pip, args[0]].join(" ")
+    }\`: ${reason}. Try again when the network is up; \`pip config list\` shows the ` +
+      "index that pip uses",
+  );
 }
 
-async function fetchWheel(wheel: Wheel, folder: string, tools: Tools): Promise<void> {
-  const download = [
-    "download",
-    "--no-deps",
-    "--only-binary=:all:",
-    "--python-version",
-    "3.11",
-    "--implementation",
-  ];
-  await runPip(
-    [
-      ...download,
-      "cp",
-      "--abi",
-      "cp311",
-      "--platform",
-      wheel.platform,
-      "-d",
-      folder,
-      `${wheel.name}==${VERSION}`,
-    ],
-    folder,
-    wheel.bytes,
-    tools,
-  );
+async function fetchWheel({ name, platform, ...wheel }: Wheel, folder: string, tools: Tools): Promise<void> {
+  const python = "--python-version 3.11 --implementation cp --abi cp311", what = `${name}==${VERSION}`;
+  const command = `download ${what} --no-deps --only-binary=:all: ${python} --platform ${platform}`;
+  await runPip(command, "--dest", folder, wheel.bytes, tools);
   const file = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".whl"));
-  if (!file) throw new DownloadError(`pip left no wheel of ${wheel.name} ${VERSION} in ${folder}`);
+  if (!file) throw new DownloadError(`pip left no wheel of ${what} in ${folder}`);
   const path = `${folder}/${file.name}`, found = await sha256(path);
   if (found !== wheel.sha256) {
     throw new DownloadError(
@@ -192,11 +163,6 @@ async function fetchWheel(wheel: Wheel, folder: string, tools: Tools): Promise<v
   }
   await unpack(path, folder, KEPT);
   await Deno.remove(path);
-}
-
-async function fetchGpu(folder: string, tools: Tools): Promise<void> {
-  const install = ["install", "--only-binary=:all:", "--no-compile", "--target", folder];
-  await runPip([...install, `tensorflow[and-cuda]==${VERSION}`], folder, GPU_BYTES.bytes, tools);
 }
 
 /** Runs `work` while no other process does the same. The system lets go of the lock when a process dies. */
@@ -226,7 +192,7 @@ async function fill(folder: string, what: Wheel | "gpu", tools: Tools): Promise<
   const partial = `${folder}.partial-${crypto.randomUUID()}`;
   await Deno.mkdir(partial);
   try {
-    if (what === "gpu") await fetchGpu(partial, tools);
+    if (what === "gpu") await runPip(GPU_INSTALL, "--target", partial, GPU_BYTES.bytes, tools);
     else await fetchWheel(what, partial, tools);
     await Deno.rename(partial, folder);
   } catch (error) {
