@@ -58,57 +58,59 @@ interface Place {
 
 function imageAt(picture: Picture, { left, top, width, height }: Place): Partial<Image> {
   const times = Math.max(1, Math.ceil(2 * height / picture.height)); // large square pixels where there are few
+  const opacity = picture.heat ? 0.4 : 1; // pale, so that the colours on it are what the colour bar says
+  const where = { xref: "x", yref: "y", x: left, y: top, sizex: width, sizey: height } as const;
+  return { ...where, source: pngUrl(enlarge(picture, times)), sizing: "stretch", layer: "below", opacity };
+}
+
+/** The marks of a picture as shapes and their labels. */
+function marksAt(
+  picture: Picture,
+  place: Place,
+): { shapes: Partial<Shape>[]; labels: Partial<Annotations>[] } {
+  const x = (pixel: number) => place.left + pixel * place.width / picture.width;
+  const y = (pixel: number) => place.top + pixel * place.height / picture.height;
+  const { marks = [] } = picture;
   return {
-    source: pngUrl(enlarge(picture, times)),
-    xref: "x",
-    yref: "y",
-    x: left,
-    y: top,
-    sizex: width,
-    sizey: height,
-    sizing: "stretch",
-    layer: "below",
-    opacity: picture.heat ? 0.4 : 1, // pale, so that the colours on it are what the colour bar says
+    shapes: marks.map(({ left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" }) => {
+      const corners = { x0: x(left), y0: y(top), x1: x(left + width), y1: y(top + height) };
+      return { type: "rect", ...corners, line: { color, width: 2 }, fillcolor: fill };
+    }),
+    labels: marks.filter(({ label }) => label).map(({ left, top, width, height, label }) => ({
+      ...textAt(label!, x(left + width / 2), y(top + height / 2), "middle", "#fff"),
+      bgcolor: "rgba(20,26,36,0.6)",
+    })),
   };
 }
 
-/** Where a mark of a picture stands in the figure. */
-function markPlace(mark: Mark, picture: Picture, { left, top, width, height }: Place): Place {
-  const x = width / picture.width, y = height / picture.height;
+function textAt(
+  text: string,
+  x: number,
+  y: number,
+  yanchor: "top" | "middle",
+  color: string,
+): Partial<Annotations> {
+  const where = { xref: "x", yref: "y", xanchor: "center", yanchor, x, y } as const;
+  return { ...where, text, showarrow: false, font: { size: 11, color } };
+}
+
+function heatAt(
+  { values, rows, columns }: NonNullable<Picture["heat"]>,
+  { left, top, width, height }: Place,
+): Trace {
+  const dx = width / columns, dy = height / rows, list = Array.from(values);
+  const z = Array.from({ length: rows }, (_, r) => list.slice(r * columns, (r + 1) * columns));
+  const grid = { x0: left + dx / 2, dx, y0: top + dy / 2, dy, coloraxis: "coloraxis" };
+  return { type: "heatmap", name: "heat", z, ...grid, hovertemplate: "%{z:.4f}<extra></extra>" } as Trace;
+}
+
+function heatColors(title: string, y: number, length: number): object {
+  const font = { size: 11, color: ink.soft }, place = { x: 1.01, y, yanchor: "top", ypad: 0 };
+  const bar = { ...place, thickness: 12, len: Math.min(length, 260), lenmode: "pixels", outlinewidth: 0 };
   return {
-    left: left + mark.left * x,
-    top: top + mark.top * y,
-    width: mark.width * x,
-    height: mark.height * y,
+    colorscale: embers,
+    colorbar: { ...bar, tickfont: font, title: { text: title, side: "right", font } },
   };
-}
-
-function markShape(mark: Mark, { left, top, width, height }: Place): Partial<Shape> {
-  const line = { color: mark.color ?? palette[1], width: 2 };
-  const fillcolor = mark.fill ?? "rgba(0,0,0,0)";
-  return { type: "rect", x0: left, y0: top, x1: left + width, y1: top + height, line, fillcolor };
-}
-
-function textAt(text: string, x: number, y: number, anchor: "top" | "middle"): Partial<Annotations> {
-  return { text, x, y, xref: "x", yref: "y", xanchor: "center", yanchor: anchor, showarrow: false };
-}
-
-function heatTrace({ values, rows, columns }: NonNullable<Picture["heat"]>, place: Place): Trace {
-  const dx = place.width / columns, dy = place.height / rows;
-  return {
-    type: "heatmap",
-    name: "heat",
-    z: Array.from(
-      { length: rows },
-      (_, r) => Array.from({ length: columns }, (_, c) => values[r * columns + c]!),
-    ),
-    x0: place.left + dx / 2,
-    dx,
-    y0: place.top + dy / 2,
-    dy,
-    coloraxis: "coloraxis",
-    hovertemplate: "%{z:.4f}<extra></extra>",
-  } as Trace;
 }
 
 function checkPicture(picture: Picture, i: number): void {
@@ -119,6 +121,23 @@ function checkPicture(picture: Picture, i: number): void {
       `picture ${i}: expected ${heat.rows} x ${heat.columns} numbers to lay over it, got ${heat.values.length}`,
     );
   }
+}
+
+/** Where the pictures stand, and how large the figure is. */
+function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
+  const { title, subtitle, size = 80, gap = 10 } = options, edge = 20;
+  const lines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
+  const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
+  const row = size + gap + 15 * lines, top = (title ? 44 : 12) + (subtitle ? 22 : 0);
+  const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((760 + gap) / cell)));
+  const places = pictures.map(({ width, height }, i): Place => ({
+    left: edge + (i % columns) * cell,
+    top: top + Math.floor(i / columns) * row,
+    width: size * width / height,
+    height: size,
+  }));
+  const width = Math.max(2 * edge + columns * cell - gap, title || subtitle ? 420 : 0);
+  return { places, edge, top, width, height: top + Math.ceil(pictures.length / columns) * row + 8 };
 }
 
 /**
@@ -139,75 +158,26 @@ function checkPicture(picture: Picture, i: number): void {
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
   if (pictures.length === 0) throw new RangeError("imageGrid: expected at least one picture, got none");
   pictures.forEach(checkPicture);
-  const { size = 80, gap = 10 } = options, edge = 20, hasHeat = pictures.some(({ heat }) => heat);
-  const captionLines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
-  const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
-  const row = size + gap + 15 * captionLines, top = (options.title ? 44 : 12) + (options.subtitle ? 22 : 0);
-  const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((760 + gap) / cell)));
-  const width = Math.max(2 * edge + columns * cell - gap, options.title || options.subtitle ? 420 : 0);
-  const height = top + Math.ceil(pictures.length / columns) * row + 8;
-  const places = pictures.map((p, i) => ({
-    left: edge + (i % columns) * cell,
-    top: top + Math.floor(i / columns) * row,
-    width: size * p.width / p.height,
-    height: size,
-  }));
-  const marks = pictures.flatMap((picture, i) =>
-    (picture.marks ?? []).map((mark) => ({ mark, place: markPlace(mark, picture, places[i]!) }))
-  );
-  const axis = { visible: false, fixedrange: true, automargin: false }, bar = hasHeat ? 90 : 0;
-  const subtitle = options.subtitle ? { subtitle: { text: options.subtitle } } : {};
-  return new Figure(
-    pictures.flatMap(({ heat }, i) => heat ? [heatTrace(heat, places[i]!)] : []),
-    {
-      width: width + bar,
-      height,
-      margin: { l: 0, r: bar, t: 0, b: 0 },
-      title: {
-        text: options.title ?? "",
-        x: edge / width,
-        yref: "container",
-        y: 1 - 18 / height,
-        yanchor: "middle",
-        ...subtitle,
-      },
-      xaxis: { ...axis, range: [0, width] },
-      yaxis: { ...axis, range: [height, 0] },
-      images: pictures.map((picture, i) => imageAt(picture, places[i]!)),
-      shapes: marks.map(({ mark, place }) => markShape(mark, place)),
-      annotations: [
-        ...pictures.flatMap(({ caption }, i) => {
-          const { left, top, width } = places[i]!;
-          if (!caption) return [];
-          return [{
-            ...textAt(caption, left + width / 2, top + size, "top"),
-            font: { size: 11, color: ink.soft },
-          }];
-        }),
-        ...marks.filter(({ mark }) => mark.label).map(({ mark, place: p }) => ({
-          ...textAt(mark.label!, p.left + p.width / 2, p.top + p.height / 2, "middle"),
-          font: { size: 11, color: "#fff" },
-          bgcolor: "rgba(20,26,36,0.6)",
-        })),
-      ],
-      ...(hasHeat ? { coloraxis: heatColors(options.heatTitle, 1 - top / height, height - top - 8) } : {}),
-    },
-  );
-}
-
-function heatColors(title = "", y: number, length: number): object {
-  const bar = {
-    thickness: 12,
-    len: Math.min(length, 260),
-    lenmode: "pixels",
-    x: 1.01,
-    y,
-    yanchor: "top",
-    ypad: 0,
-  };
-  const font = { size: 11, color: ink.soft };
-  return {
-    colorscale: embers,
-    colorbar: { ...bar, title: { text: title, side: "right", font }, tickfont: font, outlinewidth: 0 },
-  };
+  const { title = "", subtitle = "", heatTitle = "" } = options;
+  const { places, edge, top, width, height } = arrange(pictures, options);
+  const heats = pictures.flatMap(({ heat }, i) => heat ? [heatAt(heat, places[i]!)] : []);
+  const bar = heats.length > 0 ? 90 : 0, marks = pictures.map((picture, i) => marksAt(picture, places[i]!));
+  const captions = pictures.flatMap(({ caption }, i) => {
+    const { left, top, width, height } = places[i]!;
+    return caption ? [textAt(caption, left + width / 2, top + height, "top", ink.soft)] : [];
+  });
+  const axis = { visible: false, fixedrange: true, automargin: false },
+    upper = { yref: "container", yanchor: "middle" } as const;
+  return new Figure(heats, {
+    width: width + bar,
+    height,
+    margin: { l: 0, r: bar, t: 0, b: 0 },
+    title: { text: title, subtitle: { text: subtitle }, x: edge / width, y: 1 - 18 / height, ...upper },
+    xaxis: { ...axis, range: [0, width] },
+    yaxis: { ...axis, range: [height, 0] },
+    images: pictures.map((picture, i) => imageAt(picture, places[i]!)),
+    shapes: marks.flatMap(({ shapes }) => shapes),
+    annotations: [...captions, ...marks.flatMap(({ labels }) => labels)],
+    ...(bar ? { coloraxis: heatColors(heatTitle, 1 - top / height, height - top - 8) } : {}),
+  });
 }

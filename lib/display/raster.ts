@@ -35,27 +35,19 @@ interface Element {
   textContent: string;
   childNodes: Iterable<Element>;
   parentNode: Element | null;
-  style?: { fontSize: string; fontWeight: string };
+  style?: Partial<Record<string, string>>;
   matches(selector: string): boolean;
   getAttribute?(name: string): string | null;
   querySelectorAll(selector: string): Iterable<Element>;
 }
 
-interface Canvas {
-  width: number;
-  height: number;
-  toDataURL: () => string;
-}
-
-/** The part of jsdom's window used here. */
+/** What jsdom and plotly, which bring no types, are asked for. */
 interface Window {
   eval(code: string): unknown;
   JSON: typeof JSON;
   SVGElement: { prototype: object };
   HTMLCanvasElement: { prototype: object };
-  Plotly: {
-    toImage(figure: object, options: object): Promise<string>;
-  };
+  Plotly: { toImage(figure: object, options: object): Promise<string> };
 }
 
 const identity: Matrix = [1, 0, 0, 1, 0, 0];
@@ -79,34 +71,29 @@ function parseTransform(transform: string | null | undefined): Matrix {
   return m;
 }
 
-/** What an element or the nearest of those around it says. */
-function inherited<T>(element: Element, say: (e: Element) => T | undefined): T | undefined {
+/** A style or attribute of an element, or of the nearest around it that has one. */
+function inherited(element: Element, name: string, style: string): string {
   for (let e: Element | null = element; e?.getAttribute; e = e.parentNode) {
-    const said = say(e);
-    if (said !== undefined) return said;
+    const said = e.style?.[style] || e.getAttribute(name);
+    if (said) return said;
   }
-  return undefined;
+  return "";
 }
 
 /** How wide a text's letters stand, in ems. */
 function advance(element: Element, width: Measure): number {
-  const weight = inherited(
-    element,
-    (e) => e.style?.fontWeight || e.getAttribute!("font-weight") || undefined,
+  const bold = /bold|[6-9]00/.test(inherited(element, "font-weight", "fontWeight"));
+  return [...element.childNodes].reduce(
+    (sum, node) => sum + (node.nodeType === 3 ? width(node.textContent, bold) : advance(node, width)),
+    0,
   );
-  const bold = /bold|[6-9]00/.test(weight ?? "");
-  const parts = [...element.childNodes].map((node) =>
-    node.nodeType === 3 ? width(node.textContent, bold) : advance(node, width)
-  );
-  return parts.reduce((a, b) => a + b, 0);
 }
 
 /** The box of one text in its own coordinates; its lines are elements of class "line". */
 function ownBox(text: Element, width: Measure): Box {
-  const fontSize = (e: Element) =>
-    parseFloat(e.style?.fontSize || e.getAttribute!("font-size") || "") || undefined;
-  const size = inherited(text, fontSize) ?? 12, lines = [...text.querySelectorAll("tspan.line")];
-  const anchor = inherited(text, (e) => e.getAttribute!("text-anchor") ?? undefined);
+  const size = parseFloat(inherited(text, "font-size", "fontSize")) || 12,
+    lines = [...text.querySelectorAll("tspan.line")];
+  const anchor = inherited(text, "text-anchor", "textAnchor");
   const w = Math.max(...(lines.length > 0 ? lines : [text]).map((line) => advance(line, width) * size));
   const x = Number(text.getAttribute!("x") ?? 0), y = Number(text.getAttribute!("y") ?? 0);
   const left = x - (anchor === "middle" ? w / 2 : anchor === "end" ? w : 0), top = y - 0.93 * size;
@@ -136,7 +123,7 @@ function textBox(root: Element, ownTransform: boolean, width: Measure): Box {
 }
 
 /** The four calls that heat maps and images make on a canvas. */
-function canvasContext(canvas: Canvas): object {
+function canvasContext(canvas: { width: number; height: number; toDataURL(): string }): object {
   const { width, height } = canvas, data = new Uint8ClampedArray(width * height * 4);
   canvas.toDataURL = () =>
     `data:image/png;base64,${encodePng({ data, width, height, channels: 4 }).toBase64()}`;
@@ -185,7 +172,7 @@ async function openPlotly(): Promise<Window> {
     },
   });
   Object.assign(window.HTMLCanvasElement.prototype, {
-    getContext(this: Canvas) {
+    getContext(this: Parameters<typeof canvasContext>[0]) {
       return canvasContext(this);
     },
   });
