@@ -34,6 +34,9 @@ export async function executeNotebook(
   await writer.write(new TextEncoder().encode(notebook));
   await writer.close();
   const { success, stdout, stderr } = await child.output();
-  if (!success) throw new NotebookError(new TextDecoder().decode(stderr).trim());
+  if (!success) {
+    const said = new TextDecoder().decode(stderr); // the kernel's own words at its start come first
+    throw new NotebookError(said.slice(Math.max(0, said.indexOf("An error occurred"))).trim());
+  }
   return new TextDecoder().decode(stdout);
 }

@@ -36,7 +36,7 @@ export interface JupyterEnvironment {
 /**
  * Makes sure that `.venv` has what is asked for, and Deno's kernel. Done once; safe when two processes do it at once.
  *
- * @param purpose "execute" to run notebooks unattended (some 15 MB to download), "lab" for JupyterLab (some 70 MB).
+ * @param purpose "execute" to run notebooks unattended (3 MB to download), "lab" for JupyterLab (56 MB).
  * @throws {Error} Where there is no Python 3.10 or later, or pip fails; with the remedy.
  */
 export async function jupyterEnvironment(purpose: keyof typeof REQUIREMENTS): Promise<JupyterEnvironment> {

@@ -1,0 +1,262 @@
+// %% [markdown]
+// # Predicting the next embedding
+//
+// NEPA (Next-Embedding Predictive Autoregression, [arXiv 2512.16922](https://arxiv.org/abs/2512.16922)) learns from
+// images without labels, much as a language model learns from text: it reads an image patch by patch and, at each patch,
+// predicts the next one. It does not predict pixels. It predicts the next patch's *embedding*, the vector that the
+// network itself makes of that patch.
+//
+// In this notebook a small network learns from 60,000 pictures of clothes. You will see what it reads, what it is allowed
+// to look at, how it trains, what it expects, and what its features are good for.
+
+// %%
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import {
+  barChart,
+  causalMask,
+  evaluate,
+  fashionMnist,
+  finetune,
+  linearProbe,
+  Nepa,
+  NepaClassifier,
+  nepaLoss,
+  normalize,
+  plotExpectation,
+  plotMask,
+  plotPatches,
+  plotRun,
+  pretrain,
+  tf,
+  useEngine,
+} from "nepa";
+
+/** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
+function budget<T>(full: T, test: T): T {
+  return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
+}
+
+await useEngine();
+
+// %% [markdown]
+// ## The data
+//
+// Fashion-MNIST: grey pictures of 28 × 28 pixels in ten classes, 60,000 to train on and 10,000 to test with. Pretraining
+// never looks at the classes.
+
+// %%
+const { train, test } = await fashionMnist();
+assertEquals([train.length, test.length], [60_000, 10_000]);
+train;
+
+// %% [markdown]
+// ## Patches
+//
+// The network reads an image as a sequence. It is cut into squares of 7 × 7 pixels, taken row by row: 16 patches. One
+// linear map turns the 49 numbers of a patch into its embedding $z_t$, a vector of 128 numbers. In front of the
+// patches stands a learned vector, CLS, so that there is something from which to predict the first patch. That makes
+// 17 tokens.
+
+// %%
+const picture = { data: test.get(1).image, height: 28, width: 28, channels: 1 };
+plotPatches(picture, 7);
+
+// %% [markdown]
+// ## The causal mask
+//
+// A transformer mixes the tokens. To make predicting the next patch a task and not a look-up, each position may see
+// only itself and what came before. The mask says so: it is added to the attention scores, 0 where looking is allowed,
+// −∞ where it is not.
+
+// %%
+const mask = causalMask(17);
+await plotMask(mask);
+
+// %% [markdown]
+// ## The model
+//
+// `mini` is the smallest preset: 4 blocks, 4 heads, 128 numbers a token. The table lists the layers under the names that
+// the official checkpoints use.
+
+// %%
+const model = new Nepa({ preset: "mini" }, { seed: 0 });
+model;
+
+// %% [markdown]
+// Does the mask hold? Change the last patch of an image, and compare the predictions. Position $t$ predicts patch $t + 1$,
+// so only the last position, which has read patch 16, may notice.
+
+// %%
+function toTensor(...images: Uint8Array[]): tf.Tensor4D {
+  const joined = new Uint8Array(images.flatMap((image) => [...image]));
+  const shape: [number, number, number, number] = [images.length, 28, 28, 1];
+  return tf.tensor4d(normalize(joined, shape, model.preprocessor), shape);
+}
+
+const changed = picture.data.slice();
+for (let y = 21; y < 28; y++) changed.fill(255, y * 28 + 21, y * 28 + 28); // the patch at the lower right, white
+const differences = tf.tidy(() => {
+  const [before, after] = tf.split(model.forward(toTensor(picture.data, changed)).predictions, 2);
+  return [...tf.max(tf.abs(tf.sub(before!, after!)), [0, 2]).dataSync()]; // one number for each of 17 positions
+});
+assert(Math.max(...differences.slice(0, 16)) < 1e-4, "an earlier position saw the change"); // 0 but for rounding
+assert(differences[16]! > 1e-2, "the last position did not see the change");
+differences.map((difference) => difference.toFixed(3)).join(" ");
+
+// %% [markdown]
+// ## The loss
+//
+// The prediction $\hat z_t$ at each position is compared with the embedding of the next patch by the cosine of the angle
+// between the two:
+//
+// $$L = -\frac{1}{T-1} \sum_t \cos(\hat z_t,\ \mathrm{sg}(z_{t+1}))$$
+//
+// −1 is a perfect prediction. The target's gradient is stopped (sg): the network is to move its predictions toward the
+// embeddings, not the embeddings toward what is easy to predict. Written out, it is a few lines.
+
+// %%
+const [byHand, fromLibrary] = tf.tidy(() => {
+  const outputs = model.forward(toTensor(picture.data));
+  const unit = (x: tf.Tensor) => tf.div(x, tf.norm(x, 2, -1, true));
+  const predicted = unit(tf.slice(outputs.predictions, [0, 0, 0], [-1, 16, -1])); // positions 0 to 15
+  const next = unit(tf.slice(outputs.embeddings, [0, 1, 0])); // positions 1 to 16
+  const cosines = tf.sum(tf.mul(predicted, next), -1); // [1, 16]
+  return [tf.neg(tf.mean(cosines)).dataSync()[0]!, nepaLoss(outputs).dataSync()[0]!];
+});
+assertAlmostEquals(byHand, fromLibrary, 1e-5);
+fromLibrary;
+
+// %% [markdown]
+// ## Training
+//
+// Each step takes 64 images, mirrors half of them, and moves the weights by AdamW. The learning rate rises over the
+// first tenth of the steps and falls along a cosine. Watch three things:
+//
+// - **The loss** falls toward −1.
+// - **The lines to beat**: what trivial answers would reach against the same targets. Repeat the previous patch's embedding;
+//   always say the mean direction; say the mean direction for each position. A network below them has learned something
+//   about *this* image.
+// - **The collapse meter**: a network could make its own task easy by giving all patches the same embedding. Then the loss
+//   is a perfect −1 and the features are worthless. The spread of the embeddings would fall to 0, their effective rank to
+//   1.
+//
+// `pretrain` computes nothing yet; what it gives is run by iterating it, which `plotRun` does.
+
+// %%
+const run = pretrain(model, train, { steps: budget(5000, 120), batchSize: 64, seed: 0 });
+
+// %% [markdown]
+// The Stop button ends the training after the current step. Run this cell again, and it goes on from there.
+
+// %%
+await plotRun(run);
+
+// %%
+const { lossFirst, lossLast } = run.result();
+const { metrics } = run.history.at(-1)!;
+assert(lossLast < lossFirst, "the loss did not fall");
+assert(!metrics!.collapsed, "the embeddings collapsed");
+const toBeat = Math.max(metrics!.previousPatch, metrics!.meanDirection, metrics!.meanDirectionPerPosition);
+assert(budget(-lossLast > toBeat, true), "a trivial answer is as good");
+({ lossFirst, lossLast, toBeat: -toBeat });
+
+// %% [markdown]
+// ## What it expects next
+//
+// At each position the model holds an expectation: a vector. Which patches of the image are like it? Above, what the
+// model has seen so far; below, the cosine between its expectation and the embedding of every patch. The outlined patch
+// is the one that really comes next.
+
+// %%
+await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
+
+// %% [markdown]
+// ## What the features are good for: a linear probe
+//
+// Freeze the network, take the mean of its patch tokens as 128 features of an image, and let a linear classifier read
+// them. If the classes can be told apart by a linear map, the network has laid them out well, though it never saw a label.
+// Two references say what that is worth: the same network before training, and the 784 raw pixels.
+
+// %%
+const some = (dataset: typeof train, count: number) =>
+  budget(dataset, dataset.subset(count / dataset.length));
+const probe = await linearProbe(model, some(train, 2000), some(test, 1000), {
+  layers: true,
+  references: true,
+  seed: 0,
+});
+assert(probe.accuracy > budget(0.8, 0.3), `accuracy ${probe.accuracy}`);
+assert(budget(probe.accuracy > probe.untrained!, true), "training did not help");
+probe;
+
+// %% [markdown]
+// ## Few labels
+//
+// Labels are what is scarce. Take 60 of each class, 600 in all, and train the whole network to classify, with every
+// position now seeing the whole image: once from the pretrained weights, once from random ones. Both get the same 300
+// steps and the same learning rate. From random weights the whole network has to move, so its blocks start with a larger
+// layer scale and all learn at the full rate; both choices help it.
+
+// %%
+const labelled = train.balanced(budget(60, 10), 0);
+const settings = { steps: budget(300, 20), learningRate: 3e-3, seed: 0 };
+
+const pretrained = NepaClassifier.from(model, { classes: train.classes });
+await plotRun(finetune(pretrained, labelled, { ...settings, layerDecay: 0.75 }));
+
+// %%
+const untrained = new Nepa({ preset: "mini", layerscaleValue: 0.1 }, { seed: 0 });
+const scratch = NepaClassifier.from(untrained, { classes: train.classes });
+await plotRun(finetune(scratch, labelled, { ...settings, layerDecay: 1 }));
+
+// %%
+const held = some(test, 1000);
+const accuracies = {
+  pretrained: (await evaluate(pretrained, held)).accuracy,
+  "from scratch": (await evaluate(scratch, held)).accuracy,
+};
+assert(accuracies.pretrained > budget(0.7, 0.1), `pretrained: ${accuracies.pretrained}`);
+assert(budget(accuracies.pretrained > accuracies["from scratch"], true), "pretraining did not help");
+barChart({ accuracy: accuracies }, {
+  title: `Fine-tuned on ${labelled.length} labels`,
+  subtitle: `${held.length.toLocaleString("en-US")} test images; chance is 10 %`,
+});
+
+// %% [markdown]
+// ## Keep it
+//
+// A model is a folder: `config.json`, `model.safetensors`, `preprocessor_config.json`. The official PyTorch code reads it,
+// and its checkpoints are read here.
+
+// %%
+const folder = await Deno.makeTempDir(); // a folder of your own, such as "runs/mini"
+await model.save(folder);
+const again = await Nepa.load(folder);
+const apart = tf.tidy(() => {
+  const image = toTensor(picture.data);
+  return tf.max(tf.abs(tf.sub(model.features(image), again.features(image)))).dataSync()[0]!;
+});
+assertEquals(apart, 0);
+await Deno.remove(folder, { recursive: true });
+
+// %% [markdown]
+// ## Summary
+//
+// - An image is a sequence of patches. A causal transformer reads it and predicts, at each position, the embedding of the
+//   next patch. The loss is a negative cosine; the target's gradient is stopped.
+// - Three things carry the method: the causal mask, the shift by one, the stopped gradient. The loss alone does not tell
+//   whether it works, since a collapsed network has a perfect one: watch the lines to beat and the collapse meter.
+// - Without a label, the network arranges the images so that a linear classifier reads their classes from 128 numbers, far
+//   better than before training. At this size the 784 raw pixels, which keep where everything is, do about as well.
+// - Where labels are few, starting from the pretrained weights beats starting from scratch.
+//
+// ## Exercises
+//
+// 1. `pretrain` takes `stopGradient: false`, `shift: false` and `causal: false`. Train a new model with each, 600 steps, and
+//    compare the losses, the collapse meter and `knn(model, train, test)`. Which has the best loss? Which is the best model?
+// 2. The prediction at CLS has seen no patch. What does it expect? Draw `plotExpectation` for patch 0 of several images.
+// 3. Which block reads best in the probe, and why might it not be the last? Pretrain with 6 blocks
+//    (`numHiddenLayers: 6`) and look again.
+// 4. Use patches of 4 × 4 pixels (`preset: "nano"`). The loss becomes better and the probe worse: why is a smaller patch
+//    easier to predict?
+// 5. How many labels must the network from scratch get to catch up? Try 60, 600, 6,000.
