@@ -9,7 +9,7 @@
  */
 import { basename, join } from "node:path";
 import { executeNotebook } from "./execute.ts";
-import { NOTEBOOKS } from "./setup.ts";
+import { NOTEBOOKS, PROJECT } from "./setup.ts";
 
 /** One cell of a notebook: its kind, its text. */
 export interface Cell {
@@ -75,6 +75,12 @@ export function cellsOf(notebook: string): Cell[] {
   return cells.map(({ cell_type, source }) => ({ kind: cell_type, source: [source].flat().join("") }));
 }
 
+/** The same text without this machine's paths. */
+function anonymous(text: string): string {
+  const home = Deno.env.get("HOME");
+  return (home ? text.replaceAll(`${home}/`, "~/") : text).replaceAll(PROJECT, "");
+}
+
 if (import.meta.main) {
   const wanted = Deno.args.filter((arg) => !arg.startsWith("-"));
   const chosen = scripts().filter((path) =>
@@ -85,7 +91,7 @@ if (import.meta.main) {
     const path = notebookOf(script), started = performance.now();
     console.error(`running ${path}`);
     const built = toNotebook(parseScript(await Deno.readTextFile(script)));
-    const executed = await executeNotebook(built, NOTEBOOKS);
+    const executed = anonymous(await executeNotebook(built, NOTEBOOKS));
     await Deno.writeTextFile(path, executed);
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
     console.error(`done in ${seconds} s, ${(executed.length / 1e6).toFixed(2)} MB`);

@@ -82,6 +82,23 @@ Deno.test("a notebook in a folder of one's own uses the library by one line of d
   }
 });
 
+Deno.test("the Stop button ends a training after its step; later cells run, and the training goes on", async () => {
+  const [, stopped, after] = await runCells([
+    `import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+await useEngine();
+const { train } = await fashionMnist();
+const run = pretrain(new Nepa({ preset: "mini" }), train, { steps: 100_000, batchSize: 8 });`,
+    `let sent = false; // what Stop does: a front end sends the kernel this signal
+for await (const { step } of run) if (step >= 3 && !sent) sent = (Deno.kill(Deno.pid, "SIGINT"), true);
+const done = run.history.length;
+console.log(run.reason, done >= 3 && done < 100_000);`,
+    `for await (const _ of run) break;
+console.log(run.history.length - done);`,
+  ]);
+  assertEquals(printed(stopped!), "interrupted true\n");
+  assertEquals(printed(after!), "1\n");
+});
+
 Deno.test("running a notebook writes nothing into the user's home", async () => {
   const home = await Deno.makeTempDir();
   const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
