@@ -89,3 +89,4 @@ export type { PretrainOptions } from "./lib/train.ts";
 export type { TrainOptions } from "./lib/plan.ts";
 export { NonFiniteError, Run } from "./lib/run.ts";
 export type { Metrics, RunResult, Step, Training, Validation } from "./lib/run.ts";
+export type { MediaBundle } from "./lib/display/jupyter.ts";

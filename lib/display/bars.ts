@@ -4,7 +4,9 @@ import { Figure, ink, palette, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
 export interface BarChartOptions {
+  /** Above, in bold. */
   title?: string;
+  /** Below the title. */
   subtitle?: string;
   /** What the categories are; stands below them. */
   categoryTitle?: string;

@@ -140,14 +140,17 @@ function describeTrace({ name, type, y, z, x, orientation }: Trace): string {
  * ```
  */
 export class Figure {
-  /** Width and height in pixels. */
+  /** Pixels. */
   readonly width: number;
+  /** Pixels. */
   readonly height: number;
   readonly #data: readonly Trace[];
   readonly #layout: FigureLayout;
   #svg: Promise<string> | undefined;
 
   /**
+   * Nothing is drawn before the figure is shown or saved.
+   *
    * @param data Traces; not changed, and read when the figure is shown.
    * @param layout Width 720 and height 440 pixels where it says nothing else.
    */

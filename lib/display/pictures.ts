@@ -5,9 +5,13 @@ import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
 export interface Mark {
+  /** From the left edge. */
   left: number;
+  /** From the upper edge. */
   top: number;
+  /** Of the part. */
   width: number;
+  /** Of the part. */
   height: number;
   /** Of the outline. Default orange. */
   color?: string;
@@ -21,6 +25,7 @@ export interface Mark {
 export interface Picture extends Pixels {
   /** A line below it; `<br>` begins another. */
   caption?: string;
+  /** Parts outlined or covered, the last on top. */
   marks?: readonly Mark[];
   /** Numbers on a grid over the picture, row by row from the top: little shows the picture, much is dark red. */
   heat?: { values: ArrayLike<number>; rows: number; columns: number };
@@ -28,7 +33,9 @@ export interface Picture extends Pixels {
 
 /** Options of {@linkcode imageGrid}. */
 export interface ImageGridOptions {
+  /** Above, in bold. */
   title?: string;
+  /** Below the title. */
   subtitle?: string;
   /** Pictures in a row. Default: as many as fit into 800 pixels. */
   columns?: number;

@@ -47,6 +47,8 @@ export class Table {
   readonly columns: readonly string[];
 
   /**
+   * Nothing is computed before the table is shown.
+   *
    * @param rows One record for each row; a column that a row lacks stays empty.
    */
   constructor(readonly rows: readonly Readonly<Record<string, Cell>>[], readonly options: TableOptions = {}) {

@@ -5,6 +5,7 @@ import { formatNumber, Table } from "../display/table.ts";
 
 /** A part of a {@linkcode report}. */
 export interface ReportSection {
+  /** Its heading. */
   title: string;
   /** What there is to see, in plain text; a blank line begins a new paragraph. */
   text?: string;
@@ -14,11 +15,13 @@ export interface ReportSection {
 
 /** What a {@linkcode report} says. */
 export interface ReportOptions {
+  /** The heading, and the name of the page. */
   title: string;
   /** What was done and found, in a sentence or two. */
   lead: string;
   /** The numbers to see first, by what they are. */
   highlights?: Readonly<Record<string, string | number>>;
+  /** The parts, in the order in which they are read. */
   sections: readonly ReportSection[];
   /** Engine, seed, time and the like, by name. */
   facts?: Readonly<Record<string, string | number>>;
