@@ -77,8 +77,8 @@ export function cellsOf(notebook: string): Cell[] {
 
 /** The same text without this machine's paths. */
 function anonymous(text: string): string {
-  const home = Deno.env.get("HOME");
-  return (home ? text.replaceAll(`${home}/`, "~/") : text).replaceAll(PROJECT, "");
+  const home = Deno.env.get("HOME"), inside = text.replaceAll(PROJECT, "");
+  return home ? inside.replaceAll(`${home}/`, "~/") : inside;
 }
 
 if (import.meta.main) {
