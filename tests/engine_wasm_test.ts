@@ -176,14 +176,37 @@ Deno.test("rows of integers and of truth values keep every bit on wasm", async (
   });
 });
 
-Deno.test("products on wasm leave nothing behind, neither tensors nor memory", async () => {
+Deno.test("parts that do not fit together are refused on wasm", async () => {
+  await useEngine("wasm");
+  tf.tidy(() => {
+    assertThrows(() => tf.concat([tf.zeros([2, 3]), tf.zeros([3, 3])], 1), Error, "does not match");
+    assertThrows(() => tf.split(tf.zeros([5, 2]), 2), Error);
+  });
+});
+
+Deno.test("the kernels on wasm leave nothing behind, neither tensors nor memory", async () => {
   await useEngine("wasm");
   const a = tf.ones([8, 64, 512]), b = tf.ones([8, 64, 512]); // 1 MB each
-  const step = () => tf.dispose(tf.tidy(() => [tf.matMul(a, b, true), tf.matMul(a, b, false, true)]));
-  const heap = () => (tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array } }).wasm.HEAPU8.length;
+  const [long, other] = [a, b].map((x) => x.reshape([4096, 64]));
+  const step = () =>
+    tf.dispose(tf.tidy(() => [
+      tf.matMul(a, b, true),
+      tf.matMul(a, b, false, true),
+      tf.matMul(long!, other!, true),
+      tf.matMul(tf.transpose(long!), tf.transpose(other!), false, true),
+      tf.concat(tf.split(a, 2, 2), 2),
+      tf.tile(tf.sum(a, [0, 1], true), [8, 1, 1]),
+    ]));
+  const backend = tf.backend() as unknown as { wasm: { HEAPU8: Uint8Array }; numDataIds(): number };
+  const state = () => [
+    tf.memory().numTensors,
+    tf.memory().numDataBuffers,
+    backend.numDataIds(),
+    backend.wasm.HEAPU8.length,
+  ];
   for (let i = 0; i < 5; i++) step();
-  const tensors = tf.memory().numTensors, data = tf.memory().numDataBuffers, bytes = heap();
-  for (let i = 0; i < 100; i++) step();
-  assertEquals([tf.memory().numTensors, tf.memory().numDataBuffers, heap()], [tensors, data, bytes]);
-  tf.dispose([a, b]);
+  const before = state();
+  for (let i = 0; i < 40; i++) step();
+  assertEquals(state(), before);
+  tf.dispose([a, b, long!, other!]);
 });

@@ -17,22 +17,11 @@ interface WasmBackend extends WasmMemory {
 interface WasmModule {
   HEAPU8: Uint8Array;
   tfjs: { registerTensor(id: number, size: number, offset: number): void; disposeData(id: number): void };
-  cwrap(name: string, result: null, parameters: ("number" | "array")[]): (...args: unknown[]) => void;
+  cwrap(name: string, result: null, parameters: ("number" | "array")[]): Product;
 }
 
-type Product = (
-  ...args: [
-    a: number,
-    aShape: Uint8Array,
-    aRank: 3,
-    b: number,
-    bShape: Uint8Array,
-    bRank: 3,
-    0,
-    0,
-    out: number,
-  ]
-) => void;
+/** Operand and shape of a, of b, whether they are transposed, the output: ids and bytes. */
+type Product = (...args: (number | Uint8Array)[]) => void;
 
 const BYTES = Float32Array.BYTES_PER_ELEMENT;
 let product: Product;
@@ -93,14 +82,9 @@ function products(
   const { tfjs } = backend.wasm;
   const aShape = new Uint8Array(Int32Array.of(1, m, k).buffer),
     bShape = new Uint8Array(Int32Array.of(1, k, n).buffer);
-  const [aStart, bStart, outStart] = [a, b, out].map((x) => backend.dataIdMap.get(x.dataId).memoryOffset) as [
-    number,
-    number,
-    number,
-  ];
-  const aId = backend.dataIdNextNumber++,
-    bId = backend.dataIdNextNumber++,
-    outId = backend.dataIdNextNumber++;
+  const start = ({ dataId }: tf.TensorInfo) => backend.dataIdMap.get(dataId).memoryOffset;
+  const [aStart, bStart, outStart] = [start(a), start(b), start(out)];
+  const [aId, bId, outId] = [0, 0, 0].map(() => backend.dataIdNextNumber++) as [number, number, number];
   for (const [i, aPlace] of aPlaces.entries()) {
     tfjs.registerTensor(aId, m * k, aStart + aPlace * m * k * BYTES);
     tfjs.registerTensor(bId, k * n, bStart + bPlaces[i]! * k * n * BYTES);
@@ -119,66 +103,68 @@ function chunkOf(k: number): number | undefined {
 }
 
 /**
- * op(a) [M, K] x b [K, N] for long K, as C products of shorter ones whose results are added in float64: one float32 sum
- * of thousands of terms drifts, and its operands do not stay in the processor's cache.
+ * op(a) [M, K] x b [K, N] for long K, as C products of shorter ones whose results [C, M, N] are added in float64: one
+ * float32 sum of thousands of terms drifts, and its operands do not stay in the processor's cache.
  */
 function longProduct(
   backend: WasmBackend,
-  [a, b, out]: [tf.TensorInfo, tf.TensorInfo, tf.TensorInfo],
+  [a, b]: [tf.TensorInfo, tf.TensorInfo],
   [m, k, n]: [number, number, number],
   transposeA: boolean,
   chunk: number,
-): void {
+): tf.TensorInfo {
   const c = k / chunk, which = Array.from({ length: c }, (_, i) => i);
   const left = transposeA
     ? transposed(a, [c, chunk, m], [0, 2, 1], backend) // [K, M] to [C, M, K/C]
     : transposed(a, [m, c, chunk], [1, 0, 2], backend); // [M, K] to [C, M, K/C]
-  const parts = backend.makeOutput([c, m, n], "float32"), sum = new Float64Array(m * n);
+  const parts = backend.makeOutput([c, m, n], "float32");
   products(backend, [left, b, parts], [m, chunk, n], [which, which]);
-  const values = backend.typedArrayFromHeap(parts);
-  for (let i = 0; i < c; i++) {
-    const start = i * m * n;
-    for (let j = 0; j < sum.length; j++) sum[j]! += values[start + j]!;
-  }
-  backend.typedArrayFromHeap(out).set(sum);
+  const out = tf.getKernel("Sum", "wasm").kernelFunc({ inputs: { x: parts }, attrs: { axis: 0 }, backend });
   for (const { dataId } of [left, parts]) backend.disposeData(dataId);
+  return out as tf.TensorInfo;
 }
 
-/** a [..., M, K] x b [..., K, N] into out [..., M, N], batches broadcast. */
-function plainProduct(backend: WasmBackend, a: tf.TensorInfo, b: tf.TensorInfo, out: tf.TensorInfo): void {
-  const [m, k] = a.shape.slice(-2) as [number, number], n = b.shape.at(-1)!, batch = out.shape.slice(0, -2);
-  const [own, others] = [a, b].map(({ shape }) => shape.slice(0, -2)) as [number[], number[]];
-  const count = tf.util.sizeFromShape(batch);
-  // [B, M, K] x [K, N] is one product, [B * M, K] x [K, N].
-  if (tf.util.sizeFromShape(others) === 1 && tf.util.sizeFromShape(own) === count) {
-    products(backend, [a, b, out], [count * m, k, n], [[0], [0]]);
-  } else products(backend, [a, b, out], [m, k, n], [places(batch, own), places(batch, others)]);
+/** a [..., M, K] x b [..., K, N] = [..., M, N], batches broadcast. */
+function plainProduct(
+  backend: WasmBackend,
+  a: tf.TensorInfo,
+  b: tf.TensorInfo,
+  batch: number[],
+): tf.TensorInfo {
+  const [m, k] = a.shape.slice(-2) as [number, number],
+    n = b.shape.at(-1)!,
+    count = tf.util.sizeFromShape(batch);
+  const [own, others] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const out = backend.makeOutput([...batch, m, n], "float32");
+  if (k === 0) backend.typedArrayFromHeap(out).fill(0);
+  else if (tf.util.sizeFromShape(others) === 1 && tf.util.sizeFromShape(own) === count) {
+    // [B, M, K] x [K, N] is one product, [B * M, K] x [K, N].
+    if (count * m * n > 0) products(backend, [a, b, out], [count * m, k, n], [[0], [0]]);
+  } else if (m * n > 0) {
+    products(backend, [a, b, out], [m, k, n], [places(batch, own), places(batch, others)]);
+  }
+  return out;
 }
 
 /** op(a) [..., M, K] x op(b) [..., K, N] = [..., M, N], batches broadcast. */
 const batchMatMul: tf.KernelFunc = (args) => {
-  const inputs = args.inputs as { a: tf.TensorInfo; b: tf.TensorInfo }, backend = args.backend as WasmBackend;
+  const { a, b } = args.inputs as { a: tf.TensorInfo; b: tf.TensorInfo },
+    backend = args.backend as WasmBackend;
   const { transposeA, transposeB } = args.attrs as unknown as { transposeA: boolean; transposeB: boolean };
-  const { a, b } = inputs;
   if (a.dtype !== "float32" || b.dtype !== "float32") {
     throw new TypeError(`matMul on wasm: expected float32 operands, got ${a.dtype} and ${b.dtype}`);
   }
   const batch = tf.broadcast_util.assertAndGetBroadcastShape(a.shape.slice(0, -2), b.shape.slice(0, -2));
   const m = a.shape.at(transposeA ? -1 : -2)!, k = a.shape.at(transposeA ? -2 : -1)!;
-  const n = b.shape.at(transposeB ? -2 : -1)!;
-  const out = backend.makeOutput([...batch, m, n], "float32");
-  if (k === 0) backend.typedArrayFromHeap(out).fill(0);
-  if (k === 0 || tf.util.sizeFromShape(out.shape) === 0) return out;
-  const right = transposeB ? exchanged(b, backend) : b;
-  const chunk = tf.util.sizeFromShape(batch) === 1 ? chunkOf(k) : undefined;
-  if (chunk) longProduct(backend, [a, right, out], [m, k, n], transposeA, chunk);
-  else {
-    const left = transposeA ? exchanged(a, backend) : a;
-    plainProduct(backend, left, right, out);
-    if (left !== a) backend.disposeData(left.dataId);
-  }
+  const right = transposeB ? exchanged(b, backend) : b, n = right.shape.at(-1)!;
+  const chunk = tf.util.sizeFromShape(batch) === 1 && m * n > 0 ? chunkOf(k) : undefined;
+  const left = transposeA && !chunk ? exchanged(a, backend) : a;
+  const out = chunk
+    ? longProduct(backend, [a, right], [m, k, n], transposeA, chunk)
+    : plainProduct(backend, left, right, batch);
+  if (left !== a) backend.disposeData(left.dataId);
   if (right !== b) backend.disposeData(right.dataId);
-  return out;
+  return { ...out, shape: [...batch, m, n] };
 };
 
 function replace(kernelName: string, make: (own: tf.KernelConfig) => tf.KernelFunc): void {
@@ -192,12 +178,8 @@ export async function openWasm(): Promise<{ version: string; simd: boolean; thre
   const wasm = await import("@tensorflow/tfjs-backend-wasm");
   await tf.setBackend("wasm");
   const backend = tf.backend() as unknown as WasmBackend;
-  const number = "number", array = "array";
-  product = backend.wasm.cwrap("BatchMatMul", null, [
-    ...[number, array, number] as const,
-    ...[number, array, number] as const,
-    ...[number, number, number] as const,
-  ]) as Product;
+  const operand = ["number", "array", "number"] as const, rest = ["number", "number", "number"] as const;
+  product = backend.wasm.cwrap("BatchMatMul", null, [...operand, ...operand, ...rest]);
   replace("BatchMatMul", () => batchMatMul);
   replace("Transpose", transposeKernel);
   for (const [name, kernel] of Object.entries(ROW_KERNELS)) {

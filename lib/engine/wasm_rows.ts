@@ -42,44 +42,45 @@ function copyRows(
   }
 }
 
+/** Copies between a tensor and the parts of it along an axis: into the parts, or out of them. */
+function copyParts(
+  backend: WasmMemory,
+  whole: tf.TensorInfo,
+  parts: tf.TensorInfo[],
+  axis: number,
+  into: boolean,
+): void {
+  const { heap, at } = words(backend),
+    rows = size(whole.shape.slice(0, axis)),
+    step = size(whole.shape.slice(axis));
+  let start = at(whole);
+  for (const part of parts) {
+    const width = size(part.shape.slice(axis)), there = [start, step] as [number, number];
+    const here = [at(part), width] as [number, number];
+    copyRows(heap, into ? there : here, into ? here : there, rows, width);
+    start += width;
+  }
+}
+
 const split: Replacement = ({ inputs, attrs }, backend) => {
   const x = inputs.x!,
     { numOrSizeSplits, axis } = attrs as unknown as { numOrSizeSplits: number | number[]; axis: number };
   if (!isWord(x)) return undefined;
-  const [along] = tf.util.parseAxisParam(axis, x.shape) as [number];
+  const along = tf.util.parseAxisParam(axis, x.shape)[0]!;
   const parts = tf.backend_util.prepareSplitSize(x as tf.Tensor, numOrSizeSplits, along)
     .map((length) => backend.makeOutput(x.shape.with(along, length), x.dtype));
-  const { heap, at } = words(backend),
-    rows = size(x.shape.slice(0, along)),
-    step = size(x.shape.slice(along));
-  let start = at(x);
-  for (const part of parts) {
-    const width = size(part.shape.slice(along));
-    copyRows(heap, [start, step], [at(part), width], rows, width);
-    start += width;
-  }
+  copyParts(backend, x, parts, along, true);
   return parts;
 };
 
 const concat: Replacement = ({ inputs, attrs }, backend) => {
-  const parts = (inputs as unknown as tf.TensorInfo[]).filter(({ shape }) => size(shape) > 0),
-    first = parts[0];
-  if (!first || !parts.every((part) => isWord(part) && part.dtype === first.dtype)) return undefined;
-  const [along] = tf.util.parseAxisParam((attrs as unknown as { axis: number }).axis, first.shape) as [
-    number,
-  ];
+  const parts = inputs as unknown as tf.TensorInfo[], first = parts[0]!;
+  if (!parts.every((part) => isWord(part) && part.dtype === first.dtype)) return undefined;
+  const along = tf.util.parseAxisParam((attrs as unknown as { axis: number }).axis, first.shape)[0]!;
   const shapes = parts.map(({ shape }) => shape);
   tf.backend_util.assertParamsConsistent(shapes, along);
   const out = backend.makeOutput(tf.backend_util.computeOutShape(shapes, along), first.dtype);
-  const { heap, at } = words(backend),
-    rows = size(out.shape.slice(0, along)),
-    step = size(out.shape.slice(along));
-  let start = at(out);
-  for (const part of parts) {
-    const width = size(part.shape.slice(along));
-    copyRows(heap, [at(part), width], [start, step], rows, width);
-    start += width;
-  }
+  copyParts(backend, out, parts, along, false);
   return out;
 };
 
@@ -106,15 +107,12 @@ const sum: Replacement = ({ inputs, attrs }, backend) => {
   const leading = axes.toSorted((a, b) => a - b).every((axis, i) => axis === i);
   if (x.dtype !== "float32" || !leading || kept.length === 0 || width < 8) return undefined;
   const out = backend.makeOutput(keepDims ? [...axes.map(() => 1), ...kept] : kept, "float32");
-  const heap = new Float32Array(backend.wasm.HEAPU8.buffer),
-    { at } = words(backend),
-    from = at(x),
-    to = at(out);
+  const heap = new Float32Array(backend.wasm.HEAPU8.buffer), { at } = words(backend), from = at(x);
   const total = new Float64Array(width);
   for (let start = from; start < from + size(x.shape); start += width) {
     for (let i = 0; i < width; i++) total[i]! += heap[start + i]!;
   }
-  heap.set(total, to);
+  heap.set(total, at(out));
   return out;
 };
 
