@@ -2,25 +2,10 @@
 import * as tf from "@tensorflow/tfjs";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
+import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
-import {
-  type Draws,
-  type ForwardOptions,
-  type ForwardOutputs,
-  Nepa,
-  type NepaInit,
-  poolTokens,
-} from "./nepa.ts";
-import {
-  backboneShapes,
-  countOf,
-  makeParameters,
-  randomInitial,
-  type Shapes,
-  summary,
-} from "./parameters.ts";
-import type { Preprocessor } from "./preprocessor.ts";
+import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
+import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
 import type { Random } from "./random.ts";
 import { layerNorm, linear } from "./transformer.ts";
 
@@ -60,7 +45,7 @@ function classifierShapes(config: NepaConfig, classes: number): Shapes {
 }
 
 /**
- * A network with a classification head. It owns its parameters until {@linkcode NepaClassifier.dispose}.
+ * A network with a classification head.
  *
  * @example
  * ```ts
@@ -77,12 +62,11 @@ function classifierShapes(config: NepaConfig, classes: number): Shapes {
  * model.dispose();
  * ```
  */
-export class NepaClassifier {
+export class NepaClassifier extends Network {
   /** The network below the head. Its parameters are among {@linkcode NepaClassifier.parameters}. */
   readonly backbone: Nepa;
   /** Names of the classes, in the order of the logits. */
   readonly classes: readonly string[];
-  /** All variables by official tensor name, linear weights [in, out]. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
 
   /**
@@ -93,29 +77,19 @@ export class NepaClassifier {
    */
   constructor(config: NepaOptions, init: ClassifierInit) {
     const { classes, ...rest } = init;
-    this.classes = typeof classes === "number"
+    const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
-    if (this.classes.length < 1 || new Set(this.classes).size < this.classes.length) {
+    if (names.length < 1 || new Set(names).size < names.length) {
       throw new RangeError(`classes: expected one or more, no two alike, got ${JSON.stringify(classes)}`);
     }
-    this.backbone = new Nepa(config, rest);
-    const inBackbone = this.backbone.parameters,
-      initial = rest.initial ?? randomInitial(this.config, rest.seed ?? 0);
-    const head = [...classifierShapes(this.config, this.classes.length)].filter(([name]) =>
-      !inBackbone.has(name)
-    );
-    this.parameters = new Map([...inBackbone, ...makeParameters(new Map(head), initial)]);
-  }
-
-  /** Every field of the configuration. */
-  get config(): NepaConfig {
-    return this.backbone.config;
-  }
-
-  /** What is done to images before `forward`. */
-  get preprocessor(): Preprocessor {
-    return this.backbone.preprocessor;
+    const backbone = new Nepa(config, rest), below = backbone.parameters;
+    super(backbone.config, backbone.preprocessor);
+    this.backbone = backbone;
+    this.classes = names;
+    const head = [...classifierShapes(this.config, names.length)].filter(([name]) => !below.has(name));
+    const initial = rest.initial ?? randomInitial(this.config, rest.seed ?? 0);
+    this.parameters = new Map([...below, ...makeParameters(new Map(head), initial)]);
   }
 
   /**
@@ -176,11 +150,6 @@ export class NepaClassifier {
     return this.backbone.draws(batchSize, random, size);
   }
 
-  /** How many numbers the parameters hold together. */
-  get parameterCount(): number {
-    return countOf(this.parameters);
-  }
-
   /**
    * Reads a classifier from a folder in the official layout.
    *
@@ -219,20 +188,5 @@ export class NepaClassifier {
       preprocessor,
       initial: (name) => this.parameters.get(name)!,
     });
-  }
-
-  /** Lets go of the parameters, the backbone's too. */
-  dispose(): void {
-    for (const variable of this.parameters.values()) variable.dispose();
-  }
-
-  /** Its layers and parameters as a table, in a terminal. */
-  [consoleDisplay](): string {
-    return summary("NepaClassifier", this.config, this.parameters)[consoleDisplay]();
-  }
-
-  /** The same in a notebook. */
-  [jupyterDisplay](): MediaBundle {
-    return summary("NepaClassifier", this.config, this.parameters)[jupyterDisplay]();
   }
 }

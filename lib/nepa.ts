@@ -6,28 +6,15 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
-import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
+import { nepaConfig, type NepaOptions } from "./config.ts";
+import { type Draws, makeDraws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
 import { causalMask } from "./masks.ts";
-import {
-  backboneShapes,
-  countOf,
-  type Initial,
-  makeParameters,
-  randomInitial,
-  summary,
-} from "./parameters.ts";
+import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
 import { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";
 import { Random } from "./random.ts";
-import { ropeDraws, rotation } from "./rope.ts";
+import { rotation } from "./rope.ts";
 import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
-
-/**
- * Every random number of one training forward, by name and in a fixed order. They are made outside, so that a compiled
- * step takes them as arguments.
- */
-export type Draws = Record<string, tf.Tensor>;
 
 /** Options of `new Nepa`. */
 export interface NepaInit {
@@ -74,7 +61,7 @@ export interface FeatureOptions {
 }
 
 /**
- * The pretraining model. It owns its parameters until {@linkcode Nepa.dispose}.
+ * The pretraining model.
  *
  * @example
  * ```ts
@@ -91,12 +78,7 @@ export interface FeatureOptions {
  * model.dispose();
  * ```
  */
-export class Nepa {
-  /** Every field of the configuration. */
-  readonly config: NepaConfig;
-  /** What is done to images before `forward`. */
-  readonly preprocessor: Preprocessor;
-  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
+export class Nepa extends Network {
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   readonly #seed: number;
   #forwards = 0;
@@ -109,14 +91,10 @@ export class Nepa {
    */
   constructor(config: NepaOptions = {}, options: NepaInit = {}) {
     currentEngine();
-    const { seed = 0, initial, preprocessor } = options;
-    this.config = nepaConfig(config);
+    const { seed = 0, initial, preprocessor } = options, all = nepaConfig(config);
+    super(all, preprocessor ?? defaultPreprocessor(all.imageSize, all.numChannels));
     this.#seed = seed;
-    this.preprocessor = preprocessor ?? defaultPreprocessor(this.config.imageSize, this.config.numChannels);
-    this.parameters = makeParameters(
-      backboneShapes(this.config),
-      initial ?? randomInitial(this.config, seed),
-    );
+    this.parameters = makeParameters(backboneShapes(all), initial ?? randomInitial(all, seed));
   }
 
   /**
@@ -206,45 +184,7 @@ export class Nepa {
     random: Random,
     size: { height: number; width: number } = { height: this.config.imageSize, width: this.config.imageSize },
   ): Draws {
-    const { config } = this,
-      { numHiddenLayers: L, hiddenSize: D, numAttentionHeads: A, patchSize: p } = config;
-    const draws: Draws = { ...ropeDraws(config, random) as Draws };
-    const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p), rows = batchSize * tokens;
-    const factors = (name: string, shape: number[], rate: (index: number) => number) => {
-      const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, index) => {
-        const p = rate(index);
-        return random.uniform() < p ? 0 : 1 / (1 - p);
-      });
-      draws[name] = tf.tensor(values, shape);
-    };
-    const { dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
-    if (dropPathProb > 0 && L > 1) {
-      factors(
-        "dropPath",
-        [2 * L, batchSize],
-        (i) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1),
-      );
-    }
-    if (hiddenDropoutProb > 0) factors("dropout.embeddings", [rows, D], () => hiddenDropoutProb);
-    for (let i = 0; i < L; i++) {
-      if (attentionProbsDropoutProb > 0) {
-        factors(
-          `dropout.${i}.probabilities`,
-          [batchSize, A, tokens, tokens],
-          () => attentionProbsDropoutProb,
-        );
-      }
-      if (hiddenDropoutProb > 0) {
-        factors(`dropout.${i}.attention`, [rows, D], () => hiddenDropoutProb);
-        factors(`dropout.${i}.mlp`, [rows, D], () => hiddenDropoutProb);
-      }
-    }
-    return draws;
-  }
-
-  /** How many numbers the parameters hold together. */
-  get parameterCount(): number {
-    return countOf(this.parameters);
+    return makeDraws(this.config, batchSize, random, size);
   }
 
   /**
@@ -279,21 +219,6 @@ export class Nepa {
   clone(): Nepa {
     const { config, preprocessor } = this, initial = (name: string) => this.parameters.get(name)!;
     return new Nepa(config, { preprocessor, initial, seed: this.#seed });
-  }
-
-  /** Lets go of the parameters. */
-  dispose(): void {
-    for (const variable of this.parameters.values()) variable.dispose();
-  }
-
-  /** Its layers and parameters as a table, in a terminal. */
-  [consoleDisplay](): string {
-    return summary("Nepa", this.config, this.parameters)[consoleDisplay]();
-  }
-
-  /** The same in a notebook. */
-  [jupyterDisplay](): MediaBundle {
-    return summary("Nepa", this.config, this.parameters)[jupyterDisplay]();
   }
 
   #of(name: string): tf.Variable {

@@ -10,9 +10,7 @@ export interface Preprocessor {
   readonly size: { readonly height: number; readonly width: number };
   /** Filter of the resize, by Pillow's number: 2 bilinear, 3 bicubic. */
   readonly resample: number;
-  readonly doResize: boolean;
-  readonly doRescale: boolean;
-  readonly doNormalize: boolean;
+  /** What 0 to 255 is multiplied by first. */
   readonly rescaleFactor: number;
 }
 
@@ -30,9 +28,6 @@ export function defaultPreprocessor(imageSize: number, channels: number): Prepro
     imageStd: Array(channels).fill(0.5),
     size: { height: imageSize, width: imageSize },
     resample: 2,
-    doResize: true,
-    doRescale: true,
-    doNormalize: true,
     rescaleFactor: 1 / 255,
   };
 }
@@ -46,9 +41,9 @@ export function defaultPreprocessor(imageSize: number, channels: number): Prepro
 export function toOfficialPreprocessor(preprocessor: Preprocessor): Record<string, unknown> {
   return {
     do_convert_rgb: null,
-    do_normalize: preprocessor.doNormalize,
-    do_rescale: preprocessor.doRescale,
-    do_resize: preprocessor.doResize,
+    do_normalize: true,
+    do_rescale: true,
+    do_resize: true,
     image_mean: preprocessor.imageMean,
     image_processor_type: "ViTImageProcessor",
     image_std: preprocessor.imageStd,
@@ -81,9 +76,7 @@ export function fromOfficialPreprocessor(
     if (value === undefined || value === null) return instead;
     return holds(value) ? value as T : refuse(key, expected);
   };
-  const flag = (key: string, instead: boolean) =>
-    pick(key, instead, "true or false", (v) => typeof v === "boolean");
-  const number = (key: string, instead: number) => pick(key, instead, "a number", (v) => Number.isFinite(v));
+  const number = (key: string, instead: number) => pick(key, instead, "a number", Number.isFinite);
   const perChannel = (key: string, instead: readonly number[]) =>
     pick(
       key,
@@ -92,14 +85,15 @@ export function fromOfficialPreprocessor(
       (v) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite),
     );
   return {
-    imageMean: perChannel("image_mean", fallback.imageMean),
-    imageStd: perChannel("image_std", fallback.imageStd),
+    imageMean: json.do_normalize === false
+      ? Array(channels).fill(0)
+      : perChannel("image_mean", fallback.imageMean),
+    imageStd: json.do_normalize === false
+      ? Array(channels).fill(1)
+      : perChannel("image_std", fallback.imageStd),
     size: sizeOf(json.size, fallback.size) ?? refuse("size", "a height and a width"),
     resample: number("resample", fallback.resample),
-    doResize: flag("do_resize", fallback.doResize),
-    doRescale: flag("do_rescale", fallback.doRescale),
-    doNormalize: flag("do_normalize", fallback.doNormalize),
-    rescaleFactor: number("rescale_factor", fallback.rescaleFactor),
+    rescaleFactor: json.do_rescale === false ? 1 : number("rescale_factor", fallback.rescaleFactor),
   };
 }
 

@@ -13,7 +13,7 @@ import { uncompiled } from "./engine/uncompiled.ts";
 import { type Feed, Feeder } from "./feed.ts";
 import { type LossAndGradients, lossAndGradients } from "./gradient.ts";
 import { firstNonFinite, Watch } from "./health.ts";
-import type { Draws } from "./nepa.ts";
+import type { Draws } from "./draws.ts";
 import { AdamW, type AdamWOptions, clipByGlobalNorm } from "./optimizer.ts";
 import type { Plan } from "./plan.ts";
 import { Random } from "./random.ts";

@@ -98,6 +98,8 @@ Deno.test("preprocessing files are read and written; a size may be a number or a
   assertEquals(fromOfficialPreprocessor(toOfficialPreprocessor(read), plain), read);
   assertEquals(fromOfficialPreprocessor({ size: 32 }, plain).size, { height: 32, width: 32 });
   assertEquals(fromOfficialPreprocessor({}, plain), plain);
+  const raw = fromOfficialPreprocessor({ ...json, do_normalize: false, do_rescale: false }, plain);
+  assertEquals([raw.imageMean, raw.imageStd, raw.rescaleFactor], [[0, 0, 0], [1, 1, 1], 1]);
 });
 
 Deno.test("a preprocessing file with the wrong number of channels is refused", () => {

@@ -1,7 +1,9 @@
-/** Which parameters a network has, what they start as, and how they show as a table. @module */
+/** What networks have in common: their parameters, what these start as, and how they show as a table. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { NepaConfig } from "./config.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
 import { Table } from "./display/table.ts";
+import type { Preprocessor } from "./preprocessor.ts";
 import { Random } from "./random.ts";
 
 /** Shapes by official name, in the engine's layout. */
@@ -84,45 +86,63 @@ export function copyOf(tensor: tf.Tensor): tf.Tensor {
   return tf.add(tensor, 0);
 }
 
-/** How many numbers the parameters hold together. */
-export function countOf(parameters: ReadonlyMap<string, tf.Variable>): number {
-  return [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+/** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
+export abstract class Network {
+  /** Every field of the configuration. */
+  readonly config: NepaConfig;
+  /** What is done to images before `forward`. */
+  readonly preprocessor: Preprocessor;
+  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
+  abstract readonly parameters: ReadonlyMap<string, tf.Variable>;
+
+  constructor(config: NepaConfig, preprocessor: Preprocessor) {
+    this.config = config;
+    this.preprocessor = preprocessor;
+  }
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Lets go of the parameters. */
+  dispose(): void {
+    for (const variable of this.parameters.values()) variable.dispose();
+  }
+
+  /** Its layers and parameters as a table, in a terminal. */
+  [consoleDisplay](): string {
+    return summary(this)[consoleDisplay]();
+  }
+
+  /** The same in a notebook. */
+  [jupyterDisplay](): MediaBundle {
+    return summary(this)[jupyterDisplay]();
+  }
 }
 
-/**
- * A network as a table: its layers, what each gives, and how many numbers it has learned or will learn.
- *
- * @param title The line above.
- * @param config The network.
- * @param parameters Its parameters.
- * @returns A row for the embedding, for each block, and for what comes after.
- */
-export function summary(
-  title: string,
-  config: NepaConfig,
-  parameters: ReadonlyMap<string, tf.Variable>,
-): Table {
-  const rows = new Map<string, { layer: string; tensors: number; parameters: number; output: string }>();
-  const tokens = (config.imageSize / config.patchSize) ** 2 + 1, row = `[B, ${tokens}, ${config.hiddenSize}]`;
+/** The layer that a parameter belongs to. */
+function layerOf(name: string): string {
+  const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
+  if (block !== undefined) return `block ${Number(block) + 1}`;
+  if (name.includes(".embeddings.")) return "embedding";
+  return name.startsWith("vit_nepa.layernorm.") ? "final norm" : name.split(".")[0]!;
+}
+
+/** A row for the embedding, for each block, and for what comes after. */
+function summary(network: Network): Table {
+  const { config, parameters, parameterCount } = network,
+    { imageSize, patchSize: p, numChannels: C } = config;
+  const rows = new Map<string, { layer: string; output: string; tensors: number; parameters: number }>();
+  const tokens = (imageSize / p) ** 2 + 1;
   for (const [name, { size, shape }] of parameters) {
-    const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
-    const layer = block !== undefined
-      ? `block ${Number(block) + 1}`
-      : name.includes(".embeddings.")
-      ? "embedding"
-      : name === "vit_nepa.layernorm.weight" || name === "vit_nepa.layernorm.bias"
-      ? "final norm"
-      : name.split(".")[0]!;
-    const output = layer === "classifier"
-      ? `[B, ${shape.at(-1)}]`
-      : layer === "fc_norm"
-      ? `[B, ${shape[0]}]`
-      : row;
-    const { tensors, parameters } = rows.get(layer) ?? { tensors: 0, parameters: 0 };
-    rows.set(layer, { layer, output, tensors: tensors + 1, parameters: parameters + size });
+    const layer = layerOf(name),
+      output = name.startsWith("vit_nepa.") ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
+    const row = rows.get(layer) ?? { layer, output, tensors: 0, parameters: 0 };
+    rows.set(layer, { ...row, tensors: row.tensors + 1, parameters: row.parameters + size });
   }
-  const note = `${countOf(parameters).toLocaleString("en-US")} parameters, ${tokens - 1} patches of ` +
-    `${config.patchSize}×${config.patchSize}×${config.numChannels}, ${config.numAttentionHeads} heads, ` +
-    (config.isCausal ? "causal" : "bidirectional");
-  return new Table([...rows.values()], { title, note });
+  const note =
+    `${parameterCount.toLocaleString("en-US")} parameters, ${tokens - 1} patches of ${p}×${p}×${C}, ` +
+    `${config.numAttentionHeads} heads, ${config.isCausal ? "causal" : "bidirectional"}`;
+  return new Table([...rows.values()], { title: network.constructor.name, note });
 }
