@@ -144,19 +144,30 @@ async function writeJson(path: string, value: unknown): Promise<void> {
   await Deno.rename(`${path}.new`, path);
 }
 
-async function lab(args: readonly string[]): Promise<number> {
-  const { python, variables } = await jupyterEnvironment("lab");
+/** Fetches TensorFlow where it is not there yet, and says where it is, or why there is none. */
+async function tensorflow(gpu: boolean): Promise<boolean> {
+  const { installTensorFlow } = await import("../lib/engine/install.ts");
+  try {
+    const { library, source } = await installTensorFlow({ gpu });
+    console.error(`TensorFlow: ${library} (${source})`);
+    return true;
+  } catch (error) {
+    console.error(`no TensorFlow: ${(error as Error).message}`);
+    return false;
+  }
+}
+
+async function lab({ python, variables }: JupyterEnvironment, args: readonly string[]): Promise<number> {
   Deno.addSignalListener("SIGINT", () => {}); // JupyterLab has it too, and asks whether to stop
-  const command = ["-m", "jupyterlab", `--notebook-dir=${NOTEBOOKS}`, ...args];
+  const options = [`--notebook-dir=${NOTEBOOKS}`, "--MultiKernelManager.default_kernel_name=deno"];
+  const command = ["-m", "jupyterlab", ...options, ...args];
   const child = new Deno.Command(python, { args: command, env: variables }).spawn();
   return (await child.status).code;
 }
 
 if (import.meta.main) {
-  const [first, ...rest] = Deno.args;
-  const open = first === "lab";
-  await jupyterEnvironment("lab");
-  const { installTensorFlow } = await import("../lib/engine/install.ts");
-  await installTensorFlow({ gpu: !open && Deno.args.includes("--gpu") });
-  if (open) Deno.exit(await lab(rest));
+  const [first, ...rest] = Deno.args, opens = first === "lab";
+  const environment = await jupyterEnvironment("lab");
+  const found = await tensorflow(!opens && Deno.args.includes("--gpu"));
+  Deno.exit(opens ? await lab(environment, rest) : found ? 0 : 1);
 }
