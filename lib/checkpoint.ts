@@ -17,6 +17,7 @@ import { type HostTensor, readSafetensors, writeSafetensors } from "./safetensor
 
 /** Thrown when a folder does not hold the model that is asked for. */
 export class CheckpointError extends Error {
+  /** What it is, for those who cannot ask for the class. */
   override name = "CheckpointError";
 }
 

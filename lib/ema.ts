@@ -29,6 +29,8 @@ export class Ema {
   readonly #blocks: Blocks;
 
   /**
+   * Changes nothing yet.
+   *
    * @param parameters The weights that are trained.
    * @param averages Variables of the same names and shapes, which are overwritten. Both stay the caller's.
    * @throws {RangeError} If a name is missing or a shape differs.

@@ -67,11 +67,14 @@ export class NepaClassifier extends Network {
   readonly backbone: Nepa;
   /** Names of the classes, in the order of the logits. */
   readonly classes: readonly string[];
+  /** Variables by official tensor name, the backbone's and the head's, see `Network`. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
 
   /**
+   * Makes a classifier with random weights, the head's too.
+   *
    * @param config A preset, a configuration, or both.
-   * @param init The classes; all weights are random, the head's too.
+   * @param init The classes and the seed.
    * @throws {RangeError | TypeError} If the configuration or the classes cannot be.
    * @throws {Error} If no engine is chosen yet.
    */

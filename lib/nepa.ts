@@ -79,11 +79,14 @@ export interface FeatureOptions {
  * ```
  */
 export class Nepa extends Network {
+  /** Variables by official tensor name, see `Network`. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   readonly #seed: number;
   #forwards = 0;
 
   /**
+   * Makes a model with random weights.
+   *
    * @param config A preset, a configuration, or both.
    * @param options `seed` of the first values.
    * @throws {RangeError | TypeError} If the configuration cannot be.

@@ -95,6 +95,12 @@ export abstract class Network {
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
   abstract readonly parameters: ReadonlyMap<string, tf.Variable>;
 
+  /**
+   * For what extends it.
+   *
+   * @param config Completed and checked.
+   * @param preprocessor What is done to images.
+   */
   constructor(config: NepaConfig, preprocessor: Preprocessor) {
     this.config = config;
     this.preprocessor = preprocessor;

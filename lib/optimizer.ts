@@ -18,7 +18,9 @@ export interface AdamWOptions {
 
 /** Running means of the gradients (m) and of their squares (v). */
 export interface Moments {
+  /** Of the gradients. */
   readonly m: tf.Tensor;
+  /** Of their squares. */
   readonly v: tf.Tensor;
 }
 
@@ -48,6 +50,8 @@ export class AdamW {
   readonly #groupCount: number;
 
   /**
+   * Starts with moments of zero.
+   *
    * @param parameters What to update; they stay the caller's.
    * @param options Constants.
    * @throws {RangeError} If an option cannot be.

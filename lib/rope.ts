@@ -9,9 +9,11 @@ import type { NepaConfig } from "./config.ts";
 import { withGradient } from "./gradient.ts";
 import type { Random } from "./random.ts";
 
-/** What a rotation multiplies by: cosines and sines, each [T, d]. */
+/** What a rotation multiplies by. */
 export interface Rotation {
+  /** Cosines of the angles, [T, d]. */
   readonly cos: tf.Tensor2D;
+  /** Sines of the angles, [T, d]. */
   readonly sin: tf.Tensor2D;
 }
 

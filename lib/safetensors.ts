@@ -2,6 +2,7 @@
 
 /** A tensor in the machine's memory. */
 export interface HostTensor {
+  /** Length along each axis. */
   readonly shape: readonly number[];
   /** Row by row. F16 and BF16 are read into float32. */
   readonly data: Float32Array | Int32Array | Uint8Array;
@@ -9,12 +10,15 @@ export interface HostTensor {
 
 /** What a safetensors file holds. */
 export interface SafetensorsFile {
+  /** By name, in the order of their bytes. */
   readonly tensors: Map<string, HostTensor>;
+  /** Texts by name. */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /** Thrown when bytes are not a safetensors file. */
 export class SafetensorsError extends Error {
+  /** What it is, for those who cannot ask for the class. */
   override name = "SafetensorsError";
 }
 

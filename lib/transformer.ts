@@ -14,11 +14,13 @@ export type Weights = (name: string) => tf.Tensor | undefined;
 
 /** What a block is told besides its input and its weights. */
 export interface BlockContext {
+  /** The network. */
   readonly config: NepaConfig;
   /** B, images. */
   readonly batch: number;
   /** T, tokens of an image. */
   readonly tokens: number;
+  /** What queries and keys are rotated by. */
   readonly rotation: Rotation;
   /** [T, T], added to the scores; left out, every token sees all. */
   readonly mask?: tf.Tensor2D | undefined;
