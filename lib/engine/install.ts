@@ -98,7 +98,8 @@ async function inCache(
 ): Promise<FoundTensorFlow | undefined> {
   const folder = cacheFolder(kind, env);
   const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
-  return library ? { library, version: VERSION, source: folder, notes } : undefined;
+  const source = env.HOME && folder.startsWith(env.HOME) ? folder.replace(env.HOME, "~") : folder;
+  return library ? { library, version: VERSION, source, notes } : undefined;
 }
 
 async function downloaded(

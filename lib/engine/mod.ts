@@ -180,7 +180,9 @@ async function choose(): Promise<Engine> {
   const engine = await attempt("tensorflow", notes) ?? await withoutTensorFlow(notes);
   automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
   if (notes.length > 0 || inNotebook() || Deno.stderr.isTerminal()) {
-    console.error([`engine: ${engine}`, ...engine.notes].join("\n  "));
+    // Standard error looks like trouble in a notebook.
+    const print = inNotebook() ? console.log : console.error;
+    print([`engine: ${engine}`, ...engine.notes].join("\n  "));
   }
   return automatic;
 }
