@@ -223,6 +223,15 @@ const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${l
  * @param config A configuration.
  * @param more Keys that are not the network's own, such as `architectures` and `id2label`.
  * @returns An object to write as JSON, its keys in alphabetical order.
+ *
+ * @example
+ * ```ts
+ * import { nepaConfig, toOfficialConfig } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const json = toOfficialConfig(nepaConfig({ preset: "mini" }), { architectures: ["ViTNepaForPreTraining"] });
+ * assertEquals([json.model_type, json.hidden_size, json.patch_size], ["vit_nepa", 128, 7]);
+ * ```
  */
 export function toOfficialConfig(
   config: NepaConfig,
@@ -244,6 +253,15 @@ export function toOfficialConfig(
  * @param json The parsed file.
  * @returns The configuration, checked.
  * @throws {RangeError} If it is another model's, or a value cannot be.
+ *
+ * @example
+ * ```ts
+ * import { fromOfficialConfig } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const config = fromOfficialConfig({ model_type: "vit_nepa", hidden_size: 384, num_attention_heads: 6 });
+ * assertEquals([config.hiddenSize, config.numHiddenLayers], [384, 12]);
+ * ```
  */
 export function fromOfficialConfig(json: Record<string, unknown>): NepaConfig {
   if (json.model_type !== "vit_nepa") {

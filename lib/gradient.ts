@@ -8,6 +8,19 @@ import * as tf from "@tensorflow/tfjs";
  * @param forward Computes the value, and names the tensors that the gradient needs.
  * @param backward From the gradient of the value, and what was saved, the gradient of each input.
  * @returns The value.
+ *
+ * @example
+ * ```ts
+ * import { tf, useEngine, withGradient } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const square = (x: tf.Tensor) =>
+ *   withGradient([x], () => ({ value: tf.square(x), saved: [x] }), (dy, [x]) => tf.mul(dy, tf.mul(2, x!)));
+ * const gradient = tf.tidy(() => tf.grad(square)(tf.scalar(3)));
+ * assertEquals(gradient.dataSync()[0], 6);
+ * gradient.dispose();
+ * ```
  */
 export function withGradient<T extends tf.Tensor>(
   inputs: readonly tf.Tensor[],

@@ -68,7 +68,7 @@ export class NepaClassifier extends Network {
   /** Names of the classes, in the order of the logits. */
   readonly classes: readonly string[];
   /** Variables by official tensor name, the backbone's and the head's, see `Network`. */
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly parameters: Map<string, tf.Variable>;
 
   /**
    * Makes a classifier with random weights, the head's too.

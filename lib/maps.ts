@@ -19,6 +19,22 @@ export interface AttentionMapOptions {
  * @param options Which blocks, which image, and how to join heads.
  * @returns [T − 1], patch by patch in raster order; the caller disposes of it.
  * @throws {RangeError} If there is no such token, block or image.
+ *
+ * @example
+ * ```ts
+ * import { attentionMap, Nepa, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 });
+ * const map = tf.tidy(() => {
+ *   const { attentions } = model.forward(tf.zeros([1, 28, 28, 1]), { attentions: true });
+ *   return attentionMap(attentions!, 1); // the first patch sees CLS and itself, half and half
+ * });
+ * assertAlmostEquals(map.dataSync()[0]!, 0.5, 1e-5);
+ * map.dispose();
+ * model.dispose();
+ * ```
  */
 export function attentionMap(
   attentions: readonly tf.Tensor4D[],
@@ -59,6 +75,18 @@ export interface PredictionMapOptions {
  * @param options The scale, which image, and what to keep.
  * @returns [T − 1], patch by patch in raster order; the caller disposes of it.
  * @throws {RangeError} If there is no such token or image, or `topP` is not above 0 and up to 1.
+ *
+ * @example
+ * ```ts
+ * import { predictionMap, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const embeddings = tf.tensor3d([[[9, 9], [1, 0], [0, 1]]]), predictions = tf.tensor3d([[[0, 5], [1, 1], [1, 1]]]);
+ * const map = predictionMap({ embeddings, predictions }, 0, { scale: "cosine" }); // CLS expects the second patch
+ * assertEquals([...map.dataSync()], [0, 1]);
+ * tf.dispose([embeddings, predictions, map]);
+ * ```
  */
 export function predictionMap(
   outputs: { readonly embeddings: tf.Tensor3D; readonly predictions: tf.Tensor3D },
@@ -97,6 +125,14 @@ function keepLikeliest(shares: tf.Tensor1D, topP: number): tf.Tensor1D {
  * @param values A map's numbers.
  * @param gamma The power: 0.25 for attention, 10 for predictions.
  * @returns As many numbers from 0 to 1.
+ *
+ * @example
+ * ```ts
+ * import { displayContrast } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals([...displayContrast([0, 0.25, 1], 2)], [0, 0.0625, 1]);
+ * ```
  */
 export function displayContrast(values: ArrayLike<number>, gamma: number): Float32Array {
   const shown = Array.from(values).filter((value) => Math.abs(value) > 1e-12);

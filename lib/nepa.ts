@@ -80,7 +80,7 @@ export interface FeatureOptions {
  */
 export class Nepa extends Network {
   /** Variables by official tensor name, see `Network`. */
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly parameters: Map<string, tf.Variable>;
   readonly #seed: number;
   #forwards = 0;
 

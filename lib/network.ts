@@ -93,7 +93,7 @@ export abstract class Network {
   /** What is done to images before `forward`. */
   readonly preprocessor: Preprocessor;
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
-  abstract readonly parameters: ReadonlyMap<string, tf.Variable>;
+  abstract readonly parameters: Map<string, tf.Variable>;
 
   /**
    * For what extends it.

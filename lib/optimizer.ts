@@ -167,6 +167,19 @@ export class AdamW {
  * @param gradients By parameter name.
  * @param maxNorm The largest Euclidean norm of all of them together; Infinity leaves them as they are.
  * @returns `clipped`: the gradients times min(1, maxNorm / (norm + 1e-6)). `norm`: before clipping.
+ *
+ * @example
+ * ```ts
+ * import { clipByGlobalNorm, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * tf.tidy(() => {
+ *   const { clipped, norm } = clipByGlobalNorm({ a: tf.tensor1d([3]), b: tf.tensor1d([4]) }, 1);
+ *   assertAlmostEquals(norm.dataSync()[0]!, 5, 1e-6);
+ *   assertAlmostEquals(clipped.a!.dataSync()[0]!, 0.6, 1e-6);
+ * });
+ * ```
  */
 export function clipByGlobalNorm(
   gradients: Readonly<Record<string, tf.Tensor>>,

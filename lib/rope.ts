@@ -88,6 +88,17 @@ export function augmentCoordinates(coordinates: tf.Tensor2D, draws: RopeDraws): 
  * @param columns Patches across.
  * @param draws A training forward's augmentation; left out, the tables are computed in JavaScript, in float64.
  * @returns [T, d] each: an angle is 2π · coordinate / theta^(4k / d), the d / 4 of y, the d / 4 of x, both again.
+ *
+ * @example
+ * ```ts
+ * import { nepaConfig, rotation, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const { cos, sin } = rotation(nepaConfig({ preset: "mini" }), 4, 4);
+ * assertEquals([cos.shape, sin.shape], [[17, 32], [17, 32]]);
+ * tf.dispose([cos, sin]);
+ * ```
  */
 export function rotation(config: NepaConfig, rows: number, columns: number, draws?: RopeDraws): Rotation {
   const headSize = config.hiddenSize / config.numAttentionHeads, patches = rows * columns;

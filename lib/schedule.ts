@@ -47,6 +47,15 @@ export function warmupCosine(options: WarmupCosineOptions): (update: number) => 
  * @param layers Blocks of the network.
  * @param decay Factor from one layer to the one before it, 0 to 1.
  * @returns decay^(layers − 1 − i) for block i, decay^layers for the embeddings, 1 for the last norm and the head.
+ *
+ * @example
+ * ```ts
+ * import { layerDecay } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(layerDecay("vit_nepa.encoder.layer.2.output.dense.weight", 4, 0.5), 0.5);
+ * assertEquals(layerDecay("classifier.weight", 4, 0.5), 1);
+ * ```
  */
 export function layerDecay(name: string, layers: number, decay: number): number {
   const block = /\.encoder\.layer\.(\d+)\./.exec(name)?.[1];

@@ -35,6 +35,18 @@ export interface BlockContext {
  * @param weight [in, out].
  * @param bias [out], or none.
  * @returns [n, out].
+ *
+ * @example
+ * ```ts
+ * import { linear, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const [x, weight, bias] = [tf.tensor2d([[1, 2]]), tf.tensor2d([[3], [4]]), tf.tensor1d([5])];
+ * const y = linear(x, weight, bias);
+ * assertEquals(y.dataSync()[0], 1 * 3 + 2 * 4 + 5);
+ * tf.dispose([x, weight, bias, y]);
+ * ```
  */
 export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): tf.Tensor2D {
   const product = withGradient<tf.Tensor2D>(
@@ -57,6 +69,17 @@ export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): t
  * @param weight [n], or none.
  * @param bias [n], or none.
  * @returns Like `x`.
+ *
+ * @example
+ * ```ts
+ * import { layerNorm, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const y = tf.tidy(() => layerNorm(tf.tensor2d([[1, 3]]), 1e-12));
+ * assertEquals([...y.dataSync()].map(Math.round), [-1, 1]);
+ * y.dispose();
+ * ```
  */
 export function layerNorm<T extends tf.Tensor>(x: T, eps: number, weight?: tf.Tensor, bias?: tf.Tensor): T {
   const normed = withGradient<tf.Tensor>([x], () => {
@@ -171,6 +194,22 @@ export function mlp(x: tf.Tensor2D, weights: Weights, config: NepaConfig): tf.Te
  * @param context The rest.
  * @param index Which block it is, from 0.
  * @returns `output` [B·T, D] and `probabilities` [B, A, T, T].
+ *
+ * @example
+ * ```ts
+ * import { block, causalMask, Nepa, rotation, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini" }), { config, parameters } = model;
+ * tf.tidy(() => {
+ *   const weights = (name: string) => parameters.get(`vit_nepa.encoder.layer.0.${name}`);
+ *   const context = { config, batch: 2, tokens: 17, rotation: rotation(config, 4, 4), mask: causalMask(17) };
+ *   const { output, probabilities } = block(tf.ones([2 * 17, 128]), weights, context, 0);
+ *   assertEquals([output.shape, probabilities.shape], [[34, 128], [2, 4, 17, 17]]);
+ * });
+ * model.dispose();
+ * ```
  */
 export function block(
   x: tf.Tensor2D,
