@@ -1,0 +1,112 @@
+/** What a frozen network says of every image of a data set. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Dataset } from "../data/dataset.ts";
+import { normalize } from "../data/transforms.ts";
+import { progress } from "../display/progress.ts";
+import { currentEngine } from "../engine/mod.ts";
+import { type FeatureOptions, type Nepa, poolTokens } from "../nepa.ts";
+import { refuseMisfit } from "../plan.ts";
+
+/** Whose output: the patch embedding, a block (from 1), or the last norm. */
+export type Layer = NonNullable<FeatureOptions["layer"]>;
+
+/** How features are read: as for `Nepa.features`. */
+export type Reading = Pick<FeatureOptions, "pool" | "causal">;
+
+/** Images taken at once. */
+const BATCH = 250;
+
+/** Every layer of a network, from below. */
+export function allLayers(model: Nepa): Layer[] {
+  return ["embedding", ...Array.from({ length: model.config.numHiddenLayers }, (_, i) => i + 1), "final"];
+}
+
+/**
+ * The features of all images, in their order, several layers at one pass.
+ *
+ * @param model Not changed.
+ * @param dataset Images of the network's size.
+ * @param layers Which.
+ * @param reading How tokens become one row, and whether attention is causal.
+ * @returns For each layer [N, D], or [N, T·D] if all tokens are joined.
+ * @throws {RangeError} If the images do not fit the network, or there is no such layer.
+ */
+export async function readFeatures(
+  model: Nepa,
+  dataset: Dataset,
+  layers: readonly Layer[],
+  reading: Reading = {},
+): Promise<Map<Layer, Float32Array>> {
+  refuseMisfit(dataset, model.config, true);
+  const { pool = "mean", causal = model.config.isCausal } = reading, known = allLayers(model);
+  for (const layer of layers) {
+    if (!known.includes(layer)) {
+      throw new RangeError(`layer: expected one of ${known.join(", ")}, got ${String(layer)}`);
+    }
+  }
+  const pass = currentEngine().compile((images: tf.Tensor4D) => {
+    const { embeddings, predictions, hidden } = model.forward(images, { causal, hidden: true });
+    const tokens = (layer: Layer) =>
+      layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
+    return layers.map((layer) => poolTokens(tokens(layer), pool));
+  }, { name: "features" });
+  const size = Math.min(BATCH, dataset.length), found = new Map<Layer, Float32Array>();
+  const bar = progress({ title: "features", total: dataset.length, unit: "images" });
+  let done = 0;
+  try {
+    for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
+      const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
+      const pixels = new Uint8Array(size * batch.images.length / batch.size); // the last batch is filled up: one shape
+      pixels.set(batch.images);
+      const images = tf.tensor4d(normalize(pixels, full, model.preprocessor), full),
+        outputs = await pass(images);
+      layers.forEach((layer, i) => {
+        const width = outputs[i]!.shape[1], rows = outputs[i]!.dataSync().subarray(0, batch.size * width);
+        if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
+        found.get(layer)!.set(rows, done * width);
+      });
+      tf.dispose([images, outputs]);
+      bar.update(done += batch.size);
+    }
+  } finally {
+    pass.dispose();
+    await bar.end();
+  }
+  return found;
+}
+
+/** The pixels of all images as features, 0 to 1: [N, H·W·C]. */
+export function readPixels(dataset: Dataset): Float32Array {
+  const size = dataset.height * dataset.width * dataset.channels,
+    pixels = new Float32Array(dataset.length * size);
+  let done = 0;
+  for (const { images } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+    for (let i = 0; i < images.length; i++) pixels[done + i] = images[i]! / 255;
+    done += images.length;
+  }
+  return pixels;
+}
+
+/**
+ * Subtracts the mean of the first features' columns from both, and divides by their standard deviation; a constant column
+ * becomes 0. In place.
+ *
+ * @param train [N, D].
+ * @param others [M, D] each.
+ * @param columns D.
+ */
+export function standardize(train: Float32Array, others: readonly Float32Array[], columns: number): void {
+  const rows = train.length / columns, mean = new Float64Array(columns), square = new Float64Array(columns);
+  for (let i = 0, c = 0; i < train.length; i++, c = c + 1 === columns ? 0 : c + 1) {
+    mean[c] = mean[c]! + train[i]! / rows;
+  }
+  for (let i = 0, c = 0; i < train.length; i++, c = c + 1 === columns ? 0 : c + 1) {
+    square[c] = square[c]! + (train[i]! - mean[c]!) ** 2 / rows;
+  }
+  const scale = square.map((variance) => variance > 1e-20 ? 1 / Math.sqrt(variance) : 0);
+  for (const values of [train, ...others]) {
+    for (let i = 0, c = 0; i < values.length; i++, c = c + 1 === columns ? 0 : c + 1) {
+      values[i] = (values[i]! - mean[c]!) * scale[c]!;
+    }
+  }
+}

@@ -1,0 +1,133 @@
+/** k nearest neighbours: how near images of one class lie in a frozen network's features. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Dataset } from "../data/dataset.ts";
+import { consoleDisplay } from "../display/jupyter.ts";
+import { progress } from "../display/progress.ts";
+import { formatPercent } from "../display/table.ts";
+import { currentEngine } from "../engine/mod.ts";
+import type { Nepa } from "../nepa.ts";
+import { type Layer, readFeatures, type Reading } from "./features.ts";
+import { checkSets, share } from "./probe.ts";
+
+/** Options of {@linkcode knn}. */
+export interface KnnOptions extends Reading {
+  /** Neighbours that vote, at least 1. Default 20. */
+  k?: number;
+  /** A neighbour's vote is exp(cosine / temperature). Default 0.07. */
+  temperature?: number;
+  /** Subtract the training images' mean before cosines are taken. Default false. */
+  centred?: boolean;
+  /** As for `linearProbe`. Default "final". */
+  layer?: Layer;
+}
+
+/** What {@linkcode knn} found. */
+export interface KnnResult {
+  /** Share of the test images classified right, 0 to 1. */
+  accuracy: number;
+  k: number;
+  layer: Layer;
+}
+
+/** Test images compared at once. */
+const BLOCK = 500;
+
+/**
+ * Classifies each test image by its k nearest training images, by the cosine of their features.
+ *
+ * @param model Not changed.
+ * @param train The images that vote, all of them.
+ * @param test The images to be judged by.
+ * @param options k, temperature, layer, pooling.
+ * @returns The accuracy.
+ * @throws {RangeError} If an option cannot be, or the images do not fit the network.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, knn, Nepa, useEngine } from "nepa";
+ * import { assert } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train, test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * const { accuracy } = await knn(model, train.subset(0.01), test.subset(0.02), { k: 5 });
+ * assert(accuracy > 0.2);
+ * model.dispose();
+ * ```
+ */
+export async function knn(
+  model: Nepa,
+  train: Dataset,
+  test: Dataset,
+  options: KnnOptions = {},
+): Promise<KnnResult> {
+  const { k = 20, temperature = 0.07, centred = false, layer = "final" } = options;
+  checkSets(model, train, test);
+  if (!(Number.isInteger(k) && k >= 1 && k <= train.length)) {
+    throw new RangeError(`k: expected an integer from 1 to ${train.length}, the training images, got ${k}`);
+  }
+  if (!(temperature > 0)) throw new RangeError(`temperature: expected a positive number, got ${temperature}`);
+  const bank = (await readFeatures(model, train, [layer], options)).get(layer)!;
+  const queries = (await readFeatures(model, test, [layer], options)).get(layer)!;
+  const guesses = await vote(bank, train.labels, queries, test.length, {
+    k,
+    temperature,
+    centred,
+    classes: train.classes.length,
+  });
+  const accuracy = share(guesses, test.labels);
+  return Object.assign({ accuracy, k, layer }, {
+    [consoleDisplay]: () => `k-NN: ${formatPercent(accuracy)} (${k} neighbours, ${layer})`,
+  });
+}
+
+/**
+ * The class with the most votes for each query.
+ *
+ * @param bank [N, D].
+ * @param labels [N].
+ * @param queries [M, D].
+ */
+export async function vote(
+  bank: Float32Array,
+  labels: Int32Array,
+  queries: Float32Array,
+  count: number,
+  options: { k: number; temperature: number; centred: boolean; classes: number },
+): Promise<Int32Array> {
+  const { k, temperature, centred, classes } = options, n = labels.length, d = bank.length / n;
+  const mean = tf.tidy(() => centred ? tf.mean(tf.tensor2d(bank, [n, d]), 0) : tf.zeros([d]));
+  const unit = (x: tf.Tensor2D) => {
+    const y = tf.sub(x, mean) as tf.Tensor2D;
+    return tf.div(y, tf.maximum(tf.norm(y, 2, 1, true), 1e-12)) as tf.Tensor2D;
+  };
+  const keys = tf.tidy(() => unit(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
+  const nearest = currentEngine().compile((x: tf.Tensor2D, keys: tf.Tensor2D) => {
+    const { values, indices } = tf.topk(tf.matMul(unit(x), keys), k);
+    return { values, indices };
+  }, { name: "nearest neighbours", xla: false });
+  const guesses = new Int32Array(count), bar = progress({ title: "k-NN", total: count, unit: "images" });
+  try {
+    for (let from = 0; from < count; from += BLOCK) {
+      const rows = Math.min(BLOCK, count - from), votes = new Float64Array(rows * classes);
+      const block = tf.tensor2d(queries.subarray(from * d, (from + rows) * d), [rows, d]);
+      const { values, indices } = await nearest(block, keys);
+      const cosines = values.dataSync(), neighbours = indices.dataSync();
+      tf.dispose([block, values, indices]);
+      for (let i = 0; i < rows * k; i++) {
+        const at = Math.floor(i / k) * classes + labels[neighbours[i]!]!;
+        votes[at] = votes[at]! + Math.exp(cosines[i]! / temperature);
+      }
+      for (let i = 0; i < rows; i++) {
+        const row = votes.subarray(i * classes, (i + 1) * classes);
+        guesses[from + i] = row.indexOf(Math.max(...row));
+      }
+      bar.update(from + rows);
+    }
+  } finally {
+    tf.dispose([mean, keys]);
+    nearest.dispose();
+    await bar.end();
+  }
+  return guesses;
+}
