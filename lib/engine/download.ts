@@ -57,6 +57,7 @@ export const GPU_BYTES = { bytes: 3_500_000_000, kept: 7_500_000_000 };
 
 /** Why TensorFlow could not be fetched, and what helps. */
 export class DownloadError extends Error {
+  /** "DownloadError". */
   override name = "DownloadError";
 }
 

@@ -151,8 +151,16 @@ export async function findTensorFlow(
  * Fetches TensorFlow into our cache now, where it is not there yet: what `deno task setup` does.
  *
  * @param options `gpu`: the CUDA build, Linux x86_64 with an NVIDIA driver (about 3.5 GB to download, 7.5 GB on disk).
- * @returns What {@linkcode findTensorFlow} finds from now on.
+ * @returns What {@linkcode useEngine} takes from now on.
  * @throws {DownloadError} With what helps.
+ *
+ * @example
+ * ```ts
+ * import { installTensorFlow } from "nepa";
+ *
+ * const { library, source } = await installTensorFlow();
+ * console.log(library, source);
+ * ```
  */
 export async function installTensorFlow(
   options: FindOptions & { gpu?: boolean } = {},

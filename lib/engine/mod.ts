@@ -166,7 +166,7 @@ async function withoutTensorFlow(notes: string[]): Promise<Engine> {
   const [best, other] = engines;
   if (!best) return await take("cpu");
   if (other) {
-    const [fast, slow] = [best, other].map(({ seconds }) => `${(seconds * 1000).toPrecision(2)} ms`);
+    const [fast, slow] = [best, other].map(({ seconds }) => `${Math.ceil(seconds * 1000)} ms`);
     notes.push(
       `${other.engine.name} was passed over: ${best.engine.name} took ${fast} for what took it ${slow}`,
     );

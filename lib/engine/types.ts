@@ -26,9 +26,13 @@ export interface Compiled<A extends tf.Tensor[], R extends tf.TensorContainer> {
 
 /** What {@linkcode Engine.describe} measures and tells. */
 export interface EngineDescription {
+  /** Which engine. */
   name: EngineName;
+  /** Of the library behind it: "2.21.0". */
   version: string;
+  /** "cpu", "gpu", or the graphics adapter's name. */
   device: string;
+  /** That work on one product. */
   threads: number;
   /** Square float32 matrix product, 10^9 floating-point operations a second, measured now. */
   gflops: number;
@@ -36,19 +40,56 @@ export interface EngineDescription {
   text: string;
 }
 
-/** The chosen engine. */
+/** The chosen engine; see {@linkcode useEngine}. In a notebook or a terminal it shows its title and its notes. */
 export interface Engine {
+  /** Which engine. */
   readonly name: EngineName;
+  /** Of the library behind it: TensorFlow's "2.21.0", or tfjs' "4.22.0". */
   readonly version: string;
+  /** "cpu", "gpu", or the graphics adapter's name. */
   readonly device: string;
   /** Whether {@linkcode Engine.compile} compiles; if not, it runs the function as it is. */
   readonly compiles: boolean;
   /** What was taken and why, what was skipped and how to get it. */
   readonly notes: readonly string[];
+  /**
+   * Makes one function of the engine's out of a function of tensors.
+   *
+   * What changes from call to call must be an argument: numbers of JavaScript, random ones too, are frozen into a compiled
+   * function. Variables may be read and assigned. The event loop goes on while it runs.
+   *
+   * @param fn Takes tensors of any shapes; recorded once for each combination of them.
+   * @param options Its name, and how it is compiled.
+   * @returns The compiled function; the caller owns its results.
+   *
+   * @example
+   * ```ts
+   * import { tf, useEngine } from "nepa";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const engine = await useEngine();
+   * const scale = engine.compile((x: tf.Tensor, by: tf.Tensor) => tf.mul(x, by));
+   * const x = tf.tensor1d([1, 2]), by = tf.scalar(3), scaled = await scale(x, by);
+   * assertEquals([...await scaled.data()], [3, 6]);
+   * tf.dispose([x, by, scaled]);
+   * scale.dispose();
+   * ```
+   */
   compile<A extends tf.Tensor[], R extends tf.TensorContainer>(
     fn: (...args: A) => R,
     options?: CompileOptions,
   ): Compiled<A, R>;
+  /**
+   * Measures the engine's matrix products (a second or less) and tells what it is.
+   *
+   * @example
+   * ```ts
+   * import { useEngine } from "nepa";
+   *
+   * const engine = await useEngine("wasm");
+   * console.log(await engine.describe());
+   * ```
+   */
   describe(): Promise<EngineDescription>;
   /** Name, version, device in one line, such as "tensorflow 2.21 (cpu, compiled)". */
   toString(): string;
