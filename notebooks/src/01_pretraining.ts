@@ -180,7 +180,8 @@ await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
 // %%
 const some = (dataset: typeof train, count: number) =>
   budget(dataset, dataset.subset(count / dataset.length));
-const probe = await linearProbe(model, some(train, 2000), some(test, 1000), {
+const held = some(test, 1000);
+const probe = await linearProbe(model, some(train, 2000), held, {
   layers: true,
   references: true,
   seed: 0,
@@ -188,6 +189,18 @@ const probe = await linearProbe(model, some(train, 2000), some(test, 1000), {
 assert(probe.accuracy > budget(0.8, 0.3), `accuracy ${probe.accuracy}`);
 assert(budget(probe.accuracy > probe.untrained!, true), "training did not help");
 probe;
+
+// %% [markdown]
+// Which block is read matters. The first blocks have mixed little yet; the last has to turn toward its own task, the next
+// embedding.
+
+// %%
+const blocks = ["1", "2", "3", "4"].map((block) => [`block ${block}`, probe.perLayer![block]!]);
+barChart({ accuracy: Object.fromEntries([...blocks, ["final", probe.accuracy]]) }, {
+  title: "Linear probe, by the layer that is read",
+  subtitle: `${held.length.toLocaleString("en-US")} test images`,
+  references: { "raw pixels": probe.rawPixels!, "untrained": probe.untrained! },
+});
 
 // %% [markdown]
 // ## Few labels
@@ -210,7 +223,6 @@ const scratch = NepaClassifier.from(untrained, { classes: train.classes });
 await plotRun(finetune(scratch, labelled, { ...settings, layerDecay: 1 }));
 
 // %%
-const held = some(test, 1000);
 const accuracies = {
   pretrained: (await evaluate(pretrained, held)).accuracy,
   "from scratch": (await evaluate(scratch, held)).accuracy,
