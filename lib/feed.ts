@@ -1,4 +1,5 @@
 /** From a data set to the arrays that a training step takes: order, augmentation, normalisation. @module */
+import * as tf from "@tensorflow/tfjs";
 import type { Batch, Dataset } from "./data/dataset.ts";
 import { type Normalisation, normalize, type Transform } from "./data/transforms.ts";
 import { Random } from "./random.ts";
@@ -88,5 +89,33 @@ export class Feeder {
       }
     }
     return { images: normalize(pixels, shape, normalisation), shape, labels: batch.labels, epoch };
+  }
+}
+
+/**
+ * All images of a data set in its order, as tensors of one shape, so that a compiled function is recorded once.
+ *
+ * @param dataset The images.
+ * @param normalisation What is done to them.
+ * @param most Images in a batch.
+ * @returns Batches with their images [most, H, W, C], which are disposed of afterwards; in the last, those after
+ * `batch.size` are black.
+ */
+export function* inOrder(
+  dataset: Dataset,
+  normalisation: Normalisation,
+  most: number,
+): Generator<{ images: tf.Tensor4D; batch: Batch }> {
+  const size = Math.min(most, dataset.length);
+  for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
+    const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
+    const pixels = new Uint8Array(size * batch.images.length / batch.size);
+    pixels.set(batch.images);
+    const images = tf.tensor4d(normalize(pixels, full, normalisation), full);
+    try {
+      yield { images, batch };
+    } finally {
+      images.dispose();
+    }
   }
 }

@@ -1,9 +1,10 @@
 /** Fine-tuning: the whole network learns to classify. The step is in `trainer.ts`. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "./data/dataset.ts";
-import { horizontalFlip, normalize } from "./data/transforms.ts";
+import { horizontalFlip } from "./data/transforms.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
+import { inOrder } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
 import { crossEntropy } from "./objective.ts";
 import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./plan.ts";
@@ -158,15 +159,11 @@ class Evaluation {
   }
 
   async read(dataset: Dataset): Promise<Required<Validation>> {
-    const size = Math.min(EVALUATED, dataset.length);
+    const classes = dataset.classes.length;
     let right = 0, loss = 0;
-    for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
-      const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
-      const pixels = new Uint8Array(size * batch.images.length / batch.size); // the last batch is filled up: one shape
-      pixels.set(batch.images);
-      const images = tf.tensor4d(normalize(pixels, full, this.#classifier.preprocessor), full);
-      const output = await this.#pass(images), logs = output.dataSync(), classes = dataset.classes.length;
-      tf.dispose([images, output]);
+    for (const { images, batch } of inOrder(dataset, this.#classifier.preprocessor, EVALUATED)) {
+      const output = await this.#pass(images), logs = output.dataSync();
+      output.dispose();
       batch.labels.forEach((label, i) => {
         const row = logs.subarray(i * classes, (i + 1) * classes);
         if (row.indexOf(Math.max(...row)) === label) right++;

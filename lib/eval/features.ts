@@ -1,9 +1,9 @@
 /** What a frozen network says of every image of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { inOrder } from "../feed.ts";
 import { type FeatureOptions, type Nepa, poolTokens } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 
@@ -50,22 +50,18 @@ export async function readFeatures(
       layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
     return layers.map((layer) => poolTokens(tokens(layer), pool));
   }, { name: "features" });
-  const size = Math.min(BATCH, dataset.length), found = new Map<Layer, Float32Array>();
+  const found = new Map<Layer, Float32Array>();
   const bar = progress({ title: "features", total: dataset.length, unit: "images" });
   let done = 0;
   try {
-    for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
-      const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
-      const pixels = new Uint8Array(size * batch.images.length / batch.size); // the last batch is filled up: one shape
-      pixels.set(batch.images);
-      const images = tf.tensor4d(normalize(pixels, full, model.preprocessor), full),
-        outputs = await pass(images);
+    for (const { images, batch } of inOrder(dataset, model.preprocessor, BATCH)) {
+      const outputs = await pass(images);
       layers.forEach((layer, i) => {
         const width = outputs[i]!.shape[1], rows = outputs[i]!.dataSync().subarray(0, batch.size * width);
         if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
         found.get(layer)!.set(rows, done * width);
       });
-      tf.dispose([images, outputs]);
+      tf.dispose(outputs);
       bar.update(done += batch.size);
     }
   } finally {
