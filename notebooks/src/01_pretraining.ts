@@ -36,7 +36,7 @@ function budget<T>(full: T, test: T): T {
   return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
 }
 
-await useEngine();
+const engine = await useEngine(); // says what it took
 
 // %% [markdown]
 // ## The data
