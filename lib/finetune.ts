@@ -162,7 +162,7 @@ class Evaluation {
     const classes = dataset.classes.length;
     let right = 0, loss = 0;
     for (const { images, batch } of inOrder(dataset, this.#classifier.preprocessor, EVALUATED)) {
-      const output = await this.#pass(images), logs = output.dataSync();
+      const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {
         const row = logs.subarray(i * classes, (i + 1) * classes);

@@ -59,7 +59,7 @@ export class Meter {
       const indices = this.#indices.subarray(i, i + batchSize), images = this.#images(dataset, indices);
       const outputs = await this.#pass(images);
       parts.push(outputs.embeddings);
-      loss += outputs.loss.dataSync()[0]! * indices.length / this.size;
+      loss += (await outputs.loss.data())[0]! * indices.length / this.size;
       tf.dispose([images, outputs.loss]);
     }
     const z = tf.tidy(() => tf.concat(parts, 0)) as tf.Tensor3D; // [images, T, D]

@@ -129,7 +129,7 @@ export class Trainer implements Training {
     const inputs = this.#inputs(k, feed);
     try {
       const outputs = await this.#run(...inputs);
-      const [loss, gradNorm] = [outputs[0].dataSync()[0]!, outputs[1].dataSync()[0]!];
+      const [loss, gradNorm] = [(await outputs[0].data())[0]!, (await outputs[1].data())[0]!];
       tf.dispose(outputs);
       if (!Number.isFinite(gradNorm) || !Number.isFinite(loss)) {
         throw await this.#diagnose(k, inputs, loss, gradNorm);

@@ -243,6 +243,21 @@ Deno.test("a tensor that the function closes over is part of it, whatever become
   }
 });
 
+Deno.test("what shares a variable's value when a function is recorded stays as it is when the variable changes", async () => {
+  const v = tf.variable(tf.scalar(1)), twin = tf.variable(v.clone()), kept = v.clone(), ten = tf.scalar(10);
+  const compiled = engine.compile((x: tf.Tensor) => {
+    v.assign(tf.add(v, x));
+    return tf.stack([v, twin, kept]);
+  });
+  for (const expected of [11, 21]) {
+    const got = await compiled(ten);
+    assertEquals([...got.dataSync()], [expected, 1, 1]);
+    got.dispose();
+  }
+  compiled.dispose();
+  tf.dispose([v, twin, kept, ten]);
+});
+
 Deno.test("a hundred compiled steps leave tensors and handles as they were", async () => {
   const backend = tf.backend() as unknown as { binding: { getNumOfTensors(): number } };
   const w = variable([4, 4], "leak"), x = normal([4, 4], "leak x");

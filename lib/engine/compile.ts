@@ -166,31 +166,32 @@ interface Held {
 }
 
 /** Puts a stand-in behind every variable; gives what has to be put back. */
-function standInForVariables({ backend }: TensorFlow, recorder: GraphRecorder): Map<tf.Variable, Held> {
-  const held = new Map<tf.Variable, Held>(), byData = new Map<tf.DataId, number>();
+function standInForVariables(engine: TensorFlow, recorder: GraphRecorder): Map<tf.Variable, Held> {
+  const { backend } = engine, held = new Map<tf.Variable, Held>();
   for (const variable of Object.values(tf.engine().registeredVariables)) {
-    const { dataId } = variable;
-    if (!backend.tensorMap.has(dataId)) continue; // it belongs to another backend
-    const id = byData.get(dataId) ?? backend.getInputTensorIds([variable])[0]!;
-    const data = backend.tensorMap.get(dataId);
-    if (!byData.has(dataId)) data.id = recorder.standIn({ variable }, data.shape, data.dtype);
-    byData.set(dataId, id);
-    held.set(variable, { dataId, id });
+    if (!backend.tensorMap.has(variable.dataId)) continue; // it belongs to another backend
+    const [id] = backend.getInputTensorIds([variable]);
+    // What shares its value now, such as a clone, will not when the variable changes.
+    if (backend.refCount(variable.dataId) > 1) assignHandle(engine, variable, id!);
+    const data = backend.tensorMap.get(variable.dataId);
+    held.set(variable, { dataId: variable.dataId, id: data.id });
+    data.id = recorder.standIn({ variable }, data.shape, data.dtype);
   }
   return held;
 }
 
+/** Gives a variable the value of the tensor `id`, in data of its own. */
+function assignHandle({ backend, binding, lib }: TensorFlow, variable: tf.Variable, id: number): void {
+  const handle = lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(binding.handle(id), s), "variable")!;
+  const value = backend.createOutputTensor(binding.metadata(handle));
+  variable.assign(value);
+  value.dispose();
+}
+
 function restoreVariables(engine: TensorFlow, variables: Map<tf.Variable, Held>): void {
-  const { backend, binding, lib } = engine;
+  const { backend, binding } = engine;
   for (const [variable, { dataId, id }] of variables) {
-    if (variable.isDisposed || variable.dataId === dataId) continue;
-    const { shape, dtype } = backend.tensorMap.get(variable.dataId);
-    const handle = lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(binding.handle(id), s), "restore")!;
-    const value = backend.createOutputTensor({ id: binding.adopt(handle), shape, dtype });
-    variable.assign(value);
-    value.dispose();
-  }
-  for (const { dataId, id } of new Set(variables.values())) {
+    if (!variable.isDisposed && variable.dataId !== dataId) assignHandle(engine, variable, id);
     if (backend.tensorMap.has(dataId)) backend.tensorMap.get(dataId).id = id;
     else binding.deleteTensor(id);
   }

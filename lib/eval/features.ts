@@ -56,11 +56,11 @@ export async function readFeatures(
   try {
     for (const { images, batch } of inOrder(dataset, model.preprocessor, BATCH)) {
       const outputs = await pass(images);
-      layers.forEach((layer, i) => {
-        const width = outputs[i]!.shape[1], rows = outputs[i]!.dataSync().subarray(0, batch.size * width);
+      for (const [i, layer] of layers.entries()) {
+        const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, batch.size * width);
         if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
         found.get(layer)!.set(rows, done * width);
-      });
+      }
       tf.dispose(outputs);
       bar.update(done += batch.size);
     }

@@ -112,7 +112,7 @@ export async function vote(
       const rows = Math.min(BLOCK, count - from), votes = new Float64Array(rows * classes);
       const block = tf.tensor2d(queries.subarray(from * d, (from + rows) * d), [rows, d]);
       const { values, indices } = await nearest(block, keys);
-      const cosines = values.dataSync(), neighbours = indices.dataSync();
+      const cosines = await values.data(), neighbours = await indices.data();
       tf.dispose([block, values, indices]);
       for (let i = 0; i < rows * k; i++) {
         const at = Math.floor(i / k) * classes + labels[neighbours[i]!]!;
