@@ -118,6 +118,11 @@ async function chooseBudget(engine: Engine, train: Dataset): Promise<Budget> {
   };
 }
 
+/** Says what comes next, whether anyone watches or not. */
+function say(line: string): void {
+  console.error(line);
+}
+
 function part(dataset: Dataset, count: number): Dataset {
   return count < dataset.length ? dataset.subset(count / dataset.length, SEED) : dataset;
 }
@@ -153,11 +158,13 @@ async function fewLabels(model: Nepa, train: Dataset, test: Dataset, budget: Bud
   const order = new Random(SEED, "demo").permutation(train.length);
   const validation = train.subset(order.slice(0, 2000)), rest = train.subset(order.slice(2000));
   const labelled = rest.balanced(budget.perClass, SEED), steps = budget.fewLabelsSteps;
+  say(`fine-tuning on ${labelled.length} labels, ${steps} steps: from the pretrained weights`);
   const finetuned = await learn(model, labelled, steps, 0.75);
   const pretrained = (await evaluate(finetuned, test)).accuracy;
   finetuned.dispose();
   let best = { validation: -1, scratch: 0, scratchLayerScale: 0 };
   for (const layerscaleValue of [1e-5, 0.1]) {
+    say(`the same from random weights, layer scale ${layerscaleValue}`);
     const fresh = new Nepa({ ...model.config, layerscaleValue }, { seed: SEED });
     const classifier = await learn(fresh, labelled, steps, 1);
     const { accuracy } = await evaluate(classifier, validation);
@@ -173,7 +180,7 @@ async function fewLabels(model: Nepa, train: Dataset, test: Dataset, budget: Bud
 }
 
 function stop(): never {
-  console.error("stopped; nothing was written");
+  say("stopped; nothing was written");
   Deno.exit(130);
 }
 
@@ -223,8 +230,9 @@ async function demo(out: string): Promise<void> {
   const started = performance.now();
   const engine = await useEngine(), { train, test } = await fashionMnist();
   const budget = await chooseBudget(engine, train);
-  if (budget.note) console.error(budget.note);
+  if (budget.note) say(budget.note);
   const model = new Nepa({ preset: PRESET }, { seed: SEED });
+  say(`pretraining ${PRESET}: ${budget.steps} steps of ${BATCH_SIZE} images`);
   const run = pretrain(model, train, {
     steps: budget.steps,
     batchSize: BATCH_SIZE,
@@ -233,6 +241,7 @@ async function demo(out: string): Promise<void> {
   });
   const { lossFirst, lossLast, steps, stopped } = await run.finish();
   if (stopped) stop();
+  say("reading features and fitting linear probes");
   const probe = await linearProbe(model, part(train, budget.probeTrain), part(test, budget.probeTest), {
     layers: true,
     references: true,

@@ -36,7 +36,8 @@ function budget<T>(full: T, test: T): T {
   return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
 }
 
-const engine = await useEngine(); // says what it took
+const engine = await useEngine(); // what computes
+await engine.describe();
 
 // %% [markdown]
 // ## The data
