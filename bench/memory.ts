@@ -1,5 +1,6 @@
 /**
- * Resident memory while a network is trained: the peak, and the slope over the second half, by least squares.
+ * Resident memory while a network is trained with `pretrain`'s defaults: the peak, and the slope over the second half, by
+ * least squares; and the loss that it reaches.
  *
  *     deno task bench memory [--case nano] [--steps 1000] [--json]
  */
@@ -32,12 +33,14 @@ export async function benchMemory(args: readonly string[]): Promise<void> {
     peakMB: Math.max(...resident),
     kBPerStep: slope * 1024,
     tensorsGained: tensors,
+    lossLast: run.result().lossLast,
   };
   if (args.includes("--json")) console.log(JSON.stringify(result));
   else {
     console.log(
       `${result.engine}, ${preset}, ${steps} steps: peak ${result.peakMB.toFixed(0)} MB, ` +
-        `${result.kBPerStep.toFixed(2)} kB a step over the second half, ${tensors} tensors gained`,
+        `${result.kBPerStep.toFixed(2)} kB a step over the second half, ${tensors} tensors gained, ` +
+        `loss of the last 50 steps ${result.lossLast.toFixed(4)}`,
     );
   }
   model.dispose();
