@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { jupyterEnvironment, PROJECT } from "../notebooks/setup.ts";
 
@@ -44,24 +45,32 @@ async function denoTest(args: readonly string[]): Promise<Counts> {
   return countTests(output, (await child.status).success);
 }
 
-/** The runs of `deno test` for these arguments: given paths only, or all there is. */
+/**
+ * The runs of `deno test` for these arguments: given paths only, or all there is. Each file has a process of its own:
+ * one that breaks off takes no other with it, and native libraries that do not go together are not loaded together.
+ */
 function runs(args: readonly string[]): string[][] {
   const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
   const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
-  return paths ? [[...args]] : [[...args, "tests/"], ["--doc", ...args, "mod.ts", "lib/"]];
+  if (paths) return [[...args]];
+  const files = [...Deno.readDirSync(join(PROJECT, "tests"))].map(({ name }) => name);
+  const tests = files.filter((name) => name.endsWith("_test.ts")).sort();
+  return [...tests.map((name) => [...args, `tests/${name}`]), ["--doc", ...args, "mod.ts", "lib/"]];
 }
 
 if (import.meta.main) {
   await jupyterEnvironment("execute");
-  const total: Counts = { passed: 0, failed: 0, ignored: 0 };
+  const total: Counts = { passed: 0, failed: 0, ignored: 0 }, failures: string[] = [];
   for (const args of runs(Deno.args)) {
     const counts = await denoTest(args);
     for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
+    if (counts.failed > 0) failures.push(`deno test ${args.join(" ")}: ${counts.failed} failed`);
   }
   if (total.passed + total.failed === 0) {
-    console.error("no test ran");
+    failures.push("no test ran");
     total.failed = 1;
   }
+  for (const failure of failures) console.error(failure);
   const { passed, failed, ignored } = total;
   console.log(`${passed} passed, ${failed} failed${ignored > 0 ? `, ${ignored} skipped` : ""}`);
   Deno.exit(failed > 0 ? 1 : 0);
