@@ -29,6 +29,11 @@ export function countTests(output: string, success: boolean): Counts {
   return { passed, failed: success ? failed : Math.max(1, failed), ignored };
 }
 
+async function checkTypes(): Promise<boolean> {
+  const check = new Deno.Command(Deno.execPath(), { args: ["check", "--quiet", "tests"], cwd: PROJECT });
+  return (await check.spawn().status).success;
+}
+
 async function denoTest(args: readonly string[]): Promise<Counts> {
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", "--allow-all", ...args],
@@ -55,13 +60,19 @@ function runs(args: readonly string[]): string[][] {
   if (paths) return [[...args]];
   const files = [...Deno.readDirSync(join(PROJECT, "tests"))].map(({ name }) => name);
   const tests = files.filter((name) => name.endsWith("_test.ts")).sort();
-  return [...tests.map((name) => [...args, `tests/${name}`]), ["--doc", ...args, "mod.ts", "lib/"]];
+  const units = tests.map((name) => ["--no-check", ...args, `tests/${name}`]); // their types are checked together
+  return [...units, ["--doc", ...args, "mod.ts", "lib/"]];
 }
 
 if (import.meta.main) {
   await jupyterEnvironment("execute");
   const total: Counts = { passed: 0, failed: 0, ignored: 0 }, failures: string[] = [];
-  for (const args of runs(Deno.args)) {
+  const all = runs(Deno.args);
+  if (all.length > 1 && !await checkTypes()) {
+    failures.push("the types of the tests do not fit");
+    total.failed = 1;
+  }
+  for (const args of all) {
     const counts = await denoTest(args);
     for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
     if (counts.failed > 0) failures.push(`deno test ${args.join(" ")}: ${counts.failed} failed`);
