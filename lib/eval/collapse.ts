@@ -1,6 +1,6 @@
 /** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
 import * as tf from "@tensorflow/tfjs";
-import { cholesky, eigenvalues, solveTriangular } from "./linalg.ts";
+import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
 export interface Collapse {
@@ -99,18 +99,20 @@ async function singularValues(z: tf.Tensor2D): Promise<Float64Array> {
   for (let i = 0; i < d; i++) gram[i * d + i]! += 1e-5 * trace;
   const l = cholesky(gram, d);
   const whitened = tf.tidy(() => {
-    const inverse = tf.tensor2d(Float32Array.from(inverted(l, d)), [d, d]); // L⁻¹
-    const y = tf.matMul(z, inverse, false, true); // [n, D]
+    const inverse = tf.tensor2d(Float32Array.from(invertedTransposed(l, d)), [d, d]); // L⁻ᵀ
+    const y = tf.matMul(z, inverse); // [n, D]
     return tf.matMul(y, y, true); // [D, D]
   });
   const back = sandwich(l, Float64Array.from(await numbers(whitened)), d);
   return eigenvalues(back, d).map((value) => Math.sqrt(Math.max(value, 0)));
 }
 
-function inverted(l: Float64Array, n: number): Float64Array {
+/** L⁻ᵀ, for L lower triangular. */
+function invertedTransposed(l: Float64Array, n: number): Float64Array {
   const inverse = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) inverse[i * n + i] = 1;
-  solveTriangular(l, inverse, n);
+  const columns = Array.from({ length: n }, (_, i) => inverse.subarray(i * n, (i + 1) * n)); // of L⁻¹
+  columns.forEach((column, i) => column[i] = 1);
+  solveLower(l, columns, n);
   return inverse;
 }
 

@@ -82,27 +82,3 @@ export function readPixels(dataset: Dataset): Float32Array {
   }
   return pixels;
 }
-
-/**
- * Subtracts the mean of the first features' columns from both, and divides by their standard deviation; a constant column
- * becomes 0. In place.
- *
- * @param train [N, D].
- * @param others [M, D] each.
- * @param columns D.
- */
-export function standardize(train: Float32Array, others: readonly Float32Array[], columns: number): void {
-  const rows = train.length / columns, mean = new Float64Array(columns), square = new Float64Array(columns);
-  for (let i = 0, c = 0; i < train.length; i++, c = c + 1 === columns ? 0 : c + 1) {
-    mean[c] = mean[c]! + train[i]! / rows;
-  }
-  for (let i = 0, c = 0; i < train.length; i++, c = c + 1 === columns ? 0 : c + 1) {
-    square[c] = square[c]! + (train[i]! - mean[c]!) ** 2 / rows;
-  }
-  const scale = square.map((variance) => variance > 1e-20 ? 1 / Math.sqrt(variance) : 0);
-  for (const values of [train, ...others]) {
-    for (let i = 0, c = 0; i < values.length; i++, c = c + 1 === columns ? 0 : c + 1) {
-      values[i] = (values[i]! - mean[c]!) * scale[c]!;
-    }
-  }
-}

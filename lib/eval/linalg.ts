@@ -27,20 +27,31 @@ export function cholesky(a: Float64Array, n: number): Float64Array {
   return a;
 }
 
-/** Replaces the columns of `b` [n, m] by L⁻¹ b, or L⁻ᵀ b if `transposed`; L [n, n] lower triangular. */
-export function solveTriangular(l: Float64Array, b: Float64Array, n: number, transposed = false): void {
-  const m = b.length / n;
-  for (let step = 0; step < n; step++) {
-    const i = transposed ? n - 1 - step : step, rowI = b.subarray(i * m, (i + 1) * m);
-    const [from, to] = transposed ? [i + 1, n] : [0, i];
-    for (let k = from; k < to; k++) {
-      const factor = transposed ? l[k * n + i]! : l[i * n + k]!;
-      if (factor === 0) continue;
-      const rowK = b.subarray(k * m, (k + 1) * m);
-      for (let c = 0; c < m; c++) rowI[c] = rowI[c]! - factor * rowK[c]!;
+/** Replaces each x [n] by L⁻¹ x, for L [n, n] lower triangular. Together, as reading L is most of the work. */
+export function solveLower(l: Float64Array, vectors: readonly Float64Array[], n: number): void {
+  for (let i = 0; i < n; i++) {
+    const row = l.subarray(i * n, i * n + i), pivot = l[i * n + i]!;
+    for (const x of vectors) {
+      let even = 0, odd = 0, k = 0; // two sums, so that one addition need not wait for the other
+      for (; k + 1 < i; k += 2) {
+        even += row[k]! * x[k]!;
+        odd += row[k + 1]! * x[k + 1]!;
+      }
+      if (k < i) even += row[k]! * x[k]!;
+      x[i] = (x[i]! - even - odd) / pivot;
     }
-    const pivot = l[i * n + i]!;
-    for (let c = 0; c < m; c++) rowI[c] = rowI[c]! / pivot;
+  }
+}
+
+/** Replaces each x [n] by L⁻ᵀ x, for L [n, n] lower triangular. */
+export function solveLowerTransposed(l: Float64Array, vectors: readonly Float64Array[], n: number): void {
+  for (let i = n - 1; i >= 0; i--) {
+    const row = l.subarray(i * n, i * n + i), pivot = l[i * n + i]!;
+    for (const x of vectors) {
+      const value = x[i]! / pivot;
+      x[i] = value;
+      for (let k = 0; k < i; k++) x[k] = x[k]! - row[k]! * value;
+    }
   }
 }
 

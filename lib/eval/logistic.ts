@@ -1,191 +1,255 @@
-/** Multinomial logistic regression on fixed features, fitted until little can be left to gain. @module */
+/** Multinomial logistic regression on fixed features, fitted until the optimum is known to be near. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Compiled, currentEngine } from "../engine/mod.ts";
-import { cholesky, solveTriangular } from "./linalg.ts";
+import { minimise, type Minimum } from "./lbfgs.ts";
+import { cholesky, solveLower, solveLowerTransposed } from "./linalg.ts";
 
-/** A fitted classifier and how far it may be from the best. */
-export interface Fit {
-  /** [D + 1, K] row-major, the biases last. */
-  weights: Float64Array;
-  lambda: number;
-  iterations: number;
-  /** Passes over the data. */
-  evaluations: number;
-  /** Euclidean norm of the objective's gradient. */
-  gradientNorm: number;
-  /** What the next steps can still take off the objective, in nats, by the curvature seen so far. */
-  leftToGain: number;
-  /** Whether that fell below the tolerance. */
-  converged: boolean;
+/** Feature vectors one after the other, [n, size]. */
+export interface Features {
+  data: Float32Array;
+  size: number;
 }
 
-/** Steps kept to learn the curvature from, the most iterations, and what may be left to gain, in nats. */
-const MEMORY = 30, ITERATIONS = 400, TOLERANCE = 1e-6;
+/** A fitted classifier, in standardised features. */
+export interface Fit extends Minimum {
+  /** Weight of the penalty λ/2·‖W‖². */
+  lambda: number;
+  /** Length of the objective's gradient at the end. */
+  gradientNorm: number;
+  /** The objective is at most this much above its minimum over W: ‖∇W‖² / 2λ, since λ bounds its curvature from below. */
+  excess: number;
+}
 
-/** Scale of the Hessian, in units of the features' covariance, that a first step assumes. */
+/** What {@linkcode LogisticRegression.fit} is asked for. */
+export interface FitOptions {
+  lambda: number;
+  /** Leave the held-out images out. */
+  selecting: boolean;
+  /** Where to begin. Default: at zero. */
+  from?: Fit | undefined;
+  /** Enough is a bound this low on what the objective lacks. */
+  excess: number;
+  maxIterations: number;
+}
+
+/** Numbers in one tensor of features: 64 MB, which every engine can hold. */
+const BLOCK = 2 ** 24;
+
+/** Curvature p(1 − p) of a class that the preconditioner reckons with: about that of a fitted classifier. */
 const CURVATURE = 0.05;
 
-interface Pair {
-  s: Float64Array;
-  y: Float64Array;
-  rho: number;
+/** A row's chosen features, with mean 0 and standard deviation 1 over the training images. */
+class Standardiser {
+  readonly #mean: Float64Array;
+  readonly #scale: Float64Array;
+
+  constructor({ data, size }: Features) {
+    const n = data.length / size, mean = new Float64Array(size), square = new Float64Array(size);
+    for (let i = 0; i < n; i++) for (let j = 0; j < size; j++) mean[j]! += data[i * size + j]!;
+    for (let j = 0; j < size; j++) mean[j]! /= n;
+    for (let i = 0; i < n; i++) {
+      for (let j = 0; j < size; j++) square[j]! += (data[i * size + j]! - mean[j]!) ** 2;
+    }
+    this.#mean = mean;
+    // A constant feature says nothing; what float32 leaves of it is no spread.
+    this.#scale = square.map((s, j) => Math.sqrt(s / n) > 1e-9 * Math.abs(mean[j]!) ? Math.sqrt(n / s) : 0);
+  }
+
+  /** The rows that `order` names, as a tensor [rows, size]. */
+  tensor({ data, size }: Features, order: Int32Array): tf.Tensor2D {
+    const out = new Float32Array(order.length * size), mean = this.#mean, scale = this.#scale;
+    order.forEach((row, i) => {
+      for (let j = 0; j < size; j++) out[i * size + j] = (data[row * size + j]! - mean[j]!) * scale[j]!;
+    });
+    return tf.tensor2d(out, [order.length, size]);
+  }
 }
 
-/**
- * Mean cross-entropy + lambda / 2 · |W|², biases free, over features [N, D].
- *
- * Minimised by L-BFGS in the metric of the features' covariance, which is as good as whitening them. The engine computes
- * the gradients; a step's length is found from slopes alone, which float32 gives more digits of than of the loss.
- */
+interface Block {
+  x: tf.Tensor2D; // [rows, D]
+  y: tf.Tensor2D; // [rows, K], one-hot
+  heldOut: boolean;
+}
+
+/** The regression of labels on features; it holds them on the engine until {@linkcode LogisticRegression.dispose}. */
 export class LogisticRegression {
-  readonly #x: tf.Tensor2D;
-  readonly #y: tf.Tensor2D;
-  readonly #gradient: Compiled<tf.Tensor[], tf.Tensor>;
-  readonly #size: [n: number, d: number, k: number];
-  #covariance: Float32Array | undefined;
+  readonly #standardiser: Standardiser;
+  readonly #blocks: Block[] = [];
+  readonly #size: number; // D
+  readonly #classes: number; // K
+  readonly #heldOut: Int32Array;
+  readonly #labels: Int32Array;
+  readonly #features: Features;
+  readonly #residuals: Compiled<tf.Tensor[], tf.Tensor>;
+  readonly #scores: Compiled<tf.Tensor[], tf.Tensor>;
+  #covariance: Float64Array | undefined;
 
   /**
-   * @param features [N, D], standardised.
-   * @param labels [N], 0 to K - 1.
-   * @param classes K.
+   * @param features [n, D], not standardised.
+   * @param labels [n], 0 to K − 1.
+   * @param options K; the images in random order; how many at its end are left out while λ is chosen.
    */
-  constructor(features: Float32Array, labels: Int32Array, classes: number) {
-    const n = labels.length, d = features.length / n, k = classes;
-    this.#size = [n, d, k];
-    this.#x = tf.tensor2d(features, [n, d]);
-    this.#y = tf.tidy(() => tf.oneHot(tf.tensor1d(labels, "int32"), k).cast("float32")) as tf.Tensor2D;
-    this.#gradient = currentEngine().compile((x, y, w) => {
-      const weights = tf.slice(w as tf.Tensor2D, [0, 0], [d, k]),
-        bias = tf.slice(w as tf.Tensor2D, [d, 0], [1, k]);
-      const logits = tf.add(tf.matMul(x as tf.Tensor2D, weights), bias); // [N, K]
-      const residual = tf.sub(tf.softmax(logits), y!) as tf.Tensor2D;
-      const slopes = tf.matMul(x as tf.Tensor2D, residual, true); // [D, K]
-      return tf.div(tf.concat([slopes, tf.sum(residual, 0, true)], 0), n) as tf.Tensor;
-    }, { name: "logistic regression" });
+  constructor(
+    features: Features,
+    labels: Int32Array,
+    { classes, order, heldOut }: { classes: number; order: Int32Array; heldOut: number },
+  ) {
+    this.#standardiser = new Standardiser(features);
+    [this.#features, this.#labels, this.#size, this.#classes] = [features, labels, features.size, classes];
+    const selection = order.subarray(0, order.length - heldOut);
+    this.#heldOut = order.subarray(selection.length);
+    this.#add(selection, false);
+    this.#add(this.#heldOut, true);
+    const { residuals, scores } = functions(features.size, classes);
+    // Not by XLA: these are products of a tall matrix with a narrow one, and the library's kernels are twice as fast.
+    this.#residuals = currentEngine().compile(residuals, { xla: false, name: "probe gradient" });
+    this.#scores = currentEngine().compile(scores, { xla: false, name: "probe scores" });
   }
 
-  /** The gradient at `w`. */
-  async #at(w: Float64Array, lambda: number): Promise<Float64Array> {
-    const [, d, k] = this.#size, point = tf.tensor2d(Float32Array.from(w), [d + 1, k]);
-    const result = await this.#gradient(this.#x, this.#y, point);
-    const g = Float64Array.from(result.dataSync());
-    tf.dispose([point, result]);
-    for (let i = 0; i < d * k; i++) g[i] = g[i]! + lambda * w[i]!;
-    return g;
-  }
-
-  /** v ↦ M⁻¹ v, M the features' covariance times a constant plus lambda. */
-  #preconditioner(lambda: number): (v: Float64Array) => Float64Array {
-    const [n, d, k] = this.#size;
-    const covariance = this.#covariance ??= tf.tidy(() => {
-      const products = tf.div(tf.matMul(this.#x, this.#x, true), n); // [D, D]
-      return products.dataSync().slice() as Float32Array;
-    });
-    const m = Float64Array.from(covariance, (value) => CURVATURE * value);
-    for (let i = 0; i < d; i++) m[i * d + i] = m[i * d + i]! + lambda + 1e-6 * CURVATURE;
-    const root = cholesky(m, d);
-    return (v) => {
-      const out = v.slice(), head = out.subarray(0, d * k);
-      solveTriangular(root, head, d);
-      solveTriangular(root, head, d, true);
-      for (let i = d * k; i < out.length; i++) out[i] = out[i]! / CURVATURE;
-      return out;
-    };
-  }
-
-  /**
-   * Fits.
-   *
-   * @param lambda Above 0.
-   * @param start Where to begin, such as the fit for a neighbouring lambda. Default: zeros.
-   */
-  async fit(lambda: number, start?: Float64Array): Promise<Fit> {
-    const [, d, k] = this.#size, precondition = this.#preconditioner(lambda), pairs: Pair[] = [];
-    let w: Float64Array = start?.slice() ?? new Float64Array((d + 1) * k), g = await this.#at(w, lambda);
-    let evaluations = 1, iterations = 0, leftToGain = Infinity;
-    for (; iterations < ITERATIONS; iterations++) {
-      const direction = descent(g, pairs, precondition), slope = dot(direction, g);
-      leftToGain = -slope / 2;
-      if (!(leftToGain > TOLERANCE)) break;
-      const next = await this.#search(w, direction, slope, lambda);
-      evaluations += next.evaluations;
-      const s = direction.map((x) => next.length * x), y = next.gradient.map((x, i) => x - g[i]!);
-      const sy = dot(s, y);
-      if (!(sy > 0)) break; // float32 has no more to say
-      if (pairs.push({ s, y, rho: 1 / sy }) > MEMORY) pairs.shift();
-      w = w.map((x, i) => x + s[i]!);
-      g = next.gradient;
+  #add(order: Int32Array, heldOut: boolean): void {
+    for (const rows of slices(order, this.#size)) {
+      const labels = rows.map((row) => this.#labels[row]!);
+      const y = tf.tidy(() => tf.cast(tf.oneHot(tf.tensor1d(labels, "int32"), this.#classes), "float32"));
+      this.#blocks.push({ x: this.#standardiser.tensor(this.#features, rows), y: y as tf.Tensor2D, heldOut });
     }
-    const converged = leftToGain <= TOLERANCE, gradientNorm = Math.sqrt(dot(g, g));
-    return { weights: w, lambda, iterations, evaluations, gradientNorm, leftToGain, converged };
   }
 
-  /** Goes along a direction until the slope has become less steep by at least a tenth, and not much uphill. */
-  async #search(
-    w: Float64Array,
-    direction: Float64Array,
-    slope: number,
-    lambda: number,
-  ): Promise<{ length: number; gradient: Float64Array; evaluations: number }> {
-    let low = 0, high = Infinity, lowSlope = slope, length = 1;
-    for (let evaluations = 1;; evaluations++) {
-      const gradient = await this.#at(w.map((x, i) => x + length * direction[i]!), lambda);
-      const here = dot(gradient, direction);
-      const short = here < 0.9 * slope, long = here > -0.5 * slope;
-      if (!short && !long || evaluations === 12) return { length, gradient, evaluations };
-      if (short) {
-        [low, lowSlope] = [length, here];
-        length = high === Infinity ? 2 * length : (low + high) / 2;
-      } else {
-        high = length;
-        length = low + (length - low) * Math.min(0.9, Math.max(0.1, lowSlope / (lowSlope - here)));
+  #used(selecting: boolean): { blocks: Block[]; rows: number } {
+    const blocks = this.#blocks.filter(({ heldOut }) => !(selecting && heldOut));
+    return { blocks, rows: blocks.reduce((sum, { x }) => sum + x.shape[0], 0) };
+  }
+
+  /** Fits weights and biases: mean cross-entropy + λ/2·‖W‖², the biases free. */
+  async fit({ lambda, selecting, from, excess, maxIterations }: FitOptions): Promise<Fit> {
+    const size = this.#size, factor = await this.#factor(lambda);
+    const lengths = (gradient: Float64Array) => { // squared, of the weights' part and of all
+      let all = 0, biases = 0;
+      gradient.forEach((g, i) => (all += g * g, biases += i % (size + 1) === size ? g * g : 0));
+      return { weights: all - biases, all };
+    };
+    const start = from?.point ?? new Float64Array(this.#classes * (size + 1));
+    const minimum = await minimise(start, {
+      gradient: (point) => this.#gradient(point, lambda, selecting),
+      precondition: (vector) => this.#precondition(vector, factor),
+      done: (gradient) => lengths(gradient).weights <= 2 * lambda * excess,
+      maxIterations,
+    }, from && shifted(from, lambda, size));
+    const { weights, all } = lengths(minimum.gradient);
+    return { ...minimum, lambda, gradientNorm: Math.sqrt(all), excess: weights / (2 * lambda) };
+  }
+
+  /** [K, D + 1], the bias last in each row. */
+  async #gradient(point: Float64Array, lambda: number, selecting: boolean): Promise<Float64Array> {
+    const size = this.#size, { blocks, rows } = this.#used(selecting);
+    const w = tf.tensor2d(Float32Array.from(point), [this.#classes, size + 1]);
+    const gradient = point.map((x, i) => i % (size + 1) === size ? 0 : lambda * Math.fround(x));
+    for (const { x, y } of blocks) {
+      const part = await this.#residuals(x, y, w), values = await part.data();
+      part.dispose();
+      for (let i = 0; i < gradient.length; i++) gradient[i]! += values[i]! / rows;
+    }
+    w.dispose();
+    return gradient;
+  }
+
+  /** The factor L of L Lᵀ = c·XᵀX/n + λ·I, near the Hessian of each class's weights. */
+  async #factor(lambda: number): Promise<Float64Array> {
+    const size = this.#size, { blocks, rows } = this.#used(false);
+    if (!this.#covariance) {
+      this.#covariance = new Float64Array(size * size);
+      for (const { x } of blocks) {
+        const gram = tf.matMul(x, x, true), values = await gram.data();
+        gram.dispose();
+        for (let i = 0; i < values.length; i++) this.#covariance[i]! += values[i]! / rows;
       }
     }
+    const matrix = this.#covariance.map((value) => CURVATURE * value);
+    for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + 1e-6 * CURVATURE; // above float32's rounding
+    return cholesky(matrix, size);
+  }
+
+  #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
+    const size = this.#size, out = vector.slice();
+    const rows = Array.from(
+      { length: this.#classes },
+      (_, k) => out.subarray(k * (size + 1), (k + 1) * (size + 1)),
+    );
+    solveLower(factor, rows, size);
+    solveLowerTransposed(factor, rows, size);
+    for (const row of rows) row[size]! /= CURVATURE;
+    return out;
+  }
+
+  /** The most likely class of each row of features [m, D]. */
+  async predict({ data, size }: Features, fit: Fit): Promise<Int32Array> {
+    const all = Int32Array.from({ length: data.length / size }, (_, i) => i),
+      guesses = new Int32Array(all.length);
+    for (const rows of slices(all, size)) {
+      const x = this.#standardiser.tensor({ data, size }, rows);
+      guesses.set(await this.#guess(x, fit), rows[0]!);
+      x.dispose();
+    }
+    return guesses;
+  }
+
+  /** The share of the held-out images whose class is predicted right. */
+  async heldOutAccuracy(fit: Fit): Promise<number> {
+    let right = 0, done = 0;
+    for (const { x, heldOut } of this.#blocks) {
+      if (!heldOut) continue;
+      for (const guess of await this.#guess(x, fit)) {
+        right += Number(guess === this.#labels[this.#heldOut[done++]!]);
+      }
+    }
+    return right / done;
+  }
+
+  async #guess(x: tf.Tensor2D, fit: Fit): Promise<Int32Array> {
+    const w = tf.tensor2d(Float32Array.from(fit.point), [this.#classes, this.#size + 1]);
+    const best = await this.#scores(x, w), guesses = await best.data();
+    tf.dispose([w, best]);
+    return guesses as Int32Array;
   }
 
   dispose(): void {
-    tf.dispose([this.#x, this.#y]);
-    this.#gradient.dispose();
+    for (const { x, y } of this.#blocks) tf.dispose([x, y]);
+    this.#residuals.dispose();
+    this.#scores.dispose();
   }
 }
 
-/** The L-BFGS direction: minus the inverse Hessian, as the pairs show it, times the gradient. */
-function descent(
-  g: Float64Array,
-  pairs: readonly Pair[],
-  precondition: (v: Float64Array) => Float64Array,
-): Float64Array {
-  const q = g.slice(), shares: number[] = [];
-  for (const { s, y, rho } of pairs.toReversed()) {
-    const share = rho * dot(s, q);
-    shares.push(share);
-    for (let i = 0; i < q.length; i++) q[i] = q[i]! - share * y[i]!;
-  }
-  const z = precondition(q), last = pairs.at(-1);
-  const scale = last ? 1 / (last.rho * dot(last.y, precondition(last.y))) : 1;
-  for (let i = 0; i < z.length; i++) z[i] = z[i]! * scale;
-  for (const { s, y, rho } of pairs) {
-    const change = shares.pop()! - rho * dot(y, z);
-    for (let i = 0; i < z.length; i++) z[i] = z[i]! + change * s[i]!;
-  }
-  return z.map((x) => -x);
+/** Rows in parts of at most `BLOCK` numbers. */
+function slices(order: Int32Array, size: number): Int32Array[] {
+  const rows = Math.max(1, Math.floor(BLOCK / size));
+  return Array.from(
+    { length: Math.ceil(order.length / rows) },
+    (_, i) => order.subarray(i * rows, (i + 1) * rows),
+  );
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
+/** The steps of a fit with another λ: the gradient of its penalty changes by λ times the step. */
+function shifted({ pairs, lambda: before }: Fit, lambda: number, size: number): Minimum["pairs"] {
+  return pairs.map(({ step, change }) => ({
+    step,
+    change: change.map((c, i) => i % (size + 1) === size ? c : c + (lambda - before) * step[i]!),
+  }));
 }
 
-/** The class with the largest logit for each row of features [N, D]. */
-export function classify(features: Float32Array, { weights }: Fit, classes: number): Int32Array {
-  const d = weights.length / classes - 1, n = features.length / d;
-  const best = tf.tidy(() => {
-    const w = tf.tensor2d(Float32Array.from(weights), [d + 1, classes]), x = tf.tensor2d(features, [n, d]);
-    const logits = tf.add(tf.matMul(x, tf.slice(w, [0, 0], [d, classes])), tf.slice(w, [d, 0]));
-    return tf.argMax(logits, 1);
-  });
-  const result = Int32Array.from(best.dataSync());
-  best.dispose();
-  return result;
+/** What runs on the engine, for weights w [K, D + 1]. */
+function functions(
+  size: number,
+  classes: number,
+): Record<"residuals" | "scores", (...args: tf.Tensor[]) => tf.Tensor> {
+  const logits = (x: tf.Tensor, w: tf.Tensor) =>
+    tf.add(
+      tf.matMul(x, tf.slice(w, [0, 0], [classes, size]), false, true),
+      tf.transpose(tf.slice(w, [0, size], [classes, 1])), // [1, K]
+    );
+  return {
+    residuals: (x, y, w) => {
+      const r = tf.sub(tf.softmax(logits(x!, w!)), y!); // [rows, K]
+      return tf.concat([tf.matMul(r, x!, true), tf.expandDims(tf.sum(r, 0), 1)], 1); // [K, D + 1]
+    },
+    scores: (x, w) => tf.argMax(logits(x!, w!), 1),
+  };
 }

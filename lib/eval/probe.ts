@@ -6,8 +6,8 @@ import { formatPercent, Table } from "../display/table.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
-import { allLayers, type Layer, readFeatures, type Reading, readPixels, standardize } from "./features.ts";
-import { classify, type Fit, LogisticRegression } from "./logistic.ts";
+import { allLayers, type Layer, readFeatures, type Reading, readPixels } from "./features.ts";
+import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
 export interface ProbeOptions extends Reading {
@@ -27,11 +27,19 @@ export interface Probe {
   accuracy: number;
   /** Weight of the penalty that did best on held-out training images. */
   lambda: number;
-  /** Whether the fit came as near to its optimum as {@linkcode Probe.leftToGain} says. */
+  /** Whether {@linkcode Probe.excess} is at most 1e-4. */
   converged: boolean;
-  /** What more iterations could take off the objective, in nats, estimated from its curvature. */
-  leftToGain: number;
+  /**
+   * How much the objective, in nats, can at most lie above its minimum over the weights: |∇W|² / 2λ, as λ bounds its
+   * curvature from below.
+   */
+  excess: number;
+  /** Length of the objective's gradient, biases included. */
+  gradientNorm: number;
+  /** Steps of the last fit, on all images. */
   iterations: number;
+  /** Accuracy on the held-out training images for each λ that was tried. */
+  selection: readonly { lambda: number; accuracy: number }[];
 }
 
 /** The penalties tried, from the largest. */
@@ -40,13 +48,18 @@ const LAMBDAS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
 /** Images of the training set that choose among them, at most a fifth of all. */
 const HELD_OUT = 5000;
 
+/** How near the optimum a fit ends (see {@linkcode Probe.excess}) while λ is chosen, and at last; most iterations. */
+const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
+
 /** What {@linkcode linearProbe} found; shows itself as a table. */
 export class ProbeResult implements Probe {
   readonly accuracy: number;
   readonly lambda: number;
   readonly converged: boolean;
-  readonly leftToGain: number;
+  readonly excess: number;
+  readonly gradientNorm: number;
   readonly iterations: number;
+  readonly selection: Probe["selection"];
   /** Which layer was read. */
   readonly layer: Layer;
   /** Accuracy of each layer, by name, from below: "embedding", "1" to "L", "final". */
@@ -68,8 +81,10 @@ export class ProbeResult implements Probe {
     this.accuracy = main.accuracy;
     this.lambda = main.lambda;
     this.converged = main.converged;
-    this.leftToGain = main.leftToGain;
+    this.excess = main.excess;
+    this.gradientNorm = main.gradientNorm;
     this.iterations = main.iterations;
+    this.selection = main.selection;
     if (layers) {
       this.perLayer = Object.fromEntries(
         layers.map((name) => [String(name), probes.get(String(name))!.accuracy]),
@@ -81,11 +96,11 @@ export class ProbeResult implements Probe {
 
   /** All probes as a table. */
   table(): Table {
-    const rows = [...this.probes].map(([name, { accuracy, lambda, converged }]) => ({
+    const rows = [...this.probes].map(([name, { accuracy, lambda, excess, converged }]) => ({
       features: /^\d+$/.test(name) ? `block ${name}` : name,
       accuracy,
-      lambda: lambda.toExponential(0),
-      converged,
+      λ: lambda.toExponential(0),
+      "above the optimum, at most": excess.toExponential(0) + (converged ? "" : " (not converged)"),
     }));
     return new Table(rows, {
       title: "Linear probe, accuracy on the test images",
@@ -186,52 +201,38 @@ async function probe(
   { train, test, seed }: { train: Dataset; test: Dataset; seed: number },
   title: string,
 ): Promise<Probe> {
-  const columns = features.length / train.length, classes = train.classes.length;
-  standardize(features, [judged], columns);
+  const size = features.length / train.length;
   const bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
-  const order = new Random(seed, "probe").permutation(train.length);
-  const held = Math.min(HELD_OUT, Math.floor(train.length / 5));
-  const pick = (rows: Int32Array) => {
-    const picked = new Float32Array(rows.length * columns);
-    rows.forEach((row, i) => picked.set(features.subarray(row * columns, (row + 1) * columns), i * columns));
-    return { x: picked, y: Int32Array.from(rows, (row) => train.labels[row]!) };
-  };
-  const validation = pick(order.slice(0, held)), rest = pick(order.slice(held));
-  let best: { fit: Fit; accuracy: number } | undefined, start: Float64Array | undefined;
-  await using(new LogisticRegression(rest.x, rest.y, classes), async (regression) => {
-    for (const [i, lambda] of LAMBDAS.entries()) {
-      const fit = await regression.fit(lambda, start),
-        right = share(classify(validation.x, fit, classes), validation.y);
-      start = fit.weights;
-      bar.update(i + 1);
-      if (!best || right > best.accuracy) best = { fit, accuracy: right };
-      else if (right < best.accuracy - 0.01) break;
-    }
+  const regression = new LogisticRegression({ data: features, size }, train.labels, {
+    classes: train.classes.length,
+    order: new Random(seed, "probe").permutation(train.length),
+    heldOut: Math.min(HELD_OUT, Math.floor(train.length / 5)),
   });
-  const { lambda, weights } = best!.fit;
-  const fit = await using(
-    new LogisticRegression(features, train.labels, classes),
-    (regression) => regression.fit(lambda, weights),
-  );
-  await bar.end();
-  const { converged, leftToGain, iterations } = fit;
-  return {
-    accuracy: share(classify(judged, fit, classes), test.labels),
-    lambda,
-    converged,
-    leftToGain,
-    iterations,
-  };
-}
-
-async function using<T extends { dispose(): void }, R>(
-  resource: T,
-  work: (resource: T) => Promise<R>,
-): Promise<R> {
   try {
-    return await work(resource);
+    const tried: { fit: Fit; accuracy: number }[] = [];
+    let best: typeof tried[number] | undefined;
+    for (const lambda of LAMBDAS) {
+      const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
+      const accuracy = await regression.heldOutAccuracy(fit);
+      tried.push({ fit, accuracy });
+      bar.update(tried.length);
+      if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
+      else if (accuracy < best.accuracy - 0.01) break;
+    }
+    const from = best!.fit, { lambda } = from;
+    const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
+    return {
+      accuracy: share(await regression.predict({ data: judged, size }, fit), test.labels),
+      lambda,
+      converged: fit.excess <= FINAL.excess,
+      excess: fit.excess,
+      gradientNorm: fit.gradientNorm,
+      iterations: fit.iterations,
+      selection: tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy })),
+    };
   } finally {
-    resource.dispose();
+    regression.dispose();
+    await bar.end();
   }
 }
 

@@ -1,0 +1,120 @@
+/** Minimising a smooth convex function by its gradient alone. @module */
+
+/** What {@linkcode minimise} needs. */
+export interface Problem {
+  gradient(point: Float64Array): Promise<Float64Array>;
+  /** Something like the inverse Hessian times a vector; the closer, the fewer steps. */
+  precondition(vector: Float64Array): Float64Array;
+  /** Whether the gradient is small enough. */
+  done(gradient: Float64Array): boolean;
+  maxIterations: number;
+}
+
+/** Steps taken and the gradient's change over each: what is known of the curvature. */
+export interface Pair {
+  step: Float64Array;
+  change: Float64Array;
+}
+
+/** Where {@linkcode minimise} ended. */
+export interface Minimum {
+  point: Float64Array;
+  gradient: Float64Array;
+  iterations: number;
+  /** The last steps, for the start of a similar problem. */
+  pairs: Pair[];
+}
+
+/** Steps remembered. */
+const MEMORY = 120;
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}
+
+function plus(a: Float64Array, factor: number, b: Float64Array): Float64Array {
+  const sum = a.slice();
+  add(sum, factor, b);
+  return sum;
+}
+
+function add(to: Float64Array, factor: number, b: Float64Array): void {
+  for (let i = 0; i < to.length; i++) to[i]! += factor * b[i]!;
+}
+
+/** Minus the inverse Hessian times the gradient, as the pairs tell it (L-BFGS, Nocedal 1980: two loops). */
+function direction(gradient: Float64Array, pairs: readonly Pair[], problem: Problem): Float64Array {
+  const q = gradient.map((x) => -x), shares = new Float64Array(pairs.length), last = pairs.at(-1);
+  for (let i = pairs.length - 1; i >= 0; i--) {
+    const { step, change } = pairs[i]!;
+    shares[i] = dot(step, q) / dot(step, change);
+    add(q, -shares[i]!, change);
+  }
+  const z = problem.precondition(q);
+  if (last) {
+    const scale = dot(last.step, last.change) / dot(last.change, problem.precondition(last.change));
+    for (let i = 0; i < z.length; i++) z[i]! *= scale;
+  }
+  pairs.forEach(({ step, change }, i) => add(z, shares[i]! - dot(change, z) / dot(step, change), step));
+  return z;
+}
+
+/**
+ * How far to go, by the slope alone: for a convex function it rises along the line, so that a slope between 0.9 of the
+ * first and half of it with the other sign brackets the minimum without looking at values, which float32 blurs.
+ */
+async function search(
+  point: Float64Array,
+  gradient: Float64Array,
+  along: Float64Array,
+  problem: Problem,
+): Promise<{
+  point: Float64Array;
+  gradient: Float64Array;
+}> {
+  const first = dot(gradient, along);
+  let low = 0, lowSlope = first, high = Infinity, size = 1;
+  for (let trial = 0;; trial++) {
+    const there = plus(point, size, along), found = await problem.gradient(there), slope = dot(found, along);
+    if (trial === 10 || (slope >= 0.9 * first && slope <= -0.5 * first)) {
+      return { point: there, gradient: found };
+    }
+    if (slope < 0) {
+      [low, lowSlope] = [size, slope];
+      size = high === Infinity ? 2 * size : (low + high) / 2;
+    } else {
+      high = size;
+      size = low + (size - low) * lowSlope / (lowSlope - slope); // where a straight slope is 0
+    }
+  }
+}
+
+/**
+ * L-BFGS from `start`, with the pairs of a similar problem if there are any.
+ *
+ * @returns The point where the gradient was small enough, or where no step made it better or `maxIterations` were over.
+ */
+export async function minimise(
+  start: Float64Array,
+  problem: Problem,
+  pairs: readonly Pair[] = [],
+): Promise<Minimum> {
+  let here = { point: start, gradient: await problem.gradient(start) }, iterations = 0;
+  let known = pairs.filter(({ step, change }) => dot(step, change) > 0);
+  while (!problem.done(here.gradient) && iterations < problem.maxIterations) {
+    let along = direction(here.gradient, known, problem);
+    if (!(dot(along, here.gradient) < 0)) { // rounding has the upper hand: forget, or give up
+      if (known.length === 0) break;
+      known = [];
+      along = direction(here.gradient, known, problem);
+    }
+    const next = await search(here.point, here.gradient, along, problem);
+    const pair = { step: plus(next.point, -1, here.point), change: plus(next.gradient, -1, here.gradient) };
+    if (dot(pair.step, pair.change) > 0) known = [...known, pair].slice(-MEMORY);
+    here = next;
+    iterations++;
+  }
+  return { ...here, iterations, pairs: known };
+}
