@@ -13,8 +13,11 @@ export type Layer = NonNullable<FeatureOptions["layer"]>;
 /** How features are read: as for `Nepa.features`. */
 export type Reading = Pick<FeatureOptions, "pool" | "causal">;
 
-/** Images taken at once. */
-const BATCH = 250;
+/** Images taken at once: few enough for the caches. */
+const BATCH = 64;
+
+/** From so many images on, XLA's faster code is worth the seconds that making it takes. */
+const WORTH_XLA = 10_000;
 
 /** Every layer of a network, from below. */
 export function allLayers(model: Nepa): Layer[] {
@@ -37,36 +40,66 @@ export async function readFeatures(
   layers: readonly Layer[],
   reading: Reading = {},
 ): Promise<Map<Layer, Float32Array>> {
-  refuseMisfit(dataset, model.config, true);
-  const { pool = "mean", causal = model.config.isCausal } = reading, known = allLayers(model);
-  for (const layer of layers) {
-    if (!known.includes(layer)) {
-      throw new RangeError(`layer: expected one of ${known.join(", ")}, got ${String(layer)}`);
-    }
-  }
+  return (await readSets(model, [dataset], layers, reading))[0]!;
+}
+
+/** {@linkcode readFeatures} of several data sets, compiled once. */
+export async function readSets(
+  model: Nepa,
+  sets: readonly Dataset[],
+  layers: readonly Layer[],
+  { pool = "mean", causal = model.config.isCausal }: Reading,
+): Promise<Map<Layer, Float32Array>[]> {
+  checkReading(model, sets, layers, pool);
+  const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
   const pass = currentEngine().compile((images: tf.Tensor4D) => {
     const { embeddings, predictions, hidden } = model.forward(images, { causal, hidden: true });
     const tokens = (layer: Layer) =>
       layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
     return layers.map((layer) => poolTokens(tokens(layer), pool));
-  }, { name: "features" });
-  const found = new Map<Layer, Float32Array>();
-  const bar = progress({ title: "features", total: dataset.length, unit: "images" });
-  let done = 0;
+  }, { name: "features", xla: total >= WORTH_XLA });
+  const bar = progress({ title: "features", total, unit: "images" });
+  let before = 0;
   try {
-    for (const { images, batch } of inOrder(dataset, model.preprocessor, BATCH)) {
-      const outputs = await pass(images);
-      for (const [i, layer] of layers.entries()) {
-        const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, batch.size * width);
-        if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
-        found.get(layer)!.set(rows, done * width);
-      }
-      tf.dispose(outputs);
-      bar.update(done += batch.size);
+    for (const set of sets) {
+      found.push(await readOne(pass, set, model, layers, (done) => bar.update(before + done)));
+      before += set.length;
     }
   } finally {
     pass.dispose();
     await bar.end();
+  }
+  return found;
+}
+
+function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly Layer[], pool: string): void {
+  for (const set of sets) refuseMisfit(set, model.config, true);
+  const known = allLayers(model), pools = ["mean", "cls", "last", "all"];
+  const layer = layers.find((layer) => !known.includes(layer));
+  if (layer !== undefined) {
+    throw new RangeError(`layer: expected one of ${known.join(", ")}, got ${String(layer)}`);
+  }
+  if (!pools.includes(pool)) throw new RangeError(`pool: expected one of ${pools.join(", ")}, got ${pool}`);
+}
+
+async function readOne(
+  pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
+  dataset: Dataset,
+  model: Nepa,
+  layers: readonly Layer[],
+  tell: (done: number) => void,
+): Promise<Map<Layer, Float32Array>> {
+  const found = new Map<Layer, Float32Array>();
+  let done = 0;
+  for (const { images, batch } of inOrder(dataset, model.preprocessor, BATCH)) {
+    const outputs = await pass(images);
+    for (const [i, layer] of layers.entries()) {
+      const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, batch.size * width);
+      if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
+      found.get(layer)!.set(rows, done * width);
+    }
+    tf.dispose(outputs);
+    tell(done += batch.size);
   }
   return found;
 }

@@ -6,7 +6,7 @@ import { progress } from "../display/progress.ts";
 import { formatPercent } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
 import type { Nepa } from "../nepa.ts";
-import { type Layer, readFeatures, type Reading } from "./features.ts";
+import { type Layer, type Reading, readSets } from "./features.ts";
 import { checkSets, share } from "./probe.ts";
 
 /** Options of {@linkcode knn}. */
@@ -67,8 +67,8 @@ export async function knn(
     throw new RangeError(`k: expected an integer from 1 to ${train.length}, the training images, got ${k}`);
   }
   if (!(temperature > 0)) throw new RangeError(`temperature: expected a positive number, got ${temperature}`);
-  const bank = (await readFeatures(model, train, [layer], options)).get(layer)!;
-  const queries = (await readFeatures(model, test, [layer], options)).get(layer)!;
+  const [banked, asked] = await readSets(model, [train, test], [layer], options);
+  const bank = banked!.get(layer)!, queries = asked!.get(layer)!;
   const guesses = await vote(bank, train.labels, queries, test.length, {
     k,
     temperature,

@@ -6,7 +6,7 @@ import { formatPercent, Table } from "../display/table.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
-import { allLayers, type Layer, readFeatures, type Reading, readPixels } from "./features.ts";
+import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
@@ -154,13 +154,10 @@ export async function linearProbe(
   checkSets(model, train, test);
   const wanted = layers ? allLayers(model) : [layer];
   const probes = new Map<string, Probe>(), judge = { train, test, seed };
-  const [fitted, judged] = [
-    await readFeatures(model, train, wanted, options),
-    await readFeatures(model, test, wanted, options),
-  ];
+  const [fitted, judged] = await readSets(model, [train, test], wanted, options);
   for (const name of wanted) {
-    probes.set(String(name), await probe(fitted.get(name)!, judged.get(name)!, judge, `probe, ${name}`));
-    fitted.delete(name);
+    probes.set(String(name), await probe(fitted!.get(name)!, judged!.get(name)!, judge, `probe, ${name}`));
+    fitted!.delete(name);
   }
   if (references) {
     const fresh = new Nepa({ ...model.config, layerscaleValue: null }, {
@@ -168,11 +165,9 @@ export async function linearProbe(
       preprocessor: model.preprocessor,
     });
     try {
-      const [a, b] = [
-        await readFeatures(fresh, train, [layer], options),
-        await readFeatures(fresh, test, [layer], options),
-      ];
-      probes.set("untrained", await probe(a.get(layer)!, b.get(layer)!, judge, "probe, untrained"));
+      const [fitted, judged] = await readSets(fresh, [train, test], [layer], options);
+      const found = await probe(fitted!.get(layer)!, judged!.get(layer)!, judge, "probe, untrained");
+      probes.set("untrained", found);
     } finally {
       fresh.dispose();
     }

@@ -1,0 +1,247 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import {
+  arrayDataset,
+  type Dataset,
+  fashionMnist,
+  linearProbe,
+  Nepa,
+  normalize,
+  Random,
+  readFeatures,
+} from "nepa";
+import { tf, useEngine } from "nepa";
+import { LogisticRegression } from "../lib/eval/logistic.ts";
+
+await useEngine("tensorflow");
+const { train, test } = await fashionMnist();
+const few = train.balanced(30), fewTest = test.balanced(20);
+const config = {
+  imageSize: 28,
+  patchSize: 7,
+  numChannels: 1,
+  hiddenSize: 32,
+  numHiddenLayers: 2,
+  numAttentionHeads: 2,
+  intermediateSize: 64,
+  qkNorm: true,
+} as const;
+
+interface Reference {
+  features: number[][];
+  labels: number[];
+  fits: { lambda: number; weights: number[][]; objective: number; predictions: number[] }[];
+}
+const reference: Reference = JSON.parse(
+  await Deno.readTextFile(new URL("fixtures/logistic/expect.json", import.meta.url)),
+);
+const size = reference.features[0]!.length, count = reference.features.length;
+const features = { data: Float32Array.from(reference.features.flat()), size };
+const inOrder = (n: number) => Int32Array.from({ length: n }, (_, i) => i);
+
+/** Mean cross-entropy + λ/2·|W|² in float64, of weights [K, D + 1] in standardised features. */
+function objective(point: Float64Array, lambda: number): number {
+  const rows = reference.features, mean = rows[0]!.map((_, j) => rows.reduce((s, r) => s + r[j]!, 0) / count);
+  const std = mean.map((m, j) => Math.sqrt(rows.reduce((s, r) => s + (r[j]! - m) ** 2, 0) / count));
+  let sum = 0;
+  rows.forEach((row, i) => {
+    const x = row.map((v, j) => (v - mean[j]!) / std[j]!);
+    const logits = [0, 1, 2].map((k) =>
+      x.reduce((s, v, j) => s + v * point[k * (size + 1) + j]!, point[k * (size + 1) + size]!)
+    );
+    const top = Math.max(...logits), log = top + Math.log(logits.reduce((s, l) => s + Math.exp(l - top), 0));
+    sum += (log - logits[reference.labels[i]!]!) / count;
+  });
+  return sum + lambda / 2 * point.reduce((s, w, i) => i % (size + 1) === size ? s : s + w * w, 0);
+}
+
+for (const engine of ["tensorflow", "wasm", "cpu"] as const) {
+  Deno.test(`logistic regression on ${engine} is scikit-learn's, no farther above its optimum than it says`, async () => {
+    await useEngine(engine);
+    const before = tf.memory().numTensors;
+    const options = { classes: 3, order: inOrder(count), heldOut: 0 };
+    const regression = new LogisticRegression(features, Int32Array.from(reference.labels), options);
+    for (const { lambda, weights, objective: optimum, predictions } of reference.fits) {
+      const fit = await regression.fit({ lambda, selecting: false, excess: 1e-5, maxIterations: 300 });
+      assert(fit.excess <= 1e-5, `excess ${fit.excess} after ${fit.iterations}`);
+      const above = objective(fit.point, lambda) - optimum;
+      assert(
+        above >= -1e-7 && above <= fit.excess + 1e-7,
+        `${above} above the optimum, at most ${fit.excess} said`,
+      );
+      const guesses = await regression.predict(features, fit);
+      const other = guesses.filter((guess, i) => guess !== predictions[i]).length;
+      assert(other <= 1, `${other} of ${count} predictions differ at λ ${lambda}`);
+      const tolerance = 2 * Math.sqrt(2 * fit.excess / lambda) + 1e-3; // λ/2·|W − W*|² is at most the excess
+      weights.forEach((row, k) =>
+        row.forEach((w, j) => assertAlmostEquals(fit.point[k * (size + 1) + j]!, w, tolerance))
+      );
+    }
+    regression.dispose();
+    assertEquals(tf.memory().numTensors, before);
+    await useEngine("tensorflow");
+  });
+}
+
+Deno.test("a fit from a neighbouring λ ends where one from zero does, in fewer steps", async () => {
+  const options = { classes: 3, order: inOrder(count), heldOut: 0 };
+  const regression = new LogisticRegression(features, Int32Array.from(reference.labels), options);
+  const settings = { selecting: false, excess: 1e-6, maxIterations: 300 };
+  const from = await regression.fit({ ...settings, lambda: 1e-3 });
+  const warm = await regression.fit({ ...settings, lambda: 1e-4, from });
+  const cold = await regression.fit({ ...settings, lambda: 1e-4 });
+  assert(warm.iterations < cold.iterations, `${warm.iterations} and ${cold.iterations}`);
+  assertAlmostEquals(objective(warm.point, 1e-4), objective(cold.point, 1e-4), 2e-6);
+  regression.dispose();
+});
+
+Deno.test("held-out images have no say while λ is chosen", async () => {
+  const order = new Random(1).permutation(count),
+    labels = Int32Array.from(reference.labels),
+    other = labels.slice();
+  for (const i of order.subarray(count - 100)) other[i] = (other[i]! + 1) % 3;
+  const fits: { point: number[]; whole: number[]; accuracy: number }[] = [];
+  for (const given of [labels, other]) {
+    const regression = new LogisticRegression(features, given, { classes: 3, order, heldOut: 100 });
+    const fit = await regression.fit({ lambda: 1e-3, selecting: true, excess: 1e-5, maxIterations: 300 });
+    const whole = await regression.fit({ lambda: 1e-3, selecting: false, excess: 1e-5, maxIterations: 300 });
+    fits.push({
+      point: [...fit.point],
+      whole: [...whole.point],
+      accuracy: await regression.heldOutAccuracy(fit),
+    });
+    regression.dispose();
+  }
+  assertEquals(fits[0]!.point, fits[1]!.point);
+  assert(fits[0]!.accuracy > 0.6 && fits[1]!.accuracy < 0.4, `${fits[0]!.accuracy}, ${fits[1]!.accuracy}`);
+  assert(fits[0]!.whole.some((w, i) => Math.abs(w - fits[1]!.whole[i]!) > 0.1), "all images count at last");
+});
+
+Deno.test("scale and offset of the features make no difference, and constant ones do no harm", async () => {
+  const moved = new Float32Array(count * (size + 1)).fill(7);
+  for (let i = 0; i < count; i++) {
+    for (let j = 0; j < size; j++) moved[i * (size + 1) + j] = 1e-3 * features.data[i * size + j]! + 0.25 * j;
+  }
+  const shares: number[] = [];
+  for (const given of [features, { data: moved, size: size + 1 }]) {
+    const options = { classes: 3, order: inOrder(count), heldOut: 0 };
+    const regression = new LogisticRegression(given, Int32Array.from(reference.labels), options);
+    const fit = await regression.fit({ lambda: 1e-4, selecting: false, excess: 1e-6, maxIterations: 300 });
+    assert(fit.excess <= 1e-6 && fit.point.every(Number.isFinite));
+    const guesses = await regression.predict(given, fit);
+    shares.push(guesses.filter((guess, i) => guess === reference.labels[i]).length / count);
+    regression.dispose();
+  }
+  assertAlmostEquals(shares[0]!, shares[1]!, 0.006);
+});
+
+Deno.test("readFeatures reads every layer at one pass as Nepa.features does, the partial batch too", async () => {
+  const model = new Nepa(config, { seed: 1 }), some = train.subset(inOrder(257));
+  const [batch] = [...some.batches({ size: 257, shuffle: false })];
+  const images = tf.tensor4d(normalize(batch!.images, batch!.shape, model.preprocessor), batch!.shape);
+  for (const reading of [{}, { pool: "cls", causal: false }, { pool: "all" }, { pool: "last" }] as const) {
+    const before = tf.memory().numTensors, layers = ["embedding", 1, 2, "final"] as const;
+    const read = await readFeatures(model, some, layers, reading);
+    assertEquals([...read.keys()], [...layers]);
+    for (const layer of layers) {
+      const expected = tf.tidy(() => model.features(images, { layer, ...reading }).dataSync());
+      const got = read.get(layer)!;
+      assertEquals(got.length, expected.length);
+      const worst = got.reduce((most, x, i) => Math.max(most, Math.abs(x - expected[i]!)), 0);
+      assert(worst < 2e-5, `${layer} ${JSON.stringify(reading)}: ${worst}`);
+    }
+    assertEquals(tf.memory().numTensors, before);
+  }
+  tf.dispose(images);
+  model.dispose();
+});
+
+Deno.test("a linear probe reads the layer asked for, all layers and the references", async () => {
+  const model = new Nepa(config, { seed: 1 }), before = tf.memory().numTensors;
+  const result = await linearProbe(model, few, fewTest, {
+    layer: 1,
+    layers: true,
+    references: true,
+    seed: 2,
+  });
+  assertEquals(Object.keys(result.perLayer!).toSorted(), ["1", "2", "embedding", "final"]);
+  assertEquals(result.accuracy, result.perLayer!["1"]);
+  assertEquals([...result.probes.keys()], ["embedding", "1", "2", "final", "untrained", "raw pixels"]);
+  for (const accuracy of [...Object.values(result.perLayer!), result.untrained!]) {
+    assert(accuracy > 0.2 && accuracy < 0.9, `${accuracy}`); // chance is 0.1
+  }
+  assert(result.rawPixels! > 0.6, `${result.rawPixels}`);
+  for (const [name, probe] of result.probes) {
+    assert(probe.converged && probe.excess <= 1e-4 && probe.gradientNorm < 0.01, `${name}: ${probe.excess}`);
+    const best = Math.max(...probe.selection.map(({ accuracy }) => accuracy));
+    assertEquals(probe.selection.find(({ accuracy }) => accuracy === best)!.lambda, probe.lambda); // the largest of equals
+  }
+  assertEquals(tf.memory().numTensors, before);
+  const text = Deno.inspect(result);
+  for (const words of ["block 1", "raw pixels", "untrained", `${(100 * result.accuracy).toFixed(1)} %`]) {
+    assert(text.includes(words), text);
+  }
+  const again = await linearProbe(model, few, fewTest, { layer: 1, seed: 2 });
+  assertEquals([again.accuracy, again.lambda], [result.accuracy, result.lambda]);
+  assertEquals([again.perLayer, again.untrained, again.rawPixels], [undefined, undefined, undefined]);
+  model.dispose();
+});
+
+Deno.test("the untrained reference is the same network with fresh weights and no layer scale", async () => {
+  const model = new Nepa({ ...config, layerscaleValue: null }, { seed: 5 });
+  const { accuracy, untrained } = await linearProbe(model, few, fewTest, { references: true, seed: 5 });
+  assertEquals(accuracy, untrained);
+  model.dispose();
+});
+
+Deno.test("a probe tells labels that can be read from labels drawn at random", async () => {
+  const random = new Random(0), n = 400, pixels = new Uint8Array(n * 784);
+  const shade = inOrder(n).map(() => random.integer(2)), noise = inOrder(n).map(() => random.integer(2));
+  for (let i = 0; i < pixels.length; i++) pixels[i] = random.integer(128) + 100 * shade[Math.floor(i / 784)]!;
+  const set = (labels: Int32Array) =>
+    arrayDataset({
+      name: "shades",
+      images: pixels,
+      shape: [n, 28, 28, 1],
+      labels,
+      classes: ["dark", "light"],
+    });
+  const model = new Nepa(config, { seed: 1 }), first = inOrder(300), last = inOrder(100).map((i) => 300 + i);
+  const probe = (data: Dataset) => linearProbe(model, data.subset(first), data.subset(last));
+  assertEquals((await probe(set(shade))).accuracy, 1);
+  const chance = (await probe(set(noise))).accuracy;
+  assert(chance > 0.3 && chance < 0.7, `${chance}`);
+  model.dispose();
+});
+
+Deno.test("what a probe cannot use is refused before anything is computed", async () => {
+  const model = new Nepa(config, { seed: 1 }), before = tf.memory().numTensors;
+  const blank = (side: number, channels: number, classes = 10) =>
+    arrayDataset({
+      name: "blank",
+      images: new Uint8Array(20 * side * side * channels),
+      shape: [20, side, side, channels],
+      labels: inOrder(20).map((i) => i % classes),
+      classes: Array.from({ length: classes }, (_, i) => `${i}`),
+    });
+  await assertRejects(() => linearProbe(model, blank(28, 3), fewTest), RangeError, "1 channels");
+  await assertRejects(() => linearProbe(model, few, blank(14, 1)), RangeError, "28x28");
+  await assertRejects(() => linearProbe(model, few, blank(28, 1, 4)), RangeError, "10 classes");
+  await assertRejects(
+    () => linearProbe(model, few.subset([1, 2, 3]), fewTest),
+    RangeError,
+    "at least 10 images",
+  );
+  await assertRejects(
+    () => linearProbe(model, few, fewTest, { layer: 3 }),
+    RangeError,
+    "embedding, 1, 2, final, got 3",
+  );
+  const pool = "max" as "mean"; // as a caller without types could write
+  await assertRejects(
+    () => linearProbe(model, few, fewTest, { pool }),
+    RangeError,
+    "mean, cls, last, all, got max",
+  );
+  assertEquals(tf.memory().numTensors, before);
+  model.dispose();
+});
