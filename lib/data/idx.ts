@@ -83,6 +83,15 @@ function header(file: string, bytes: Uint8Array, dimensions: number): number[] {
  * @param bytes The file's content.
  * @param dimensions How many dimensions it must have: 3 for images, 1 for labels.
  * @throws {DataError} "gzip", "magic" or "size".
+ *
+ * @example
+ * ```ts
+ * import { readIdx } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const labels = new Uint8Array([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]); // two bytes in one dimension
+ * assertEquals((await readIdx("labels", labels, 1)).data, new Uint8Array([7, 9]));
+ * ```
  */
 export async function readIdx(
   file: string,

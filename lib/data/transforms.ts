@@ -65,6 +65,16 @@ export function normalize(
  * Mirrors an image left to right.
  *
  * @param probability Of doing so, 0 to 1. Default 0.5.
+ * @throws {RangeError} If it is another number.
+ *
+ * @example
+ * ```ts
+ * import { horizontalFlip, Random } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const image = { data: new Uint8Array([1, 2, 3]), height: 1, width: 3, channels: 1 };
+ * assertEquals([...horizontalFlip(1)(image, new Random(0)).data], [3, 2, 1]);
+ * ```
  */
 export function horizontalFlip(probability = 0.5): Transform {
   if (!(probability >= 0 && probability <= 1)) {
@@ -110,6 +120,7 @@ function roundEven(x: number): number {
  *
  * @param size The shorter side, aspect kept (the longer one is rounded down), or height and width.
  * @param resample Default "bilinear".
+ * @throws {RangeError} If the size is not one in pixels.
  *
  * @example
  * ```ts
@@ -134,7 +145,16 @@ function target({ height, width }: Image, size: Size): { height: number; width: 
 /**
  * Cuts out the middle. An odd rest is split with halves rounded to even, as torchvision does.
  *
- * @throws {RangeError} When applied to an image smaller than the size.
+ * @throws {RangeError} If the size is not one in pixels, or an image is smaller.
+ *
+ * @example
+ * ```ts
+ * import { centerCrop, Random } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const image = { data: new Uint8Array([1, 2, 3]), height: 1, width: 3, channels: 1 };
+ * assertEquals([...centerCrop(1)(image, new Random(0)).data], [2]);
+ * ```
  */
 export function centerCrop(size: Size): Transform {
   const { height, width } = sides(checkedSize("centerCrop", size));
@@ -168,6 +188,18 @@ export interface RandomResizedCropOptions {
 /**
  * Cuts out a random part and resizes it (torchvision's rules: area uniform, aspect log-uniform, ten tries, then the
  * greatest middle part with an allowed aspect).
+ *
+ * @throws {RangeError} If an option cannot be.
+ *
+ * @example
+ * ```ts
+ * import { Random, randomResizedCrop } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const image = { data: new Uint8Array(28 * 28), height: 28, width: 28, channels: 1 };
+ * const crop = randomResizedCrop({ size: 14, scale: [0.3, 1] })(image, new Random(0));
+ * assertEquals([crop.height, crop.width], [14, 14]);
+ * ```
  */
 export function randomResizedCrop(options: RandomResizedCropOptions): Transform {
   const { size, scale = [0.08, 1], ratio = [3 / 4, 4 / 3], resample = "bilinear" } = options;
@@ -217,7 +249,19 @@ function cropped({ data, width: from, channels }: Image, { top, left, height, wi
   return { data: out, height, width, channels };
 }
 
-/** One transform after another. */
+/**
+ * One transform after another; all draw from one stream.
+ *
+ * @example
+ * ```ts
+ * import { centerCrop, compose, horizontalFlip, Random, resize } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const prepare = compose(resize(32, "bicubic"), centerCrop(28), horizontalFlip());
+ * const image = { data: new Uint8Array(40 * 50 * 3), height: 40, width: 50, channels: 3 };
+ * assertEquals(prepare(image, new Random(0)).width, 28);
+ * ```
+ */
 export function compose(...transforms: readonly Transform[]): Transform {
   return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
 }

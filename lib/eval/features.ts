@@ -1,6 +1,7 @@
 /** What a frozen network says of every image of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
+import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "../engine/mod.ts";
 import { inOrder } from "../feed.ts";
@@ -32,7 +33,19 @@ export function allLayers(model: Nepa): Layer[] {
  * @param layers Which.
  * @param reading How tokens become one row, and whether attention is causal.
  * @returns For each layer [N, D], or [N, T·D] if all tokens are joined.
- * @throws {RangeError} If the images do not fit the network, or there is no such layer.
+ * @throws {RangeError} If the images do not fit the network, or there is no such layer or pooling.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, readFeatures, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const { test } = await fashionMnist(), model = new Nepa({ preset: "mini", numHiddenLayers: 1 });
+ * const features = await readFeatures(model, test.subset([0, 1, 2]), ["embedding", 1, "final"]);
+ * assertEquals(features.get("final")!.length, 3 * 128);
+ * model.dispose();
+ * ```
  */
 export async function readFeatures(
   model: Nepa,
@@ -104,13 +117,12 @@ async function readOne(
   return found;
 }
 
-/** The pixels of all images as features, 0 to 1: [N, H·W·C]. */
-export function readPixels(dataset: Dataset): Float32Array {
-  const size = dataset.height * dataset.width * dataset.channels,
-    pixels = new Float32Array(dataset.length * size);
+/** The pixels of all images as features, normalised as for the network: [N, H·W·C]. */
+export function readPixels(dataset: Dataset, normalisation: Normalisation): Float32Array {
+  const pixels = new Float32Array(dataset.length * dataset.height * dataset.width * dataset.channels);
   let done = 0;
-  for (const { images } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
-    for (let i = 0; i < images.length; i++) pixels[done + i] = images[i]! / 255;
+  for (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+    pixels.set(normalize(images, shape, normalisation), done);
     done += images.length;
   }
   return pixels;

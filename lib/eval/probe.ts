@@ -171,7 +171,8 @@ export async function linearProbe(
     } finally {
       fresh.dispose();
     }
-    probes.set("raw pixels", await probe(readPixels(train), readPixels(test), judge, "probe, raw pixels"));
+    const pixels = (set: Dataset) => readPixels(set, model.preprocessor);
+    probes.set("raw pixels", await probe(pixels(train), pixels(test), judge, "probe, raw pixels"));
   }
   return new ProbeResult(layer, probes, layers ? wanted : undefined);
 }
