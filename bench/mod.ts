@@ -1,10 +1,12 @@
 /** `deno task bench NAME …`: the timings by name. */
 import { benchMemory } from "./memory.ts";
+import { benchParity } from "./parity.ts";
 import { benchStep } from "./step.ts";
 
 const benches: Record<string, (args: readonly string[]) => Promise<void>> = {
   step: benchStep,
   memory: benchMemory,
+  parity: benchParity,
 };
 
 const [name = "", ...args] = Deno.args, bench = benches[name];
