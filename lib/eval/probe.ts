@@ -228,6 +228,7 @@ async function probe(
     };
   } finally {
     regression.dispose();
+    bar.update(LAMBDAS.length + 1);
     await bar.end();
   }
 }

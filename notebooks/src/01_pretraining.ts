@@ -8,6 +8,9 @@
 //
 // In this notebook a small network learns from 60,000 pictures of clothes. You will see what it reads, what it is allowed
 // to look at, how it trains, what it expects, and what its features are good for.
+//
+// **Cost.** All of it took 15 minutes on two cores that were busy with other work, 9 of them training (2,000 steps; the time
+// left is shown), and 1.7 GB of memory. The first run fetches TensorFlow, 274 MB.
 
 // %%
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
@@ -144,7 +147,7 @@ fromLibrary;
 // `pretrain` computes nothing yet; what it gives is run by iterating it, which `plotRun` does.
 
 // %%
-const run = pretrain(model, train, { steps: budget(5000, 120), batchSize: 64, seed: 0 });
+const run = pretrain(model, train, { steps: budget(2000, 120), batchSize: 64, seed: 0 });
 
 // %% [markdown]
 // The Stop button ends the training after the current step. Run this cell again, and it goes on from there.
