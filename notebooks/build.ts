@@ -3,7 +3,8 @@
  * checks the cells. A line `// %%` begins a code cell, `// %% [markdown]` a text cell, whose lines are comments.
  *
  * `deno task notebooks` builds and runs them all and keeps their outputs; with names, only these
- * (`deno task notebooks 01`). `NEPA_BUDGET=test` in the environment makes it quick, for trying.
+ * (`deno task notebooks 01`). Where only text has changed, `--text` takes it over without running anything.
+ * `NEPA_BUDGET=test` in the environment makes it quick, for trying.
  *
  * @module
  */
@@ -69,10 +70,34 @@ export function toNotebook(cells: readonly Cell[]): string {
 
 /** The cells of a notebook's file. */
 export function cellsOf(notebook: string): Cell[] {
-  const { cells } = JSON.parse(notebook) as {
-    cells: { cell_type: Cell["kind"]; source: string | string[] }[];
-  };
+  const { cells } = JSON.parse(notebook) as NotebookFile;
   return cells.map(({ cell_type, source }) => ({ kind: cell_type, source: [source].flat().join("") }));
+}
+
+interface NotebookFile {
+  cells: { cell_type: Cell["kind"]; source: string | string[] }[];
+}
+
+/**
+ * A script's cells with the outputs of its executed notebook.
+ *
+ * @param notebook The text of the executed notebook's file.
+ * @throws {Error} If the code of the two differs: then it has to run.
+ */
+export function withOutputs(cells: readonly Cell[], notebook: string): string {
+  const code = (all: readonly Cell[]) =>
+    all.filter(({ kind }) => kind === "code").map(({ source }) => source);
+  if (code(cells).join("\n%%\n") !== code(cellsOf(notebook)).join("\n%%\n")) {
+    throw new Error("code has changed, so its outputs have too: run without --text");
+  }
+  const executed = JSON.parse(notebook) as NotebookFile,
+    fresh = JSON.parse(toNotebook(cells)) as NotebookFile;
+  const ran = executed.cells.filter((cell) => cell.cell_type === "code");
+  const kept = fresh.cells.map((cell) =>
+    cell.cell_type === "code" ? { ...ran.shift()!, source: cell.source } : cell
+  );
+  const named = kept.map((cell, i) => ({ ...cell, id: `cell-${i + 1}` }));
+  return JSON.stringify({ ...executed, cells: named }, null, 1) + "\n";
 }
 
 /** The same text without this machine's paths. */
@@ -88,10 +113,14 @@ if (import.meta.main) {
   );
   if (chosen.length === 0) throw new Error(`no script in notebooks/src begins with ${wanted.join(" or ")}`);
   for (const script of chosen) {
-    const path = notebookOf(script), started = performance.now();
+    const path = notebookOf(script), cells = parseScript(await Deno.readTextFile(script));
+    if (Deno.args.includes("--text")) {
+      await Deno.writeTextFile(path, withOutputs(cells, await Deno.readTextFile(path)));
+      continue;
+    }
+    const started = performance.now();
     console.error(`running ${path}`);
-    const built = toNotebook(parseScript(await Deno.readTextFile(script)));
-    const executed = anonymous(await executeNotebook(built, NOTEBOOKS));
+    const executed = anonymous(await executeNotebook(toNotebook(cells), NOTEBOOKS));
     await Deno.writeTextFile(path, executed);
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
     console.error(`done in ${seconds} s, ${(executed.length / 1e6).toFixed(2)} MB`);

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { basename, join, relative } from "node:path";
-import { cellsOf, notebookOf, parseScript, scripts, toNotebook } from "../notebooks/build.ts";
+import { cellsOf, notebookOf, parseScript, scripts, toNotebook, withOutputs } from "../notebooks/build.ts";
 import { executeNotebook, NotebookError } from "../notebooks/execute.ts";
 import { jupyterEnvironment, NOTEBOOKS, PROJECT } from "../notebooks/setup.ts";
 
@@ -43,6 +43,17 @@ Deno.test("a script is cut into text and code, and a notebook gives the same cel
   ]);
   assertEquals(cellsOf(toNotebook(cells)), cells);
   assertThrows(() => parseScript("// %% [markdown]\nconst a = 1;"), SyntaxError, "const a = 1;");
+});
+
+Deno.test("changed text is taken over with the outputs kept, changed code is not", async () => {
+  const code = (source: string) => ({ kind: "code" as const, source });
+  const text = (source: string) => ({ kind: "markdown" as const, source });
+  const executed = await executeNotebook(toNotebook([text("Old."), code("1 + 1"), code("2 + 3")]), NOTEBOOKS);
+  const cells = [code("1 + 1"), text("New."), code("2 + 3"), text("More.")];
+  const changed = withOutputs(cells, executed);
+  assertEquals(cellsOf(changed), cells);
+  assertEquals(outputsOf(changed), outputsOf(executed));
+  assertThrows(() => withOutputs([code("1 + 1"), code("2 + 4")], executed), Error, "run without --text");
 });
 
 Deno.test("a cell finds the library, and what it throws fails the notebook", async () => {

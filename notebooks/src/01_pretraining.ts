@@ -9,6 +9,10 @@
 // In this notebook a small network learns from 60,000 pictures of clothes. You will see what it reads, what it is allowed
 // to look at, how it trains, what it expects, and what its features are good for.
 //
+// **What it costs.** The outputs below took 15 minutes and 1.2 GB of memory with TensorFlow on two cores that had other
+// work to do as well; with WebAssembly it takes many times as long. On the first run TensorFlow's library is downloaded
+// (274 MB).
+//
 // **Cost.** All of it took 15 minutes on two cores that were busy with other work, 9 of them training (2,000 steps; the time
 // left is shown), and 1.7 GB of memory. The first run fetches TensorFlow, 274 MB.
 
