@@ -9,10 +9,6 @@
 // In this notebook a small network learns from 60,000 pictures of clothes. You will see what it reads, what it is allowed
 // to look at, how it trains, what it expects, and what its features are good for.
 //
-// **What it costs.** The outputs below took 15 minutes and 1.2 GB of memory with TensorFlow on two cores that had other
-// work to do as well; with WebAssembly it takes many times as long. On the first run TensorFlow's library is downloaded
-// (274 MB).
-//
 // **Cost.** All of it took 15 minutes on two cores that were busy with other work, 9 of them training (2,000 steps; the time
 // left is shown), and 1.7 GB of memory. The first run fetches TensorFlow, 274 MB.
 
@@ -172,8 +168,8 @@ assert(budget(-lossLast > toBeat, true), "a trivial answer is as good");
 // ## What it expects next
 //
 // At each position the model holds an expectation: a vector. Which patches of the image are like it? Above, what the
-// model has seen so far; below, the cosine between its expectation and the embedding of every patch. The outlined patch
-// is the one that really comes next.
+// model has seen so far; below, how like its expectation the embedding of each patch is, as a softmax over the cosines.
+// The outlined patch is the one that really comes next.
 
 // %%
 await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
@@ -266,7 +262,7 @@ await Deno.remove(folder, { recursive: true });
 //   next patch. The loss is a negative cosine; the target's gradient is stopped.
 // - Three things carry the method: the causal mask, the shift by one, the stopped gradient. The loss alone does not tell
 //   whether it works, since a collapsed network has a perfect one: watch the lines to beat and the collapse meter.
-// - Without a label, the network arranges the images so that a linear classifier reads their classes from 128 numbers, far
+// - Without a label, the network arranges the images so that a linear classifier reads their classes from 128 numbers,
 //   better than before training. At this size the 784 raw pixels, which keep where everything is, do about as well.
 // - Where labels are few, starting from the pretrained weights beats starting from scratch.
 //
