@@ -258,6 +258,18 @@ Deno.test("what shares a variable's value when a function is recorded stays as i
   tf.dispose([v, twin, kept, ten]);
 });
 
+Deno.test("variables that another engine holds stay where they are while a function is recorded", async () => {
+  await useEngine("cpu");
+  const elsewhere = tf.variable(tf.scalar(7));
+  await useEngine("tensorflow");
+  const compiled = engine.compile((x: tf.Tensor) => tf.add(x, 1)), x = tf.scalar(1);
+  const got = await compiled(x);
+  assertEquals(got.dataSync()[0], 2);
+  assertEquals([elsewhere.isDisposed, elsewhere.dataSync()[0]], [false, 7]);
+  compiled.dispose();
+  tf.dispose([elsewhere, x, got]);
+});
+
 Deno.test("a hundred compiled steps leave tensors and handles as they were", async () => {
   const backend = tf.backend() as unknown as { binding: { getNumOfTensors(): number } };
   const w = variable([4, 4], "leak"), x = normal([4, 4], "leak x");

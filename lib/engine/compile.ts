@@ -130,6 +130,7 @@ function record<A extends tf.Tensor[]>(
     );
   }
   const recorder = new GraphRecorder(engine, label);
+  const known = new Set(Object.values(tf.engine().registeredVariables));
   const variables = standInForVariables(engine, recorder);
   let recording: Recording | undefined;
   try {
@@ -143,7 +144,7 @@ function record<A extends tf.Tensor[]>(
         });
       });
       const { leaves, rebuild } = flatten(fn(...standIns as A), label);
-      refuseNewVariables(variables, label);
+      refuseNewVariables(known, label);
       const assigned = [...variables.keys()].filter((v) => v.dataId !== variables.get(v)!.dataId);
       const ends = backend.getInputTensorIds([...assigned, ...leaves]).map((id) => recorder.output(id));
       const name = recorder.toFunction(ends);
@@ -197,7 +198,7 @@ function restoreVariables(engine: TensorFlow, variables: Map<tf.Variable, Held>)
   }
 }
 
-function refuseNewVariables(known: Map<tf.Variable, Held>, label: string): void {
+function refuseNewVariables(known: ReadonlySet<tf.Variable>, label: string): void {
   const fresh = Object.values(tf.engine().registeredVariables).filter((variable) => !known.has(variable));
   if (fresh.length === 0) return;
   for (const variable of fresh) variable.dispose();
