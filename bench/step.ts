@@ -93,7 +93,10 @@ async function race(contenders: readonly Contender[], count: number): Promise<Ma
   const seconds = new Map(contenders.map((c) => [c, [] as number[]]));
   for (const contender of contenders) await contender.steps(2); // compiles, and fills the caches
   for (let i = 0; i < count; i += 2) {
-    for (const contender of contenders) seconds.get(contender)!.push(...await contender.steps(2));
+    for (const contender of contenders) {
+      await new Promise((resolve) => setTimeout(resolve, 500)); // threads of the one before spin for a while
+      seconds.get(contender)!.push(...await contender.steps(2));
+    }
   }
   return new Map([...seconds].map(([contender, all]) => [contender, median(all)]));
 }
