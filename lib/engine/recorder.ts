@@ -69,11 +69,7 @@ export class GraphRecorder implements Recorder {
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
     const { c } = this.#lib;
     const ends = inputs.map((id) => this.output(id));
-    const node = c.TF_NewOperation(
-      this.graph,
-      cString(name),
-      new TextEncoder().encode(`n${this.#nodes++}\0`),
-    )!;
+    const node = this.#begin(name);
     // The ops that take a list (Pack, ConcatV2, AddN, Einsum) take it first and call its length N.
     const list = attributes.find((a) => a.name === "N")?.value as number | undefined ?? 0;
     if (list > 0) c.TF_AddInputList(node, encode(ends.slice(0, list)), list);
@@ -137,14 +133,16 @@ export class GraphRecorder implements Recorder {
 
   #const(tensor: Pointer, dtype: number): GraphOutput {
     const { c } = this.#lib;
-    const node = c.TF_NewOperation(
-      this.graph,
-      cString("Const"),
-      new TextEncoder().encode(`c${this.#nodes++}\0`),
-    )!;
+    const node = this.#begin("Const");
     c.TF_SetAttrType(node, cString("dtype"), dtype);
     this.#lib.ok((s) => c.TF_SetAttrTensor(node, cString("value"), tensor, s), "Const");
     return { operation: this.#finish(node, "Const"), index: 0, placeholder: false };
+  }
+
+  /** A new operation of the graph, to be described and finished. */
+  #begin(type: string): Pointer {
+    const name = new TextEncoder().encode(`n${this.#nodes++}\0`);
+    return this.#lib.c.TF_NewOperation(this.graph, cString(type), name)!;
   }
 
   #finish(node: Pointer, name: string): Pointer {
@@ -202,11 +200,7 @@ export class GraphRecorder implements Recorder {
 
   #identity(end: GraphOutput): GraphOutput {
     const { c } = this.#lib;
-    const node = c.TF_NewOperation(
-      this.graph,
-      cString("Identity"),
-      new TextEncoder().encode(`n${this.#nodes++}\0`),
-    )!;
+    const node = this.#begin("Identity");
     c.TF_AddInput(node, encode([end]));
     return { operation: this.#finish(node, "Identity"), index: 0, placeholder: false };
   }
