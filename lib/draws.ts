@@ -15,7 +15,7 @@ export type Draws = Record<string, tf.Tensor>;
  * @param random Where the numbers come from.
  * @param size Height and width of the images in pixels.
  * @returns Tensors that the caller disposes of: those of {@linkcode ropeDraws}; `dropPath` [2·L, B], a row for each branch of
- * each block; `dropout.embeddings` and `dropout.{i}.{attention,mlp}` [B·T, D], `dropout.{i}.probabilities` [B, A, T, T].
+ * each block; `dropout.embeddings` and `dropout.{i}.{attention,mlp}` [B, T, D], `dropout.{i}.probabilities` [B, A, T, T].
  * Those are factors, 0 or 1 / (1 − p).
  */
 export function makeDraws(
@@ -26,7 +26,7 @@ export function makeDraws(
 ): Draws {
   const { numHiddenLayers: L, hiddenSize: D, numAttentionHeads: A, patchSize: p } = config;
   const draws: Draws = { ...ropeDraws(config, random) as Draws };
-  const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p), rows = batchSize * tokens;
+  const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p), rows = [batchSize, tokens, D];
   const factors = (name: string, shape: number[], rate: (index: number) => number) => {
     const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, index) => {
       const p = rate(index);
@@ -42,7 +42,7 @@ export function makeDraws(
       (i) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1),
     );
   }
-  if (hiddenDropoutProb > 0) factors("dropout.embeddings", [rows, D], () => hiddenDropoutProb);
+  if (hiddenDropoutProb > 0) factors("dropout.embeddings", rows, () => hiddenDropoutProb);
   for (let i = 0; i < L; i++) {
     if (attentionProbsDropoutProb > 0) {
       factors(
@@ -52,9 +52,23 @@ export function makeDraws(
       );
     }
     if (hiddenDropoutProb > 0) {
-      factors(`dropout.${i}.attention`, [rows, D], () => hiddenDropoutProb);
-      factors(`dropout.${i}.mlp`, [rows, D], () => hiddenDropoutProb);
+      factors(`dropout.${i}.attention`, rows, () => hiddenDropoutProb);
+      factors(`dropout.${i}.mlp`, rows, () => hiddenDropoutProb);
     }
   }
   return draws;
+}
+
+/** The same draws for a forward that leaves out the last token. */
+export function withoutLast(draws: Draws): Draws {
+  const cut = (x: tf.Tensor, name: string) => {
+    if (!name.startsWith("dropout.")) return x;
+    const tokens = name.endsWith(".probabilities") ? [2, 3] : [1]; // the axes of [B, A, T, T] and [B, T, D]
+    return tf.slice(
+      x,
+      x.shape.map(() => 0),
+      x.shape.map((size, axis) => tokens.includes(axis) ? size - 1 : size),
+    );
+  };
+  return Object.fromEntries(Object.entries(draws).map(([name, x]) => [name, cut(x, name)]));
 }

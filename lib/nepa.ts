@@ -7,7 +7,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
-import { type Draws, makeDraws } from "./draws.ts";
+import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
 import { causalMask } from "./masks.ts";
 import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
@@ -32,6 +32,8 @@ export interface ForwardOptions {
   training?: boolean | Draws;
   /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
   causal?: boolean;
+  /** Compute the last position too (default). With causal attention nothing else reads it, and no patch follows it. */
+  last?: boolean;
   /** Give the tokens after each block too. Default false. */
   hidden?: boolean;
   /** Give the attention probabilities too. Default false. */
@@ -42,7 +44,7 @@ export interface ForwardOptions {
 export type ForwardOutputs = {
   /** z [B, T, D]: what the transformer reads, and the targets. */
   embeddings: tf.Tensor3D;
-  /** ẑ [B, T, D]: the transformer's output after the last norm; position t predicts z at t + 1. */
+  /** ẑ [B, T, D]: the transformer's output after the last norm; position t predicts z at t + 1. Without the last, [B, T − 1, D]. */
   predictions: tf.Tensor3D;
   /** [B, T, D] after each block, before the last norm. */
   hidden?: tf.Tensor3D[];
@@ -106,25 +108,33 @@ export class Nepa extends Network {
    * @param images Normalised floats [B, H, W, C]; H and W multiples of the patch, not necessarily those configured.
    * @param options What else to give, and whether to train.
    * @returns Tensors that the caller disposes of.
-   * @throws {RangeError} If the images have another shape.
+   * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
-    const { causal = this.config.isCausal, hidden = false, attentions = false } = options;
-    const [rows, columns] = this.#grid(images), batch = images.shape[0], tokens = 1 + rows * columns;
+    const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
+    if (!last && !causal) {
+      throw new RangeError("last: expected true where attention is not causal, got false");
+    }
+    const [rows, columns] = this.#grid(images),
+      batch = images.shape[0],
+      tokens = rows * columns + (last ? 1 : 0);
     const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
     return tf.tidy(() => {
-      const draws = this.#trainingDraws(images, options.training);
+      const all = this.#trainingDraws(images, options.training),
+        { cos, sin } = rotation(this.config, rows, columns, all);
+      const draws = all && !last ? withoutLast(all) : all, rotated: [number, number] = [tokens, cos.shape[1]];
       const context: BlockContext = {
         config: this.config,
         batch,
         tokens,
         draws,
-        rotation: rotation(this.config, rows, columns, draws),
+        rotation: { cos: tf.slice(cos, [0, 0], rotated), sin: tf.slice(sin, [0, 0], rotated) },
         mask: causal ? causalMask(tokens) : undefined,
       };
       const embeddings = this.#embed(images, rows, columns);
-      let x = embeddings.reshape([batch * tokens, -1]) as tf.Tensor2D;
-      if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"]);
+      const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
+      let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
+      if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
       const seen: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
       for (let i = 0; i < this.config.numHiddenLayers; i++) {
         const weights = (name: string) => this.parameters.get(`vit_nepa.encoder.layer.${i}.${name}`);
@@ -262,7 +272,7 @@ export class Nepa extends Network {
       rows * columns,
       -1,
     ]);
-    const cls = tf.tile(this.#of("embeddings.cls_token"), [batch, 1, 1]);
+    const cls = tf.add(tf.zeros([batch, 1, 1]), this.#of("embeddings.cls_token")); // [B, 1, D]
     return tf.concat([cls, embedded], 1) as tf.Tensor3D;
   }
 }

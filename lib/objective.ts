@@ -10,7 +10,7 @@ function stopped(x: tf.Tensor3D): tf.Tensor3D {
 /** x / max(‖x‖, 1e-12) along the last axis; a zero vector has a finite gradient too. */
 function unit(x: tf.Tensor3D): tf.Tensor3D {
   return withGradient<tf.Tensor3D>([x], () => {
-    const scale = tf.reciprocal(tf.maximum(tf.norm(x, 2, -1, true), 1e-12)); // [B, T, 1]
+    const norm = tf.sqrt(tf.sum(tf.square(x), -1, true)), scale = tf.reciprocal(tf.maximum(norm, 1e-12)); // [B, T, 1]
     const value: tf.Tensor3D = tf.mul(x, scale);
     return { value, saved: [value, scale] };
   }, (dy, [y, scale]) => tf.mul(tf.sub(dy, tf.mul(y!, tf.sum(tf.mul(dy, y!), -1, true))), scale!));
@@ -31,7 +31,7 @@ export interface NepaLossOptions {
  * With the shift the prediction at position t is compared with the embedding at t + 1, so that CLS is never a target
  * and the last prediction is unused. −1 is perfect prediction and also collapse: measure that apart.
  *
- * @param outputs `embeddings` and `predictions`, both [B, T, D], as `Nepa.forward` gives them.
+ * @param outputs `embeddings` [B, T, D] and `predictions`, of the same shape or without the last, as `Nepa.forward` gives them.
  * @param options `shift` and `stopGradient`, both true.
  * @returns A number from −1 to 1.
  * @throws {RangeError} If the shapes differ, or there is one token only and a shift.
@@ -52,7 +52,8 @@ export function nepaLoss(
 ): tf.Scalar {
   const { embeddings, predictions } = outputs, { shift = true, stopGradient = true } = options;
   const [batch, tokens, size] = embeddings.shape;
-  if (embeddings.shape.join() !== predictions.shape.join()) {
+  const given = predictions.shape[1] + (shift && predictions.shape[1] === tokens - 1 ? 1 : 0);
+  if (embeddings.shape.join() !== [predictions.shape[0], given, predictions.shape[2]].join()) {
     throw new RangeError(
       `nepaLoss: expected predictions like the embeddings [${embeddings.shape}], got [${predictions.shape}]`,
     );

@@ -122,7 +122,10 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
   const ema = plan.emaDecay === null ? undefined : model.clone();
   const trainer = new Trainer(model, dataset, plan, {
     loss: (images, _labels, draws) =>
-      nepaLoss(model.forward(images, { training: draws, causal }), { shift, stopGradient }),
+      nepaLoss(model.forward(images, { training: draws, causal, last: !(causal && shift) }), {
+        shift,
+        stopGradient,
+      }),
     rates: (k) => [rate(k)],
     measure: async (step) =>
       step === 1 || step % interval === 0 || step === plan.steps ? await meter.read() : {},

@@ -220,7 +220,7 @@ export function block(
   const { config, batch, draws } = context;
   const branch = (y: tf.Tensor2D, part: "attention" | "mlp", scale: string) => {
     const dropout = draws?.[`dropout.${index}.${part}`], lambda = weights(`${scale}.lambda1`);
-    if (dropout) y = tf.mul(y, dropout);
+    if (dropout) y = tf.mul(y, dropout.reshape(y.shape)); // [B, T, D] to [B·T, D]
     if (lambda) y = tf.mul(y, lambda);
     if (!draws?.dropPath || index === 0) return y;
     const kept = tf.slice(draws.dropPath, [2 * index + (part === "mlp" ? 1 : 0), 0], [1, batch]);

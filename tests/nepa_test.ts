@@ -2,7 +2,9 @@ import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertThrows
 import * as tf from "@tensorflow/tfjs";
 import { consoleDisplay, jupyterDisplay } from "../lib/display/jupyter.ts";
 import { useEngine } from "../lib/engine/mod.ts";
+import { lossAndGradients } from "../lib/gradient.ts";
 import { Nepa } from "../lib/nepa.ts";
+import { nepaLoss } from "../lib/objective.ts";
 import { Random } from "../lib/random.ts";
 
 const small = {
@@ -178,7 +180,7 @@ check("draws keep their order and their rates, and follow from the random stream
     ...[0, 1, 2].flatMap((i) => [`dropout.${i}.attention`, `dropout.${i}.mlp`]),
   ]);
   assertEquals(draws.dropPath!.shape, [6, 400]);
-  assertEquals(draws["dropout.0.mlp"]!.shape, [400 * 3, 32]);
+  assertEquals(draws["dropout.0.mlp"]!.shape, [400, 3, 32]);
   const dropped = (draws.dropPath!.arraySync() as number[][]).map((row) =>
     row.filter((x) => x === 0).length / 400
   );
@@ -187,6 +189,35 @@ check("draws keep their order and their rates, and follow from the random stream
   assertEquals([...again.dropPath!.dataSync()], [...draws.dropPath!.dataSync()]);
   model.dispose();
 });
+
+check(
+  "a forward without the last position gives the others as they are, and the same loss and gradients",
+  () => {
+    const model = new Nepa({
+      ...small,
+      dropPathProb: 0.4,
+      hiddenDropoutProb: 0.25,
+      attentionProbsDropoutProb: 0.25,
+      posEmbedShift: 0.1,
+    });
+    const images = picture(3), training = model.draws(3, new Random(4));
+    const pass = (last: boolean) =>
+      lossAndGradients(() => nepaLoss(model.forward(images, { training, last })), model.parameters);
+    const predictions = (last: boolean) => model.forward(images, { training, last }).predictions;
+    assertNear(predictions(false), predictions(true).slice([0, 0], [-1, 16]), 1e-5);
+    const all = pass(true), fewer = pass(false);
+    assertNear(fewer.loss, all.loss, 1e-6);
+    for (const name of model.parameters.keys()) {
+      assertNear(
+        fewer.gradients[name]!,
+        all.gradients[name]!,
+        1e-5,
+      );
+    }
+    assertThrows(() => model.forward(images, { last: false, causal: false }), RangeError, "not causal");
+    model.dispose();
+  },
+);
 
 check("features pool the chosen layer's tokens", () => {
   const model = new Nepa(small), images = picture(2), outputs = model.forward(images, { hidden: true });

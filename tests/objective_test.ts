@@ -61,11 +61,14 @@ Deno.test("a token of zeros gives finite numbers", () => {
 Deno.test("shapes that do not fit are refused", () => {
   tf.tidy(() => {
     const one = tf.zeros([1, 1, 4]) as tf.Tensor3D, two = tf.zeros([1, 2, 4]) as tf.Tensor3D;
-    assertThrows(
-      () => nepaLoss({ embeddings: two, predictions: one }),
-      RangeError,
-      "expected predictions like the embeddings [1,2,4], got [1,1,4]",
-    );
+    for (const [embeddings, predictions, shift] of [[one, two, true], [two, one, false]] as const) {
+      assertThrows(
+        () => nepaLoss({ embeddings, predictions }, { shift }),
+        RangeError,
+        `expected predictions like the embeddings [${embeddings.shape}], got [${predictions.shape}]`,
+      );
+    }
+    nepaLoss({ embeddings: two, predictions: one }); // the last prediction has nothing to be compared with
     assertThrows(() => nepaLoss({ embeddings: one, predictions: one }), RangeError, "2 tokens or more");
   });
 });

@@ -9,7 +9,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { TensorMetadata } from "./binding.ts";
-import { cString } from "./libtensorflow.ts";
+import type { GraphOutput } from "./graph.ts";
 import { GraphRecorder, type Source } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
@@ -21,6 +21,8 @@ interface Recording {
   /** Ids of the tensors that the function closes over. */
   captured: number[];
   outputs: number;
+  /** Lets go of the functions that only this one calls. */
+  release: () => void;
   /** Puts the outputs back into the nesting of the function's result. */
   rebuild: (tensors: readonly tf.Tensor[]) => tf.TensorContainer;
 }
@@ -32,12 +34,12 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
   options: CompileOptions,
 ): Compiled<A, R> {
   const { name: label = fn.name || "function", xla = true, cacheSize = 8 } = options;
-  const recordings = new Map<string, Recording>();
+  const clustered = xla && engine.device === "cpu", recordings = new Map<string, Recording>();
   let disposed = false;
 
   function recordingFor(args: readonly TensorMetadata[]): Recording {
     const key = args.map((t) => `${t.dtype}[${t.shape}]`).join();
-    const found = recordings.get(key) ?? record(engine, label, fn, args);
+    const found = recordings.get(key) ?? record(engine, label, fn, args, clustered);
     recordings.delete(key);
     recordings.set(key, found); // the last used is the last
     const [oldest] = recordings;
@@ -60,7 +62,7 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
     const held = args.map((argument) => hold(engine, argument));
     return engine.queue(async () => {
       try {
-        return await run(engine, label, recordingFor(held), held, xla) as R;
+        return await run(engine, label, recordingFor(held), held, xla && !clustered) as R;
       } finally {
         for (const { id } of held) engine.binding.deleteTensor(id);
       }
@@ -88,7 +90,8 @@ function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): TensorM
 }
 
 function forget({ lib, binding }: TensorFlow, recording: Recording): void {
-  lib.ok((s) => lib.c.TFE_ContextRemoveFunction(lib.context, cString(recording.name), s), recording.name);
+  lib.removeFunction(recording.name);
+  recording.release();
   for (const id of recording.captured) binding.deleteTensor(id);
 }
 
@@ -122,6 +125,7 @@ function record<A extends tf.Tensor[]>(
   label: string,
   fn: (...args: A) => tf.TensorContainer,
   args: readonly TensorMetadata[],
+  clustered: boolean,
 ): Recording {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
@@ -146,10 +150,10 @@ function record<A extends tf.Tensor[]>(
       const { leaves, rebuild } = flatten(fn(...standIns as A), label);
       refuseNewVariables(known, label);
       const assigned = [...variables.keys()].filter((v) => v.dataId !== variables.get(v)!.dataId);
-      const ends = backend.getInputTensorIds([...assigned, ...leaves]).map((id) => recorder.output(id));
-      const name = recorder.toFunction(ends);
+      const ends = backend.getInputTensorIds([...assigned, ...leaves]).map((id) => recorder.ending(id));
+      const name = engine.functionName(label), release = toFunction(engine, recorder, ends, name, clustered);
       const { sources, captured } = recorder;
-      recording = { name, sources, captured, assigned, outputs: ends.length, rebuild };
+      recording = { name, sources, captured, assigned, release, outputs: ends.length, rebuild };
     });
     return recording!;
   } finally {
@@ -158,6 +162,21 @@ function record<A extends tf.Tensor[]>(
     if (!recording) { for (const id of recorder.captured) binding.deleteTensor(id); }
     recorder.dispose();
   }
+}
+
+/** Adds the recorded graph to the context as a function: whole, or with XLA between the products. */
+function toFunction(
+  { lib, clusters }: TensorFlow,
+  recorder: GraphRecorder,
+  outputs: readonly GraphOutput[],
+  name: string,
+  clustered: boolean,
+): () => void {
+  if (clustered) return clusters.toFunction(recorder, outputs, name, `recording ${name}`);
+  lib.c.TF_DeleteFunction(
+    recorder.graph.toFunction(name, recorder.placeholders, outputs, `recording ${name}`),
+  );
+  return () => {};
 }
 
 /** What a variable held before the recording. */

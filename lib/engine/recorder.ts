@@ -5,26 +5,23 @@
  */
 import type * as tf from "@tensorflow/tfjs";
 import type { Recorder, TensorMetadata } from "./binding.ts";
-import { type Attribute, cString, type LibTensorFlow, type Pointer, type Values } from "./libtensorflow.ts";
+import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
+import type { Attribute, LibTensorFlow, Pointer, Values } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
 const CONSTANT_BYTES = 1 << 16;
-
-export interface GraphOutput {
-  operation: Pointer;
-  index: number;
-  /** A placeholder cannot be a function's output as it is. */
-  placeholder: boolean;
-}
 
 /** An input of the recorded function: an argument, a variable's value, or a tensor that the function closes over. */
 export type Source = { argument: number } | { variable: tf.Variable } | { captured: number };
 
 /** Builds a graph from ops. */
 export class GraphRecorder implements Recorder {
-  readonly graph: Pointer;
+  readonly graph: Graph;
+  /** In the order in which they were called: inputs before what uses them. */
+  readonly nodes: GraphNode[] = [];
   readonly sources: Source[] = [];
+  /** The node of each source. */
   readonly placeholders: GraphOutput[] = [];
   readonly captured: number[] = [];
   readonly #engine: TensorFlow;
@@ -33,13 +30,13 @@ export class GraphRecorder implements Recorder {
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
-  #nodes = 0;
+  readonly #constants: Pointer[] = [];
 
   constructor(engine: TensorFlow, label: string) {
     this.#engine = engine;
     this.#lib = engine.lib;
     this.#label = label;
-    this.graph = this.#lib.c.TF_NewGraph()!;
+    this.graph = new Graph(engine.lib);
   }
 
   /** The id of a tensor that stands for `source`. */
@@ -58,32 +55,32 @@ export class GraphRecorder implements Recorder {
   }
 
   constant(id: number, shape: readonly number[], dtype: number, values: Values): void {
-    const tensor = this.#lib.newTensor(shape, dtype, values);
-    try {
-      this.#known.set(id, this.#const(tensor, dtype));
-    } finally {
-      this.#lib.c.TF_DeleteTensor(tensor);
-    }
+    this.#known.set(id, this.#constant(this.#lib.newTensor(shape, dtype, values)));
   }
 
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
-    const { c } = this.#lib;
     const ends = inputs.map((id) => this.output(id));
-    const node = this.#begin(name);
     // The ops that take a list (Pack, ConcatV2, AddN, Einsum) take it first and call its length N.
     const list = attributes.find((a) => a.name === "N")?.value as number | undefined ?? 0;
-    if (list > 0) c.TF_AddInputList(node, encode(ends.slice(0, list)), list);
-    for (const end of ends.slice(list)) c.TF_AddInput(node, encode([end]));
-    for (const attribute of attributes) {
-      if (attribute.name !== "N") this.#lib.setAttribute("TF_", node, attribute);
-    }
-    const operation = this.#finish(node, name);
-    return Array.from({ length: c.TF_OperationNumOutputs(operation) }, (_, index) => {
-      const end = { operation, index, placeholder: false };
-      const id = this.#engine.binding.freshId();
-      this.#known.set(id, end);
-      return { id, shape: this.#shape(end, name), dtype: c.TF_OperationOutputType(encode([end])) };
+    const rest = attributes.filter((a) => a.name !== "N"), what = `${name} while recording "${this.#label}"`;
+    const node = name === "BatchMatMulV2" && ends.every((end) => this.graph.shape(end)?.length === 2)
+      ? this.graph.add("MatMul", rest.map(asMatMul), ends, 0, what)
+      : this.graph.add(name, rest, ends, list, what);
+    this.nodes.push(node);
+    return Array.from({ length: this.graph.outputs(node) }, (_, index) => {
+      const end = { node, index }, id = this.#engine.binding.freshId(), shape = this.#shape(end, name);
+      this.#known.set(id, this.#same(end, shape) ?? end);
+      return { id, shape, dtype: this.graph.dtype(end) };
     });
+  }
+
+  /** What a node only passes on: a reshape to the same shape, a cast to the same type. */
+  #same({ node }: GraphOutput, shape: readonly number[]): GraphOutput | undefined {
+    const [from] = node.inputs;
+    if (!from || node.type !== "Reshape" && node.type !== "Cast") return undefined;
+    const same = this.graph.dtype(from) === this.graph.dtype({ node, index: 0 }) &&
+      this.graph.shape(from)?.join() === shape.join();
+    return same ? from : undefined;
   }
 
   /** Where in the graph the value of tensor `id` comes from. */
@@ -105,11 +102,9 @@ export class GraphRecorder implements Recorder {
       this.captured.push(held);
       return this.#placeholder({ source: { captured: held }, shape, dtype });
     }
-    const tensor = this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!;
     try {
-      return this.#const(tensor, dtype);
+      return this.#constant(this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!);
     } finally {
-      c.TF_DeleteTensor(tensor);
       this.#engine.binding.deleteTensor(held);
     }
   }
@@ -117,105 +112,45 @@ export class GraphRecorder implements Recorder {
   #placeholder(
     { source, shape, dtype }: { source: Source; shape: readonly number[]; dtype: number },
   ): GraphOutput {
-    const { c } = this.#lib;
-    const node = c.TF_NewOperation(
-      this.graph,
-      cString("Placeholder"),
-      cString(`input${this.sources.length}`),
-    )!;
-    c.TF_SetAttrType(node, cString("dtype"), dtype);
-    c.TF_SetAttrShape(node, cString("shape"), BigInt64Array.from(shape, BigInt), shape.length);
-    const end = { operation: this.#finish(node, "Placeholder"), index: 0, placeholder: true };
+    const end = this.graph.placeholder(dtype, shape);
     this.sources.push(source);
     this.placeholders.push(end);
     return end;
   }
 
-  #const(tensor: Pointer, dtype: number): GraphOutput {
-    const { c } = this.#lib;
-    const node = this.#begin("Const");
-    c.TF_SetAttrType(node, cString("dtype"), dtype);
-    this.#lib.ok((s) => c.TF_SetAttrTensor(node, cString("value"), tensor, s), "Const");
-    return { operation: this.#finish(node, "Const"), index: 0, placeholder: false };
-  }
-
-  /** A new operation of the graph, to be described and finished. */
-  #begin(type: string): Pointer {
-    const name = new TextEncoder().encode(`n${this.#nodes++}\0`);
-    return this.#lib.c.TF_NewOperation(this.graph, cString(type), name)!;
-  }
-
-  #finish(node: Pointer, name: string): Pointer {
-    return this.#lib.ok(
-      (s) => this.#lib.c.TF_FinishOperation(node, s),
-      `${name} while recording "${this.#label}"`,
-    )!;
+  #constant(tensor: Pointer): GraphOutput {
+    this.#constants.push(tensor);
+    return this.graph.constant(tensor);
   }
 
   #shape(end: GraphOutput, name: string): number[] {
-    const { c } = this.#lib;
-    const rank = this.#lib.ok((s) => c.TF_GraphGetTensorNumDims(this.graph, encode([end]), s), name);
-    const dims = new BigInt64Array(Math.max(rank, 0));
-    if (rank > 0) {
-      this.#lib.ok((s) => c.TF_GraphGetTensorShape(this.graph, encode([end]), dims, rank, s), name);
-    }
-    if (rank < 0 || dims.some((d) => d < 0n)) {
+    const shape = this.graph.shape(end);
+    if (!shape || shape.some((d) => d < 0)) {
       throw new TypeError(
         `compile("${this.#label}"): the shape of what ${name} gives depends on values, which do not exist while the ` +
           `function is recorded. Call ${name} outside and pass its result as an argument.`,
       );
     }
-    return Array.from(dims, Number);
+    return shape;
   }
 
-  /** Adds the graph to the context as a function. */
-  toFunction(outputs: readonly GraphOutput[]): string {
-    const { c, context } = this.#lib;
-    const ends = outputs.map((end) => end.placeholder ? this.#identity(end) : end);
-    const name = this.#engine.functionName(this.#label);
-    const { placeholders: inputs } = this;
-    const fn = this.#lib.ok(
-      (s) =>
-        c.TF_GraphToFunction(
-          this.graph,
-          cString(name),
-          0,
-          -1,
-          null,
-          inputs.length,
-          encode(inputs),
-          ends.length,
-          encode(ends),
-          null,
-          null,
-          null,
-          s,
-        ),
-      `recording "${this.#label}"`,
-    )!;
-    this.#lib.ok((s) => c.TFE_ContextAddFunction(context, fn, s), `recording "${this.#label}"`);
-    c.TF_DeleteFunction(fn);
-    return name;
-  }
-
-  #identity(end: GraphOutput): GraphOutput {
-    const { c } = this.#lib;
-    const node = this.#begin("Identity");
-    c.TF_AddInput(node, encode([end]));
-    return { operation: this.#finish(node, "Identity"), index: 0, placeholder: false };
+  /** An output's own node, since an input cannot be a function's output as it is. */
+  ending(id: number): GraphOutput {
+    const end = this.output(id), { type } = end.node;
+    if (type !== "Placeholder" && type !== "Const") return end;
+    const node = this.graph.add("Identity", [], [end]);
+    this.nodes.push(node);
+    return { node, index: 0 };
   }
 
   dispose(): void {
-    this.#lib.c.TF_DeleteGraph(this.graph);
+    this.graph.dispose();
+    for (const tensor of this.#constants) this.#lib.c.TF_DeleteTensor(tensor);
   }
 }
 
-/** TF_Output structs (pointer, int32, padding), one after the other. */
-function encode(ends: readonly GraphOutput[]): Uint8Array<ArrayBuffer> {
-  const words = new BigUint64Array(Math.max(1, ends.length) * 2);
-  ends.forEach(({ operation, index }, i) => {
-    words[2 * i] = Deno.UnsafePointer.value(operation);
-    words[2 * i + 1] = BigInt(index);
-  });
-  return new Uint8Array(words.buffer);
+/** BatchMatMulV2's attributes by MatMul's names. */
+function asMatMul(attribute: Attribute): Attribute {
+  const names: Record<string, string> = { adj_x: "transpose_a", adj_y: "transpose_b" };
+  return { ...attribute, name: names[attribute.name] ?? attribute.name };
 }

@@ -6,6 +6,7 @@
 import * as tf from "@tensorflow/tfjs";
 import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
+import { Clusters } from "./clusters.ts";
 import { compileWith } from "./compile.ts";
 import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
@@ -23,6 +24,7 @@ export class TensorFlow {
   readonly lib: LibTensorFlow;
   readonly binding: Binding;
   readonly backend: NodeBackend;
+  readonly clusters: Clusters;
   #tail: Promise<unknown> = Promise.resolve();
   #functions = 0;
 
@@ -30,6 +32,7 @@ export class TensorFlow {
     this.lib = lib;
     this.binding = binding;
     this.backend = backend;
+    this.clusters = new Clusters(lib, () => this.functionName("cluster"));
   }
 
   get version(): string {

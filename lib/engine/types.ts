@@ -8,7 +8,10 @@ export type EngineName = "tensorflow" | "webgpu" | "wasm" | "cpu";
 export interface CompileOptions {
   /** Shown in error messages. Default: the function's own name. */
   name?: string;
-  /** Let XLA compile the recorded function (default), or run it as a TensorFlow graph. */
+  /**
+   * Let XLA compile the recorded function (default; on a CPU all but its matrix products, for which TensorFlow's own
+   * kernels are faster), or run it as a TensorFlow graph.
+   */
   xla?: boolean;
   /** Recordings kept, one for each combination of argument shapes and dtypes; the oldest goes. Default 8. */
   cacheSize?: number;

@@ -1,0 +1,243 @@
+/**
+ * Splits a recorded graph between two compilers. Matrix products run as TensorFlow's own kernels (oneDNN), which XLA on
+ * a CPU does not reach; all that lies between them is grouped into clusters that XLA compiles, since it fuses what
+ * TensorFlow runs operation by operation. Clusters with the same operations are one function, compiled once.
+ *
+ * A cluster holds the nodes of one level: the number of products on the longest way to them. No way between two nodes of a
+ * level passes through a product, so no cluster waits for itself.
+ *
+ * @module
+ */
+import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
+import { ATTR, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import type { GraphRecorder } from "./recorder.ts";
+
+/** A function that XLA compiles, and how many recordings call it. */
+interface Cluster {
+  name: string;
+  fn: Pointer;
+  users: number;
+}
+
+/** What a cluster takes, what it is made of, what it gives. */
+interface Part {
+  args: GraphOutput[];
+  members: GraphNode[];
+  results: GraphOutput[];
+}
+
+const COMPILE = [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: true }];
+
+/** Computed anew where they are used rather than kept, if what they are made of is there anyway. */
+const CHEAP = new Set(["Add", "AddV2", "Sub", "Mul", "Neg"]);
+
+const isProduct = ({ type }: GraphNode): boolean => type === "MatMul";
+const isConstant = ({ type }: GraphNode): boolean => type === "Const";
+
+/** The clusters of a process, by what they are made of. */
+export class Clusters {
+  readonly #lib: LibTensorFlow;
+  readonly #name: () => string;
+  readonly #made = new Map<string, Cluster>();
+
+  /** @param name Gives a name that no function has. */
+  constructor(lib: LibTensorFlow, name: () => string) {
+    this.#lib = lib;
+    this.#name = name;
+  }
+
+  /**
+   * Makes a function of a recording.
+   *
+   * @param name Of the function.
+   * @returns Gives the clusters back when the function is no longer there.
+   */
+  toFunction(
+    recorder: GraphRecorder,
+    outputs: readonly GraphOutput[],
+    name: string,
+    what: string,
+  ): () => void {
+    const graph = new Graph(this.#lib), split = new Split(recorder, outputs), used: string[] = [];
+    const wires = new Map<GraphNode, GraphOutput[]>();
+    recorder.placeholders.forEach((end) => {
+      wires.set(end.node, [graph.placeholder(recorder.graph.dtype(end), recorder.graph.shape(end)!)]);
+    });
+    const wire = ({ node, index }: GraphOutput): GraphOutput => {
+      if (!wires.has(node)) {
+        const made = node.value
+          ? graph.constant(node.value)
+          : { node: graph.add(node.type, node.attributes, node.inputs.map(wire)), index: 0 };
+        wires.set(node, [made]);
+      }
+      return wires.get(node)![index]!;
+    };
+    try {
+      split.parts.forEach((part, level) => {
+        if (part.results.length > 0) {
+          const key = describe(recorder.graph, part), { name, fn } = this.#take(key, part, recorder, what);
+          used.push(key);
+          graph.admit(fn);
+          const call = graph.add(name, COMPILE, part.args.map(wire));
+          part.results.forEach(({ node, index }, i) => {
+            if (!wires.has(node)) wires.set(node, []);
+            wires.get(node)![index] = { node: call, index: i };
+          });
+        }
+        for (const product of split.products[level]!) wire({ node: product, index: 0 });
+      });
+      const inputs = recorder.placeholders.map(wire);
+      this.#lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire), what));
+    } catch (error) {
+      this.#release(used);
+      throw error;
+    } finally {
+      graph.dispose();
+    }
+    return () => this.#release(used);
+  }
+
+  #take(key: string, { args, members, results }: Part, recorder: GraphRecorder, what: string): Cluster {
+    const found = this.#made.get(key);
+    if (found) {
+      found.users++;
+      return found;
+    }
+    const name = this.#name(), fn = recorder.graph.toFunction(name, args, results, what, members);
+    const cluster = { name, fn, users: 1 };
+    this.#made.set(key, cluster);
+    return cluster;
+  }
+
+  #release(keys: readonly string[]): void {
+    for (const key of keys) {
+      const cluster = this.#made.get(key)!;
+      if (--cluster.users > 0) continue;
+      this.#made.delete(key);
+      this.#lib.removeFunction(cluster.name);
+      this.#lib.c.TF_DeleteFunction(cluster.fn);
+    }
+  }
+}
+
+/** Which nodes go where. */
+class Split {
+  /** The cluster of each level; empty where it has no results. */
+  readonly parts: Part[] = [];
+  /** The products that follow the cluster of each level. */
+  readonly products: GraphNode[][] = [];
+  readonly #graph: Graph;
+  readonly #level = new Map<GraphNode, number>();
+  /** What clusters have to give. */
+  readonly #wanted = new Map<GraphNode, Set<number>>();
+
+  constructor({ graph, nodes, placeholders }: GraphRecorder, outputs: readonly GraphOutput[]) {
+    this.#graph = graph;
+    for (const { node } of placeholders) this.#level.set(node, 0);
+    const used = reachable(outputs), order = nodes.filter((node) => used.has(node));
+    this.#assignLevels(order, new Set(outputs.map(({ node }) => node)));
+    const levels = 1 + Math.max(0, ...this.#level.values());
+    for (let level = 0; level < levels; level++) {
+      this.products.push(order.filter((node) => isProduct(node) && this.#level.get(node) === level));
+    }
+    outputs.forEach((end) => this.#want(end));
+    const position = new Map(order.map((node, i) => [node, i]));
+    for (let level = levels - 1; level >= 0; level--) {
+      for (const product of this.products[level]!) product.inputs.forEach((end) => this.#want(end));
+      this.parts[level] = this.#part(level, position);
+    }
+  }
+
+  /** As early as can be; then what nothing at its level uses goes to where it is used, unless that is more to keep. */
+  #assignLevels(order: readonly GraphNode[], ends: ReadonlySet<GraphNode>): void {
+    const users = new Map<GraphNode, GraphNode[]>(), at = this.#level;
+    for (const node of order) {
+      let level = 0;
+      for (const { node: from } of node.inputs) {
+        if (isConstant(from)) continue;
+        level = Math.max(level, at.get(from)! + (isProduct(from) ? 1 : 0));
+        users.set(from, [...users.get(from) ?? [], node]);
+      }
+      at.set(node, level);
+    }
+    for (const node of order.toReversed()) {
+      if (isProduct(node) || ends.has(node) || this.#reduces(node)) continue;
+      at.set(node, Math.min(...users.get(node)!.map((user) => at.get(user)!)));
+    }
+  }
+
+  #reduces(node: GraphNode): boolean {
+    const size = (end: GraphOutput) => this.#graph.shape(end)!.reduce((a, b) => a * b, 1);
+    return size({ node, index: 0 }) < Math.max(0, ...node.inputs.map(size));
+  }
+
+  /** Asks for a value from the cluster that has it; a reshape is made outside, where it costs nothing. */
+  #want(end: GraphOutput): void {
+    const { node, index } = end;
+    if (node.type === "Reshape") return node.inputs.forEach((input) => this.#want(input));
+    if (isProduct(node) || isConstant(node) || node.type === "Placeholder") return;
+    if (!this.#wanted.has(node)) this.#wanted.set(node, new Set());
+    this.#wanted.get(node)!.add(index);
+  }
+
+  /** What of a level the wanted values need. */
+  #part(level: number, position: ReadonlyMap<GraphNode, number>): Part {
+    const results = [...this.#wanted].filter(([node]) => this.#level.get(node) === level)
+      .flatMap(([node, indices]) => [...indices].map((index) => ({ node, index })));
+    const members = new Set<GraphNode>(), constants = new Set<GraphNode>(), args: GraphOutput[] = [];
+    const visit = (node: GraphNode): void => {
+      if (members.has(node)) return;
+      members.add(node);
+      for (const end of node.inputs) {
+        const { node: from } = end,
+          here = this.#level.get(from) === level && !isProduct(from) && from.type !== "Placeholder";
+        if (isConstant(from)) constants.add(from);
+        else if (here || this.#again(from)) visit(from);
+        else if (!args.some((arg) => arg.node === from && arg.index === end.index)) {
+          args.push(end);
+          this.#want(end);
+        }
+      }
+    };
+    results.forEach(({ node }) => visit(node));
+    const ordered = [...members].sort((a, b) => position.get(a)! - position.get(b)!);
+    results.sort((a, b) => position.get(a.node)! - position.get(b.node)! || a.index - b.index);
+    return { args, members: [...constants, ...ordered], results };
+  }
+
+  /** Whether a node of an earlier level is computed anew. */
+  #again(node: GraphNode): boolean {
+    if (node.type === "Reshape") return true;
+    const there = ({ node }: GraphOutput): boolean =>
+      isConstant(node) || isProduct(node) || node.type === "Placeholder" ||
+      node.type === "Reshape" && node.inputs.every(there);
+    return CHEAP.has(node.type) && node.inputs.every(there);
+  }
+}
+
+function reachable(ends: readonly GraphOutput[]): Set<GraphNode> {
+  const found = new Set<GraphNode>(), open = ends.map(({ node }) => node);
+  for (let node = open.pop(); node; node = open.pop()) {
+    if (found.has(node)) continue;
+    found.add(node);
+    open.push(...node.inputs.map((end) => end.node));
+  }
+  return found;
+}
+
+/** A text that two parts share only if they compute the same. */
+function describe(graph: Graph, { args, members, results }: Part): string {
+  const names = new Map(members.map((node, i) => [node, i]));
+  const name = ({ node, index }: GraphOutput) => {
+    const member = names.get(node);
+    return member === undefined
+      ? `arg ${args.findIndex((arg) => arg.node === node && arg.index === index)}`
+      : `${member}:${index}`;
+  };
+  const lines = members.map((node) => {
+    if (node.value) return graph.constantText(node);
+    return `${node.type} ${JSON.stringify(node.attributes)} ${node.list} ${node.inputs.map(name)}`;
+  });
+  const types = args.map((arg) => `${graph.dtype(arg)}`);
+  return [types.join(), ...lines, results.map(name).join()].join("\n");
+}

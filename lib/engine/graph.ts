@@ -1,0 +1,150 @@
+/** A TensorFlow graph under construction. @module */
+import { ATTR, type Attribute, cString, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+
+/** One operation of a graph, and what it is made of. */
+export interface GraphNode {
+  readonly operation: Pointer;
+  readonly type: string;
+  readonly attributes: readonly Attribute[];
+  readonly inputs: readonly GraphOutput[];
+  /** How many of the inputs, from the first, are one list. */
+  readonly list: number;
+  /** A Const's elements. */
+  readonly value?: Pointer;
+}
+
+/** One output of a node. */
+export interface GraphOutput {
+  readonly node: GraphNode;
+  readonly index: number;
+}
+
+/** Adds operations to a graph and makes functions of it. */
+export class Graph {
+  readonly #lib: LibTensorFlow;
+  readonly #graph: Pointer;
+  #nodes = 0;
+
+  constructor(lib: LibTensorFlow) {
+    this.#lib = lib;
+    this.#graph = lib.c.TF_NewGraph()!;
+  }
+
+  /** Adds an operation; `what` stands before TensorFlow's message if it refuses. */
+  add(
+    type: string,
+    attributes: readonly Attribute[] = [],
+    inputs: readonly GraphOutput[] = [],
+    list = 0,
+    what = type,
+  ): GraphNode {
+    const { c } = this.#lib, name = new TextEncoder().encode(`n${this.#nodes++}\0`);
+    const description = c.TF_NewOperation(this.#graph, cString(type), name)!;
+    if (list > 0) c.TF_AddInputList(description, encode(inputs.slice(0, list)), list);
+    for (const end of inputs.slice(list)) c.TF_AddInput(description, encode([end]));
+    for (const attribute of attributes) this.#lib.setAttribute("TF_", description, attribute);
+    const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), what)!;
+    return { operation, type, attributes, inputs, list };
+  }
+
+  placeholder(dtype: number, shape: readonly number[]): GraphOutput {
+    const attributes = [{ name: "dtype", type: ATTR.TYPE, value: dtype }, {
+      name: "shape",
+      type: ATTR.SHAPE,
+      value: shape,
+    }];
+    return { node: this.add("Placeholder", attributes), index: 0 };
+  }
+
+  /** Adds a constant; the caller keeps `value`, a TF_Tensor, for as long as it uses the node. */
+  constant(value: Pointer): GraphOutput {
+    const { c } = this.#lib, name = new TextEncoder().encode(`n${this.#nodes++}\0`);
+    const description = c.TF_NewOperation(this.#graph, cString("Const"), name)!;
+    c.TF_SetAttrType(description, cString("dtype"), c.TF_TensorType(value));
+    this.#lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
+    const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
+    return { node: { operation, type: "Const", attributes: [], inputs: [], list: 0, value }, index: 0 };
+  }
+
+  /** A constant's type, shape and elements. */
+  constantText(node: GraphNode): string {
+    const { c } = this.#lib,
+      value = node.value!,
+      size = Number(c.TF_TensorByteSize(value)),
+      end = { node, index: 0 };
+    const data = size > 0
+      ? Deno.UnsafePointerView.getArrayBuffer(c.TF_TensorData(value)!, size)
+      : new ArrayBuffer(0);
+    return `Const ${this.dtype(end)} [${this.shape(end)}] ${new TextDecoder("latin1").decode(data)}`;
+  }
+
+  /** How many values a node gives. */
+  outputs({ operation }: GraphNode): number {
+    return this.#lib.c.TF_OperationNumOutputs(operation);
+  }
+
+  dtype(end: GraphOutput): number {
+    return this.#lib.c.TF_OperationOutputType(encode([end]));
+  }
+
+  /** As far as TensorFlow can tell without values; undefined or −1 where it cannot. */
+  shape(end: GraphOutput): number[] | undefined {
+    const { c } = this.#lib, at = encode([end]);
+    const rank = this.#lib.ok((s) => c.TF_GraphGetTensorNumDims(this.#graph, at, s), end.node.type);
+    if (rank < 0) return undefined;
+    const dims = new BigInt64Array(rank);
+    if (rank > 0) {
+      this.#lib.ok((s) => c.TF_GraphGetTensorShape(this.#graph, at, dims, rank, s), end.node.type);
+    }
+    return Array.from(dims, Number);
+  }
+
+  /** Lets the graph call a function. */
+  admit(fn: Pointer): void {
+    this.#lib.ok((s) => this.#lib.c.TF_GraphCopyFunction(this.#graph, fn, null, s), "function");
+  }
+
+  /**
+   * Makes a function of these nodes, or of all, and adds it to the context. The caller deletes what it gets.
+   *
+   * @param name A name that no function has.
+   * @param what For the error message.
+   */
+  toFunction(
+    name: string,
+    inputs: readonly GraphOutput[],
+    outputs: readonly GraphOutput[],
+    what: string,
+    nodes?: readonly GraphNode[],
+  ): Pointer {
+    const { c, context } = this.#lib;
+    const operations = BigUint64Array.from(
+      nodes ?? [],
+      ({ operation }) => Deno.UnsafePointer.value(operation),
+    );
+    const fn = this.#lib.ok((s) => {
+      const [body, count] = [operations.length > 0 ? operations : null, nodes ? operations.length : -1];
+      const [ins, outs] = [encode(inputs), encode(outputs)];
+      return c.TF_GraphToFunction(
+        ...[this.#graph, cString(name), 0, count, body, inputs.length, ins] as const,
+        ...[outputs.length, outs, null, null, null, s] as const,
+      );
+    }, what)!;
+    this.#lib.ok((s) => c.TFE_ContextAddFunction(context, fn, s), what);
+    return fn;
+  }
+
+  dispose(): void {
+    this.#lib.c.TF_DeleteGraph(this.#graph);
+  }
+}
+
+/** TF_Output structs (pointer, int32, padding), one after the other. */
+function encode(ends: readonly GraphOutput[]): Uint8Array<ArrayBuffer> {
+  const words = new BigUint64Array(Math.max(1, ends.length) * 2);
+  ends.forEach(({ node, index }, i) => {
+    words[2 * i] = Deno.UnsafePointer.value(node.operation);
+    words[2 * i + 1] = BigInt(index);
+  });
+  return new Uint8Array(words.buffer);
+}
