@@ -5,7 +5,7 @@
  */
 import type * as tf from "@tensorflow/tfjs";
 import type { Recorder, TensorMetadata } from "./binding.ts";
-import { type Attribute, cString, type LibTensorFlow, type Pointer, type Values } from "./libtensorflow.ts";
+import { type Attribute, cString, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
@@ -57,13 +57,8 @@ export class GraphRecorder implements Recorder {
     );
   }
 
-  constant(id: number, shape: readonly number[], dtype: number, values: Values): void {
-    const tensor = this.#lib.newTensor(shape, dtype, values);
-    try {
-      this.#known.set(id, this.#const(tensor, dtype));
-    } finally {
-      this.#lib.c.TF_DeleteTensor(tensor);
-    }
+  constant(id: number, dtype: number, tensor: Pointer): void {
+    this.#known.set(id, this.#const(tensor, dtype));
   }
 
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
@@ -101,7 +96,7 @@ export class GraphRecorder implements Recorder {
     const copy = this.#lib.ok((s) => c.TFE_TensorHandleCopySharingTensor(handle, s), "capture")!;
     const { id: held, shape, dtype } = this.#engine.binding.metadata(copy);
     const size = shape.reduce((a, b) => a * b, 1);
-    if (size * 8 > CONSTANT_BYTES) {
+    if (size * 8 > CONSTANT_BYTES || dtype === DTYPE.RESOURCE) {
       this.captured.push(held);
       return this.#placeholder({ source: { captured: held }, shape, dtype });
     }

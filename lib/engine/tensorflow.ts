@@ -7,6 +7,7 @@ import * as tf from "@tensorflow/tfjs";
 import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { compileWith } from "./compile.ts";
+import { correctKernels } from "./kernels.ts";
 import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
 
@@ -120,6 +121,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   const backend = new Backend(binding, "@tensorflow/tfjs-node-gpu");
   tf.registerBackend("tensorflow", () => backend, 3);
   await import("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
+  correctKernels();
   opened = { library, engine: new TensorFlow(lib, binding, backend) };
   return opened.engine;
 }
