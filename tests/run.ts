@@ -1,6 +1,7 @@
 /**
- * Runs every test: the unit tests, the examples of the public documentation and the notebooks. The last line it
- * prints is the count, alone. Arguments go to `deno test`: paths, `--filter`.
+ * Runs every test: the unit tests, the examples of the public documentation, the notebooks and tfjs-core's own specs on
+ * the tensorflow engine. The last line it prints is the count, alone. Arguments go to `deno test`: paths, `--filter`; with
+ * one of those the specs are not run.
  *
  * @module
  */
@@ -16,14 +17,15 @@ export interface Counts {
 }
 
 /**
- * The counts from what `deno test` printed, by its closing line. Without one it broke off: that is a failure.
+ * The counts from what `deno test` or the specs printed, by the closing line. Without one it broke off: that is a
+ * failure.
  *
  * @param output Everything it printed.
  * @param success Whether it ended with status 0.
  */
 export function countTests(output: string, success: boolean): Counts {
   const closing =
-    /^(?:ok|FAILED) \| (\d+) passed(?: \([^)]*\))? \| (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/gm;
+    /^(?:(?:ok|FAILED) \| )?(\d+) passed(?: \([^)]*\))?(?: \||,) (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/gm;
   const last = [...stripVTControlCharacters(output).matchAll(closing)].at(-1);
   const [passed, failed, ignored] = [1, 2, 3].map((i) => Number(last?.[i] ?? 0)) as [number, number, number];
   return { passed, failed: success ? failed : Math.max(1, failed), ignored };
@@ -34,9 +36,9 @@ async function checkTypes(): Promise<boolean> {
   return (await check.spawn().status).success;
 }
 
-async function denoTest(args: readonly string[]): Promise<Counts> {
+async function count(args: readonly string[]): Promise<Counts> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "--allow-all", ...args],
+    args: [...args],
     cwd: PROJECT,
     env: { NO_COLOR: "1" },
     stdout: "piped",
@@ -51,17 +53,20 @@ async function denoTest(args: readonly string[]): Promise<Counts> {
 }
 
 /**
- * The runs of `deno test` for these arguments: given paths only, or all there is. Each file has a process of its own:
- * one that breaks off takes no other with it, and native libraries that do not go together are not loaded together.
+ * What to run for these arguments: given paths only, or all there is. Each file has a process of its own: one that
+ * breaks off takes no other with it, and native libraries that do not go together are not loaded together.
  */
 function runs(args: readonly string[]): string[][] {
+  const test = ["test", "--allow-all", ...args];
   const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
   const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
-  if (paths) return [[...args]];
+  if (paths) return [test];
   const files = [...Deno.readDirSync(join(PROJECT, "tests"))].map(({ name }) => name);
   const tests = files.filter((name) => name.endsWith("_test.ts")).sort();
-  const units = tests.map((name) => ["--no-check", ...args, `tests/${name}`]); // their types are checked together
-  return [...units, ["--doc", ...args, "mod.ts", "lib/"]];
+  const units = tests.map((name) => [...test, "--no-check", `tests/${name}`]); // their types are checked together
+  const specs = ["run", "--allow-all", "--no-check", "tests/conformance/run.ts", "--leave-out-known"];
+  const chosen = args.some((arg) => arg.startsWith("--filter"));
+  return [...units, [...test, "--doc", "mod.ts", "lib/"], ...chosen ? [] : [specs]];
 }
 
 if (import.meta.main) {
@@ -73,9 +78,9 @@ if (import.meta.main) {
     total.failed = 1;
   }
   for (const args of all) {
-    const counts = await denoTest(args);
+    const counts = await count(args);
     for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
-    if (counts.failed > 0) failures.push(`deno test ${args.join(" ")}: ${counts.failed} failed`);
+    if (counts.failed > 0) failures.push(`deno ${args.join(" ")}: ${counts.failed} failed`);
   }
   if (total.passed + total.failed === 0) {
     failures.push("no test ran");

@@ -5,6 +5,11 @@ Deno.test("the closing line of deno test gives the counts; steps are not counted
   const output = "one ... ok\n\nok | 12 passed (34 steps) | 0 failed | 2 ignored | 5 filtered out (1s)\n\n";
   assertEquals(countTests(output, true), { passed: 12, failed: 0, ignored: 2 });
   assertEquals(countTests("ok | 1 passed | 0 failed (3ms)", true), { passed: 1, failed: 0, ignored: 0 });
+  assertEquals(countTests("known to fail: a\n7 passed, 1 failed\n", false), {
+    passed: 7,
+    failed: 1,
+    ignored: 0,
+  });
 });
 
 Deno.test("failures are counted, in colour too, and the last closing line counts", () => {

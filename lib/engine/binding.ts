@@ -23,8 +23,8 @@ export interface TensorMetadata {
 
 /** Takes ops and constants in place of TensorFlow's eager runtime. */
 export interface Recorder {
-  /** A tensor with known elements was made; it exists as a real handle too. */
-  constant(id: number, shape: readonly number[], dtype: number, values: Values): void;
+  /** A tensor with known elements is made, as a real handle too. The TF_Tensor is the caller's. */
+  constant(id: number, tensor: Pointer): void;
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[];
   /** Throws: the values of a tensor of the recording are not there yet. */
   refuseRead(): never;
@@ -69,12 +69,24 @@ export class Binding {
   createTensor(shape: readonly number[], dtype: number, values: Values): number {
     const tensor = this.#lib.newTensor(shape, dtype, values);
     try {
+      const id = this.freshId();
+      this.recorder?.constant(id, tensor);
       const handle = this.#lib.ok((s) => this.#lib.c.TFE_NewTensorHandle(tensor, s), "new tensor")!;
-      const id = this.adopt(handle);
-      this.recorder?.constant(id, shape, dtype, values);
+      this.#handles.set(id, dtype === DTYPE.STRING ? this.#ownStrings(handle) : handle);
       return id;
     } finally {
       this.#lib.c.TF_DeleteTensor(tensor);
+    }
+  }
+
+  /** Takes over a handle that shares strings with a TF_Tensor; gives one on a copy, which TensorFlow frees with it. */
+  #ownStrings(handle: Pointer): Pointer {
+    const id = this.adopt(handle);
+    try {
+      this.#execute("DeepCopy", [{ name: "T", type: ATTR.TYPE, value: DTYPE.STRING }], [id]);
+      return this.#output(0);
+    } finally {
+      this.deleteTensor(id);
     }
   }
 
@@ -99,27 +111,19 @@ export class Binding {
     this.#lib.c.TFE_DeleteTensorHandle(handle);
   }
 
-  tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array | BigInt64Array {
+  tensorDataSync(id: number): Values {
     if (this.recorder && !this.#handles.has(id)) this.recorder.refuseRead();
-    const { dtype, bytes } = this.#lib.read(this.handle(id));
-    switch (dtype) {
-      case DTYPE.FLOAT:
-      case DTYPE.COMPLEX64:
-        return new Float32Array(bytes);
-      case DTYPE.INT32:
-        return new Int32Array(bytes);
-      case DTYPE.INT64:
-        return new BigInt64Array(bytes);
-      case DTYPE.BOOL:
-      case DTYPE.UINT8:
-        return new Uint8Array(bytes);
-      default:
-        throw new TypeError(`reading a tensor: elements of TensorFlow type ${dtype} are not supported`);
-    }
+    return this.#lib.read(this.handle(id));
   }
 
   executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
     if (this.recorder) return this.recorder.op(name, attributes, inputs);
+    const outputs = this.#execute(name, attributes, inputs);
+    return Array.from({ length: outputs }, (_, i) => this.metadata(this.#output(i)));
+  }
+
+  /** Gives the number of outputs. */
+  #execute(name: string, attributes: readonly Attribute[], inputs: readonly number[]): number {
     const { c } = this.#lib;
     const op = this.newOp(name, attributes, inputs);
     try {
@@ -128,9 +132,12 @@ export class Binding {
     } finally {
       c.TFE_DeleteOp(op);
     }
-    return Array.from({ length: this.#count[0]! }, (_, i) => {
-      return this.metadata(Deno.UnsafePointer.create(this.#outputs[i]!)!);
-    });
+    return this.#count[0]!;
+  }
+
+  /** Output `i` of what was executed last. */
+  #output(i: number): Pointer {
+    return Deno.UnsafePointer.create(this.#outputs[i]!)!;
   }
 
   /** An eager op with its attributes and inputs set; the caller executes and deletes it. */

@@ -65,8 +65,8 @@ export class Clusters {
     });
     const wire = ({ node, index }: GraphOutput): GraphOutput => {
       if (!wires.has(node)) {
-        const made = node.value
-          ? graph.constant(node.value)
+        const made = isConstant(node)
+          ? recorder.graph.withValue(node, (value) => graph.constant(value))
           : { node: graph.add(node.type, node.attributes, node.inputs.map(wire)), index: 0 };
         wires.set(node, [made]);
       }
@@ -235,7 +235,7 @@ function describe(graph: Graph, { args, members, results }: Part): string {
       : `${member}:${index}`;
   };
   const lines = members.map((node) => {
-    if (node.value) return graph.constantText(node);
+    if (isConstant(node)) return graph.constantText(node);
     return `${node.type} ${JSON.stringify(node.attributes)} ${node.list} ${node.inputs.map(name)}`;
   });
   const types = args.map((arg) => `${graph.dtype(arg)}`);

@@ -1,5 +1,5 @@
 /** A TensorFlow graph under construction. @module */
-import { ATTR, type Attribute, cString, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import { ATTR, type Attribute, cString, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 
 /** One operation of a graph, and what it is made of. */
 export interface GraphNode {
@@ -9,8 +9,6 @@ export interface GraphNode {
   readonly inputs: readonly GraphOutput[];
   /** How many of the inputs, from the first, are one list. */
   readonly list: number;
-  /** A Const's elements. */
-  readonly value?: Pointer;
 }
 
 /** One output of a node. */
@@ -56,26 +54,39 @@ export class Graph {
     return { node: this.add("Placeholder", attributes), index: 0 };
   }
 
-  /** Adds a constant; the caller keeps `value`, a TF_Tensor, for as long as it uses the node. */
+  /** Adds a constant with a copy of a TF_Tensor. */
   constant(value: Pointer): GraphOutput {
     const { c } = this.#lib, name = new TextEncoder().encode(`n${this.#nodes++}\0`);
     const description = c.TF_NewOperation(this.#graph, cString("Const"), name)!;
     c.TF_SetAttrType(description, cString("dtype"), c.TF_TensorType(value));
     this.#lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
     const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
-    return { node: { operation, type: "Const", attributes: [], inputs: [], list: 0, value }, index: 0 };
+    return { node: { operation, type: "Const", attributes: [], inputs: [], list: 0 }, index: 0 };
   }
 
-  /** A constant's type, shape and elements. */
+  /** Calls `use` with a constant's elements, a TF_Tensor. */
+  withValue<T>({ operation }: GraphNode, use: (value: Pointer) => T): T {
+    const { c } = this.#lib, at = new BigUint64Array(1);
+    this.#lib.ok((s) => c.TF_OperationGetAttrTensor(operation, cString("value"), at, s), "Const");
+    const value = Deno.UnsafePointer.create(at[0]!)!;
+    try {
+      return use(value);
+    } finally {
+      c.TF_DeleteTensor(value);
+    }
+  }
+
+  /** A constant's type, shape and elements; strings are like no others. */
   constantText(node: GraphNode): string {
-    const { c } = this.#lib,
-      value = node.value!,
-      size = Number(c.TF_TensorByteSize(value)),
-      end = { node, index: 0 };
-    const data = size > 0
-      ? Deno.UnsafePointerView.getArrayBuffer(c.TF_TensorData(value)!, size)
-      : new ArrayBuffer(0);
-    return `Const ${this.dtype(end)} [${this.shape(end)}] ${new TextDecoder("latin1").decode(data)}`;
+    const { c } = this.#lib, end = { node, index: 0 }, dtype = this.dtype(end);
+    if (dtype === DTYPE.STRING) return `Const ${Deno.UnsafePointer.value(node.operation)}`;
+    return this.withValue(node, (value) => {
+      const size = Number(c.TF_TensorByteSize(value));
+      const data = size > 0
+        ? Deno.UnsafePointerView.getArrayBuffer(c.TF_TensorData(value)!, size)
+        : new ArrayBuffer(0);
+      return `Const ${dtype} [${this.shape(end)}] ${new TextDecoder("latin1").decode(data)}`;
+    });
   }
 
   /** How many values a node gives. */

@@ -21,7 +21,12 @@ const SYMBOLS = {
   TF_TensorData: { parameters: [P], result: P },
   TF_TensorByteSize: { parameters: [P], result: U },
   TF_TensorType: { parameters: [P], result: I },
+  TF_TensorElementCount: { parameters: [P], result: L },
   TF_DeleteTensor: { parameters: [P], result: V },
+  TF_StringInit: { parameters: [P], result: V },
+  TF_StringCopy: { parameters: [P, B, U], result: V },
+  TF_StringGetDataPointer: { parameters: [P], result: P },
+  TF_StringGetSize: { parameters: [P], result: U },
 
   TFE_NewContextOptions: { parameters: [], result: P },
   TFE_DeleteContextOptions: { parameters: [P], result: V },
@@ -71,6 +76,7 @@ const SYMBOLS = {
   TF_OperationOutputType: { parameters: [{ struct: [P, I] }], result: I },
   TF_GraphGetTensorNumDims: { parameters: [P, { struct: [P, I] }, P], result: I },
   TF_GraphGetTensorShape: { parameters: [P, { struct: [P, I] }, B, I, P], result: V },
+  TF_OperationGetAttrTensor: { parameters: [P, B, B, P], result: V },
   TF_SetAttrTensor: { parameters: [P, B, P, P], result: V },
   TF_SetAttrString: { parameters: [P, B, B, U], result: V },
   TF_SetAttrStringList: { parameters: [P, B, B, B, I], result: V },
@@ -88,7 +94,7 @@ const SYMBOLS = {
   TF_DeleteFunction: { parameters: [P], result: V },
 } as const;
 
-/** TensorFlow's numbers for the types of elements that tfjs knows, and the bytes of one element. */
+/** TensorFlow's numbers for the types of elements that tfjs knows. */
 export const DTYPE = {
   FLOAT: 1,
   INT32: 3,
@@ -99,7 +105,20 @@ export const DTYPE = {
   BOOL: 10,
   RESOURCE: 20,
 } as const;
-const BYTES: Record<number, number> = { 1: 4, 3: 4, 4: 1, 8: 8, 9: 8, 10: 1 };
+
+/** The bytes of one element of what is made here; of a string, those of the TF_TString that says where it is. */
+const BYTES: Record<number, number> = { 1: 4, 3: 4, 4: 1, 7: 24, 8: 8, 9: 8, 10: 1 };
+
+/** The arrays in which elements other than strings are read. */
+const ARRAYS: Record<number, new (buffer: ArrayBuffer) => Values> = {
+  [DTYPE.FLOAT]: Float32Array,
+  [DTYPE.INT32]: Int32Array,
+  [DTYPE.UINT8]: Uint8Array,
+  [DTYPE.COMPLEX64]: Float32Array,
+  [DTYPE.INT64]: BigInt64Array,
+  [DTYPE.BOOL]: Uint8Array,
+  [DTYPE.RESOURCE]: Uint8Array,
+};
 
 /** The numbers by which an attribute says what kind of value it has. */
 export const ATTR = { STRING: 0, INT: 1, FLOAT: 2, BOOL: 3, TYPE: 4, SHAPE: 5, RESOURCE: 6 } as const;
@@ -111,8 +130,11 @@ export interface Attribute {
   value: boolean | number | string | null | readonly (number | boolean | string)[];
 }
 
-/** The elements of a tensor, as tfjs hands them over. */
-export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array;
+/**
+ * The elements of a tensor, as tfjs hands them over: of complex numbers the real and the imaginary part by turns, of a
+ * string its bytes. A resource is read as the bytes of its handle.
+ */
+export type Values = Float32Array | Int32Array | Uint8Array | BigInt64Array | readonly Uint8Array[];
 
 /** What TensorFlow said, with the op that it was said of. */
 export class TensorFlowError extends Error {
@@ -188,40 +210,54 @@ export class LibTensorFlow {
     this.ok((s) => this.c.TFE_ContextRemoveFunction(this.context, cString(name), s), name);
   }
 
-  /** A TF_Tensor with a copy of `values`; the caller deletes it. */
+  /**
+   * A TF_Tensor with a copy of `values`; the caller deletes it. That frees the characters of strings, unless a handle
+   * shares them still: then nothing will.
+   */
   newTensor(shape: readonly number[], dtype: number, values: Values): Pointer {
-    const size = BYTES[dtype];
-    if (size === undefined) {
-      throw new TypeError(`createTensor: elements of TensorFlow type ${dtype} are not supported`);
-    }
-    const bytes = shape.reduce((a, b) => a * b, 1) * size;
-    if (values.byteLength !== bytes) {
-      throw new RangeError(`createTensor: shape [${shape}] needs ${bytes} bytes, got ${values.byteLength}`);
-    }
-    const tensor = this.c.TF_AllocateTensor(
-      dtype,
-      BigInt64Array.from(shape, BigInt),
-      shape.length,
-      BigInt(bytes),
-    );
+    const bytes = checkValues(shape, dtype, values), dims = BigInt64Array.from(shape, BigInt);
+    const tensor = this.c.TF_AllocateTensor(dtype, dims, shape.length, BigInt(bytes));
     if (tensor === null) throw new RangeError(`createTensor: no memory for shape [${shape}], ${bytes} bytes`);
-    if (bytes > 0) {
+    if (!ArrayBuffer.isView(values)) {
+      this.#strings(tensor).forEach((string, i) => {
+        const characters = values[i] as Uint8Array<ArrayBuffer>;
+        this.c.TF_StringInit(string);
+        this.c.TF_StringCopy(string, characters, BigInt(characters.length));
+      });
+    } else if (bytes > 0) {
       const memory = Deno.UnsafePointerView.getArrayBuffer(this.c.TF_TensorData(tensor)!, bytes);
       new Uint8Array(memory).set(new Uint8Array(values.buffer, values.byteOffset, bytes));
     }
     return tensor;
   }
 
-  /** A copy of the elements behind a handle, and their type. */
-  read(handle: Pointer): { dtype: number; bytes: ArrayBuffer } {
+  /** Where each string of a TF_Tensor is described. */
+  #strings(tensor: Pointer): Pointer[] {
+    const count = Number(this.c.TF_TensorElementCount(tensor)), first = this.c.TF_TensorData(tensor);
+    return Array.from({ length: count }, (_, i) => {
+      return Deno.UnsafePointer.offset(first!, i * BYTES[DTYPE.STRING]!)!;
+    });
+  }
+
+  /** A copy of the elements behind a handle. */
+  read(handle: Pointer): Values {
+    const dtype = this.c.TFE_TensorHandleDataType(handle);
     const tensor = this.ok((s) => this.c.TFE_TensorHandleResolve(handle, s), "read")!;
-    const size = Number(this.c.TF_TensorByteSize(tensor));
-    const data = this.c.TF_TensorData(tensor);
-    const bytes = size > 0 && data
-      ? Deno.UnsafePointerView.getArrayBuffer(data, size).slice(0)
-      : new ArrayBuffer(0);
-    this.c.TF_DeleteTensor(tensor);
-    return { dtype: this.c.TFE_TensorHandleDataType(handle), bytes };
+    try {
+      if (dtype === DTYPE.STRING) {
+        return this.#strings(tensor).map((string) => {
+          const size = Number(this.c.TF_StringGetSize(string));
+          return new Uint8Array(copy(this.c.TF_StringGetDataPointer(string), size));
+        });
+      }
+      const Elements = ARRAYS[dtype];
+      if (!Elements) {
+        throw new TypeError(`reading a tensor: elements of TensorFlow type ${dtype} are not supported`);
+      }
+      return new Elements(copy(this.c.TF_TensorData(tensor), Number(this.c.TF_TensorByteSize(tensor))));
+    } finally {
+      this.c.TF_DeleteTensor(tensor);
+    }
   }
 
   /** Sets an attribute of an eager op (`"TFE_Op"`) or of a graph operation under construction (`"TF_"`). */
@@ -241,7 +277,8 @@ export class LibTensorFlow {
         return set("String", ...bytesOf(value as string));
       case ATTR.INT:
         if (list) return set("IntList", BigInt64Array.from(list as number[], BigInt), list.length);
-        return set("Int", BigInt(value as number));
+        // A seed need not be whole.
+        return set("Int", BigInt(Math.trunc(value as number)));
       case ATTR.FLOAT:
         return list
           ? set("FloatList", Float32Array.from(list as number[]), list.length)
@@ -291,4 +328,28 @@ function setStrings(list: string[], set: (...rest: unknown[]) => void): void {
   const strings = list.map((text) => encoder.encode(text + "\0"));
   const addresses = BigUint64Array.from(strings, (b) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(b)));
   set(addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length);
+}
+
+/** A copy of `size` bytes of TensorFlow's memory. */
+function copy(from: Deno.PointerValue, size: number): ArrayBuffer {
+  return from && size > 0 ? Deno.UnsafePointerView.getArrayBuffer(from, size).slice(0) : new ArrayBuffer(0);
+}
+
+/** The bytes that the tensor needs, if `values` fit its shape and type. */
+function checkValues(shape: readonly number[], dtype: number, values: Values): number {
+  const size = BYTES[dtype], count = shape.reduce((a, b) => a * b, 1);
+  if (size === undefined) {
+    throw new TypeError(`createTensor: elements of TensorFlow type ${dtype} are not supported`);
+  }
+  if (dtype === DTYPE.STRING) {
+    const strings = ArrayBuffer.isView(values) ? 0 : values.filter((v) => v instanceof Uint8Array).length;
+    if (strings === count && values.length === count) return count * size;
+    const got = `${values.length} elements, ${strings} of them Uint8Arrays`;
+    throw new RangeError(
+      `createTensor: shape [${shape}] needs ${count} strings, each a Uint8Array, got ${got}`,
+    );
+  }
+  const given = ArrayBuffer.isView(values) ? values.byteLength : 0;
+  if (given === count * size) return given;
+  throw new RangeError(`createTensor: shape [${shape}] needs ${count * size} bytes, got ${given}`);
 }

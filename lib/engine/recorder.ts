@@ -6,7 +6,7 @@
 import type * as tf from "@tensorflow/tfjs";
 import type { Recorder, TensorMetadata } from "./binding.ts";
 import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
-import type { Attribute, LibTensorFlow, Pointer, Values } from "./libtensorflow.ts";
+import { type Attribute, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
@@ -30,7 +30,6 @@ export class GraphRecorder implements Recorder {
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
-  readonly #constants: Pointer[] = [];
 
   constructor(engine: TensorFlow, label: string) {
     this.#engine = engine;
@@ -54,8 +53,8 @@ export class GraphRecorder implements Recorder {
     );
   }
 
-  constant(id: number, shape: readonly number[], dtype: number, values: Values): void {
-    this.#known.set(id, this.#constant(this.#lib.newTensor(shape, dtype, values)));
+  constant(id: number, tensor: Pointer): void {
+    this.#known.set(id, this.graph.constant(tensor));
   }
 
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
@@ -98,13 +97,15 @@ export class GraphRecorder implements Recorder {
     const copy = this.#lib.ok((s) => c.TFE_TensorHandleCopySharingTensor(handle, s), "capture")!;
     const { id: held, shape, dtype } = this.#engine.binding.metadata(copy);
     const size = shape.reduce((a, b) => a * b, 1);
-    if (size * 8 > CONSTANT_BYTES) {
+    if (size * 8 > CONSTANT_BYTES || dtype === DTYPE.RESOURCE) {
       this.captured.push(held);
       return this.#placeholder({ source: { captured: held }, shape, dtype });
     }
+    const tensor = this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!;
     try {
-      return this.#constant(this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!);
+      return this.graph.constant(tensor);
     } finally {
+      c.TF_DeleteTensor(tensor);
       this.#engine.binding.deleteTensor(held);
     }
   }
@@ -116,11 +117,6 @@ export class GraphRecorder implements Recorder {
     this.sources.push(source);
     this.placeholders.push(end);
     return end;
-  }
-
-  #constant(tensor: Pointer): GraphOutput {
-    this.#constants.push(tensor);
-    return this.graph.constant(tensor);
   }
 
   #shape(end: GraphOutput, name: string): number[] {
@@ -145,7 +141,6 @@ export class GraphRecorder implements Recorder {
 
   dispose(): void {
     this.graph.dispose();
-    for (const tensor of this.#constants) this.#lib.c.TF_DeleteTensor(tensor);
   }
 }
 

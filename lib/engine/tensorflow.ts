@@ -8,6 +8,7 @@ import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { Clusters } from "./clusters.ts";
 import { compileWith } from "./compile.ts";
+import { correctKernels } from "./kernels.ts";
 import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
 
@@ -123,6 +124,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   const backend = new Backend(binding, "@tensorflow/tfjs-node-gpu");
   tf.registerBackend("tensorflow", () => backend, 3);
   await import("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
+  correctKernels();
   opened = { library, engine: new TensorFlow(lib, binding, backend) };
   return opened.engine;
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import { replaceKernel } from "./kernels.ts";
 import { ROW_KERNELS, type WasmMemory } from "./wasm_rows.ts";
 
 /** What the replaced kernels use of tfjs' WebAssembly backend. */
@@ -167,12 +168,6 @@ const batchMatMul: tf.KernelFunc = (args) => {
   return { ...out, shape: [...batch, m, n] };
 };
 
-function replace(kernelName: string, make: (own: tf.KernelConfig) => tf.KernelFunc): void {
-  const own = tf.getKernel(kernelName, "wasm");
-  tf.unregisterKernel(kernelName, "wasm");
-  tf.registerKernel({ ...own, kernelFunc: make(own) });
-}
-
 /** Sets the WebAssembly backend up as tfjs' backend "wasm". Its binary lies beside its JavaScript in the npm cache. */
 export async function openWasm(): Promise<{ version: string; simd: boolean; threads: number }> {
   const wasm = await import("@tensorflow/tfjs-backend-wasm");
@@ -180,10 +175,12 @@ export async function openWasm(): Promise<{ version: string; simd: boolean; thre
   const backend = tf.backend() as unknown as WasmBackend;
   const operand = ["number", "array", "number"] as const, rest = ["number", "number", "number"] as const;
   product = backend.wasm.cwrap("BatchMatMul", null, [...operand, ...operand, ...rest]);
-  replace("BatchMatMul", () => batchMatMul);
-  replace("Transpose", transposeKernel);
+  replaceKernel("BatchMatMul", "wasm", () => batchMatMul);
+  replaceKernel("Transpose", "wasm", transposeKernel);
   for (const [name, kernel] of Object.entries(ROW_KERNELS)) {
-    replace(name, (own) => (args) => kernel(args, args.backend as WasmMemory) ?? own.kernelFunc(args));
+    replaceKernel(name, "wasm", (own) => (args) => {
+      return kernel(args, args.backend as WasmMemory) ?? own.kernelFunc(args);
+    });
   }
   const simd = await tf.env().getAsync("WASM_HAS_SIMD_SUPPORT") as boolean;
   return { version: wasm.version_wasm, simd, threads: wasm.getThreadsCount() };

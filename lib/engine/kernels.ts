@@ -1,0 +1,71 @@
+/**
+ * Replacing kernels of tfjs; those of its Node package that give something else on TensorFlow 2.21 than tfjs' own specs ask.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+
+/** Puts another kernel in the place of a registered one, which `make` gets to build upon. */
+export function replaceKernel(
+  name: string,
+  backend: string,
+  make: (own: tf.KernelConfig) => tf.KernelFunc,
+): void {
+  const own = tf.getKernel(name, backend);
+  tf.unregisterKernel(name, backend);
+  tf.registerKernel({ ...own, kernelFunc: make(own) });
+}
+
+/** Corrects the kernels of the backend "tensorflow". */
+export function correctKernels(): void {
+  replaceKernel("Mean", "tensorflow", mean);
+  replaceKernel("Round", "tensorflow", round);
+  for (const name of ["DepthwiseConv2dNative", "FusedDepthwiseConv2D"]) {
+    replaceKernel(name, "tensorflow", depthwise);
+  }
+}
+
+/** Theirs hands float32 over and says that it is what it was before: TensorFlow refuses that. */
+const mean = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
+  if (args.inputs.x!.dtype === "float32") return own.kernelFunc(args);
+  const x = tf.cast(args.inputs.x as tf.Tensor, "float32");
+  try {
+    return own.kernelFunc({ ...args, inputs: { x } });
+  } finally {
+    x.dispose();
+  }
+};
+
+/** TensorFlow rounds integers to zero since 2.17: https://github.com/tensorflow/tensorflow/issues/74789. */
+const round = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
+  const identity = args.inputs.x!.dtype === "int32" ? tf.getKernel("Identity", "tensorflow") : own;
+  return identity.kernelFunc(args);
+};
+
+/** TensorFlow's kernels know no dilation where oneDNN is off, as on processors without AVX-512: the filter gets zeros. */
+const depthwise = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
+  const { dilations = 1 } = args.attrs as { dilations?: number | [number, number] };
+  const [down, across] = typeof dilations === "number" ? [dilations, dilations] : dilations;
+  if (down === 1 && across === 1) return own.kernelFunc(args);
+  const filter = spread(args.inputs.filter as tf.Tensor4D, down, across);
+  try {
+    return own.kernelFunc({
+      ...args,
+      inputs: { ...args.inputs, filter },
+      attrs: { ...args.attrs, dilations: 1 },
+    });
+  } finally {
+    filter.dispose();
+  }
+};
+
+/** A filter with zeros between its taps. */
+function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D {
+  const [h, w, inputs, outputs] = filter.shape, channels = inputs * outputs;
+  return tf.tidy(() => {
+    const taps = tf.reshape(filter, [h, 1, w, 1, channels]); // [h, 1, w, 1, inputs × outputs]
+    const apart = tf.pad(taps, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0]]);
+    const whole = tf.reshape<tf.Rank.R4>(apart, [h * down, w * across, inputs, outputs]); // [h × down, w × across, inputs, outputs]
+    return tf.slice4d(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
+  });
+}
