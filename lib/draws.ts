@@ -59,16 +59,29 @@ export function makeDraws(
   return draws;
 }
 
+/** Which axes of a draw are the images, and which the tokens. */
+function axes(name: string): { images: number[]; tokens: number[] } {
+  if (name === "dropPath") return { images: [1], tokens: [] }; // [2·L, B]
+  if (!name.startsWith("dropout.")) return { images: [], tokens: [] };
+  return { images: [0], tokens: name.endsWith(".probabilities") ? [2, 3] : [1] }; // [B, A, T, T], [B, T, D]
+}
+
+function cut(draws: Draws, along: "images" | "tokens", from: number, size: (whole: number) => number): Draws {
+  const cutOne = (x: tf.Tensor, here: readonly number[]) =>
+    tf.slice(
+      x,
+      x.shape.map((_, axis) => here.includes(axis) ? from : 0),
+      x.shape.map((whole, axis) => here.includes(axis) ? size(whole) : whole),
+    );
+  return Object.fromEntries(Object.entries(draws).map(([name, x]) => [name, cutOne(x, axes(name)[along])]));
+}
+
 /** The same draws for a forward that leaves out the last token. */
 export function withoutLast(draws: Draws): Draws {
-  const cut = (x: tf.Tensor, name: string) => {
-    if (!name.startsWith("dropout.")) return x;
-    const tokens = name.endsWith(".probabilities") ? [2, 3] : [1]; // the axes of [B, A, T, T] and [B, T, D]
-    return tf.slice(
-      x,
-      x.shape.map(() => 0),
-      x.shape.map((size, axis) => tokens.includes(axis) ? size - 1 : size),
-    );
-  };
-  return Object.fromEntries(Object.entries(draws).map(([name, x]) => [name, cut(x, name)]));
+  return cut(draws, "tokens", 0, (tokens) => tokens - 1);
+}
+
+/** The draws of `count` images of a batch; the caller disposes of them. */
+export function partOf(draws: Draws, from: number, count: number): Draws {
+  return cut(draws, "images", from, () => count);
 }

@@ -1,4 +1,4 @@
-/** Fine-tuning: the whole network learns to classify. The step is in `trainer.ts`. @module */
+/** Fine-tuning: the whole network learns to classify. The step is in `step.ts`. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "./data/dataset.ts";
 import { horizontalFlip } from "./data/transforms.ts";

@@ -1,6 +1,7 @@
 /** The options of a training, checked and filled in. @module */
 import type { Dataset } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
+import { currentEngine, type Precision, precisionRefusal } from "./engine/mod.ts";
 
 /** Options that pretraining and fine-tuning share. */
 export interface TrainOptions {
@@ -32,6 +33,13 @@ export interface TrainOptions {
   signal?: AbortSignal;
   /** Compile the step, where the engine can (default), or run it operation by operation. */
   compile?: boolean;
+  /**
+   * What the step's matrix products are computed in; weights, statistics and all else are float32. "bfloat16" is refused
+   * where it is slower, as `engine.describe()` measures it, unless it is forced. Default "float32".
+   */
+  precision?: Precision | "force bfloat16";
+  /** Parts that a batch is computed in, one after the other, where it does not fit into memory. Default 1. */
+  accumulate?: number;
 }
 
 /** {@linkcode TrainOptions} with nothing left open. */
@@ -48,12 +56,16 @@ export interface Plan {
   augment: Transform | null;
   seed: number;
   compile: boolean;
+  precision: Precision;
+  accumulate: number;
   signal: AbortSignal | undefined;
 }
 
 /** What a recipe sets where the options leave it open. */
 export type Recipe =
-  & Required<Omit<TrainOptions, "epochs" | "learningRate" | "baseLearningRate" | "signal">>
+  & Required<
+    Omit<TrainOptions, "epochs" | "learningRate" | "baseLearningRate" | "signal" | "precision" | "accumulate">
+  >
   & ({ learningRate: number } | { baseLearningRate: number });
 
 function expect(holds: boolean, name: string, expected: string, got: unknown): void {
@@ -109,8 +121,17 @@ export function makePlan(
       ? recipe.learningRate
       : base! * batchSize / 256);
   expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
+  const { accumulate = 1, precision = "float32" } = options;
+  expect(
+    whole(accumulate) && batchSize % accumulate === 0,
+    "accumulate",
+    `a whole number that divides the batch size, ${batchSize},`,
+    accumulate,
+  );
   return {
     steps,
+    accumulate,
+    precision: checkPrecision(precision, compile),
     batchSize,
     learningRate: peak,
     weightDecay,
@@ -123,6 +144,19 @@ export function makePlan(
     compile,
     signal,
   };
+}
+
+function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compile: boolean): Precision {
+  const known = ["float32", "bfloat16", "force bfloat16"];
+  expect(known.includes(precision), "precision", `one of ${known.join(", ")}`, precision);
+  if (precision === "float32") return precision;
+  const refusal = compile
+    ? precisionRefusal(currentEngine())
+    : "it needs a compiled step; leave out `compile: false`";
+  if (refusal !== undefined && (precision === "bfloat16" || !compile || !currentEngine().compiles)) {
+    throw new RangeError(`precision: bfloat16 is refused: ${refusal}`);
+  }
+  return "bfloat16";
 }
 
 function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
@@ -141,6 +175,8 @@ function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
     "seed",
     "signal",
     "compile",
+    "precision",
+    "accumulate",
     ...known,
   ];
   const unknown = Object.keys(options).find((name) => !names.includes(name));

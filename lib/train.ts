@@ -1,4 +1,4 @@
-/** Pretraining: a causal transformer learns to predict each next embedding. The step is in `trainer.ts`. @module */
+/** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
 import { Meter } from "./meter.ts";
@@ -22,7 +22,7 @@ export interface PretrainOptions extends TrainOptions, NepaLossOptions {
 }
 
 /** What `pretrain` does unless told otherwise. */
-const SMALL: Recipe = {
+export const SMALL: Recipe = {
   steps: 1500,
   batchSize: 64,
   learningRate: 3e-3,

@@ -12,7 +12,7 @@ import type { TensorMetadata } from "./binding.ts";
 import type { GraphOutput } from "./graph.ts";
 import { GraphRecorder, type Source } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
-import type { Compiled, CompileOptions } from "./types.ts";
+import type { Compiled, CompileOptions, Precision } from "./types.ts";
 
 interface Recording {
   name: string;
@@ -33,13 +33,13 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
   fn: (...args: A) => R,
   options: CompileOptions,
 ): Compiled<A, R> {
-  const { name: label = fn.name || "function", xla = true, cacheSize = 8 } = options;
+  const { name: label = fn.name || "function", xla = true, precision = "float32", cacheSize = 8 } = options;
   const clustered = xla && engine.device === "cpu", recordings = new Map<string, Recording>();
   let disposed = false;
 
   function recordingFor(args: readonly TensorMetadata[]): Recording {
     const key = args.map((t) => `${t.dtype}[${t.shape}]`).join();
-    const found = recordings.get(key) ?? record(engine, label, fn, args, clustered);
+    const found = recordings.get(key) ?? record(engine, label, fn, args, { clustered, precision });
     recordings.delete(key);
     recordings.set(key, found); // the last used is the last
     const [oldest] = recordings;
@@ -125,7 +125,7 @@ function record<A extends tf.Tensor[]>(
   label: string,
   fn: (...args: A) => tf.TensorContainer,
   args: readonly TensorMetadata[],
-  clustered: boolean,
+  { clustered, precision }: { clustered: boolean; precision: Precision },
 ): Recording {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
@@ -133,7 +133,7 @@ function record<A extends tf.Tensor[]>(
       `compile("${label}"): tfjs uses another backend now; call useEngine("tensorflow") again`,
     );
   }
-  const recorder = new GraphRecorder(engine, label);
+  const recorder = new GraphRecorder(engine, label, precision);
   const known = new Set(Object.values(tf.engine().registeredVariables));
   const variables = standInForVariables(engine, recorder);
   let recording: Recording | undefined;

@@ -103,6 +103,7 @@ export const DTYPE = {
   COMPLEX64: 8,
   INT64: 9,
   BOOL: 10,
+  BFLOAT16: 14,
   RESOURCE: 20,
 } as const;
 

@@ -10,7 +10,7 @@ import { uncompiled } from "./uncompiled.ts";
 import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
 
-export type { Compiled, CompileOptions, Engine, EngineDescription, EngineName } from "./types.ts";
+export type { Compiled, CompileOptions, Engine, EngineDescription, EngineName, Precision } from "./types.ts";
 
 /** What an engine tells of itself once it is open. */
 interface Opened {
@@ -21,6 +21,7 @@ interface Opened {
   threads: number;
   notes: string[];
   compile?: Engine["compile"];
+  products?: Engine["products"];
 }
 
 /** Why an engine cannot be had, and what helps. */
@@ -60,6 +61,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
       threads: navigator.hardwareConcurrency,
       notes: offer ? [...notes, offer] : notes,
       compile: (fn, options) => tensorflow.compile(fn, options),
+      products: () => tensorflow.products(),
     };
   },
   async webgpu() {
@@ -95,18 +97,34 @@ async function describe(engine: Engine, threads: number): Promise<EngineDescript
   await tf.setBackend(engine.name);
   const gflops = await measureGflops();
   await tf.setBackend(before);
-  const { name, version, device, notes } = engine;
-  const speed = `${Number(gflops.toPrecision(3))} GFLOP/s`;
+  const { name, version, device, notes } = engine, bfloat16Gflops = engine.products?.().bfloat16;
+  const speed = (gflops: number) => `${Number(gflops.toPrecision(3))} GFLOP/s`;
   const text = [
     String(engine),
     `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}`,
-    `square float32 matrix products: ${speed}`,
+    `square float32 matrix products: ${speed(gflops)}`,
+    ...bfloat16Gflops
+      ? [`in bfloat16: ${speed(bfloat16Gflops)}, ${precisionRefusal(engine) ?? "faster than float32"}`]
+      : [],
     ...notes,
   ].join("\n");
-  return shown({ name, version, device, threads, gflops, text }, () => text);
+  const optional = bfloat16Gflops ? { bfloat16Gflops } : {};
+  return shown({ name, version, device, threads, gflops, ...optional, text }, () => text);
 }
 
-function makeEngine(name: EngineName, { version, device, kind, threads, notes, compile }: Opened): Engine {
+/** Why products in bfloat16 are not to be had, or gain nothing; undefined where they are faster than float32. */
+export function precisionRefusal({ name, products }: Engine): string | undefined {
+  if (!products) return `the ${name} engine computes in float32 alone`;
+  const { float32, bfloat16 } = products();
+  if (bfloat16 > float32) return undefined;
+  const [slow, fast] = [bfloat16, float32].map((gflops) => Number(gflops.toPrecision(3)));
+  return `slower here than float32 (${slow} against ${fast} GFLOP/s)`;
+}
+
+function makeEngine(
+  name: EngineName,
+  { version, device, kind, threads, notes, compile, products }: Opened,
+): Engine {
   const title = `${name} ${version.split(".").slice(0, 2).join(".")} (${kind})`;
   const engine: Engine = {
     name,
@@ -119,6 +137,7 @@ function makeEngine(name: EngineName, { version, device, kind, threads, notes, c
         fn: (...args: A) => R,
         options?: CompileOptions,
       ) => uncompiled(fn, options)),
+    ...(products && { products }),
     describe: () => exclusive(() => describe(engine, threads)),
     toString: () => title,
   };

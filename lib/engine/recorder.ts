@@ -6,8 +6,9 @@
 import type * as tf from "@tensorflow/tfjs";
 import type { Recorder, TensorMetadata } from "./binding.ts";
 import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
-import { type Attribute, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import { ATTR, type Attribute, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
+import type { Precision } from "./types.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
 const CONSTANT_BYTES = 1 << 16;
@@ -27,14 +28,20 @@ export class GraphRecorder implements Recorder {
   readonly #engine: TensorFlow;
   readonly #lib: LibTensorFlow;
   readonly #label: string;
+  readonly #precision: Precision;
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
 
-  constructor(engine: TensorFlow, label: string) {
+  /**
+   * @param label Of the function, for error messages.
+   * @param precision Of its matrix products.
+   */
+  constructor(engine: TensorFlow, label: string, precision: Precision) {
     this.#engine = engine;
     this.#lib = engine.lib;
     this.#label = label;
+    this.#precision = precision;
     this.graph = new Graph(engine.lib);
   }
 
@@ -62,15 +69,42 @@ export class GraphRecorder implements Recorder {
     // The ops that take a list (Pack, ConcatV2, AddN, Einsum) take it first and call its length N.
     const list = attributes.find((a) => a.name === "N")?.value as number | undefined ?? 0;
     const rest = attributes.filter((a) => a.name !== "N"), what = `${name} while recording "${this.#label}"`;
-    const node = name === "BatchMatMulV2" && ends.every((end) => this.graph.shape(end)?.length === 2)
-      ? this.graph.add("MatMul", rest.map(asMatMul), ends, 0, what)
-      : this.graph.add(name, rest, ends, list, what);
-    this.nodes.push(node);
+    const node = name === "BatchMatMulV2"
+      ? this.#product(ends, rest, what)
+      : this.#add(this.graph.add(name, rest, ends, list, what));
     return Array.from({ length: this.graph.outputs(node) }, (_, index) => {
       const end = { node, index }, id = this.#engine.binding.freshId(), shape = this.#shape(end, name);
       this.#known.set(id, this.#same(end, shape) ?? end);
       return { id, shape, dtype: this.graph.dtype(end) };
     });
+  }
+
+  #add(node: GraphNode): GraphNode {
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** A product of two matrices, or of many; in bfloat16 where that was asked for and gains something. */
+  #product(ends: readonly GraphOutput[], attributes: readonly Attribute[], what: string): GraphNode {
+    const plain = ends.every((end) => this.graph.shape(end)?.length === 2);
+    const add = (ends: readonly GraphOutput[], attributes: readonly Attribute[]) =>
+      this.#add(
+        plain
+          ? this.graph.add("MatMul", attributes.map(asMatMul), ends, 0, what)
+          : this.graph.add("BatchMatMulV2", attributes, ends, 0, what),
+      );
+    const rounded = this.#precision === "bfloat16" && this.graph.dtype(ends[0]!) === DTYPE.FLOAT &&
+      (plain || this.#engine.device === "gpu"); // XLA on a CPU gains nothing from it
+    if (!rounded) return add(ends, attributes);
+    const typed = attributes.map((a) => a.name === "T" ? { ...a, value: DTYPE.BFLOAT16 } : a);
+    const product = add(ends.map((end) => this.#cast(end, DTYPE.BFLOAT16)), typed);
+    return this.#cast({ node: product, index: 0 }, DTYPE.FLOAT).node;
+  }
+
+  #cast(end: GraphOutput, to: number): GraphOutput {
+    const type = (name: string, value: number) => ({ name, type: ATTR.TYPE, value });
+    const attributes = [type("SrcT", this.graph.dtype(end)), type("DstT", to)];
+    return { node: this.#add(this.graph.add("Cast", attributes, [end])), index: 0 };
   }
 
   /** What a node only passes on: a reshape to the same shape, a cast to the same type. */
@@ -134,9 +168,7 @@ export class GraphRecorder implements Recorder {
   ending(id: number): GraphOutput {
     const end = this.output(id), { type } = end.node;
     if (type !== "Placeholder" && type !== "Const") return end;
-    const node = this.graph.add("Identity", [], [end]);
-    this.nodes.push(node);
-    return { node, index: 0 };
+    return { node: this.#add(this.graph.add("Identity", [], [end])), index: 0 };
   }
 
   dispose(): void {

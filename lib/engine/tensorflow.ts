@@ -9,8 +9,8 @@ import { Binding, type TensorMetadata } from "./binding.ts";
 import { Clusters } from "./clusters.ts";
 import { compileWith } from "./compile.ts";
 import { correctKernels } from "./kernels.ts";
-import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
-import type { Compiled, CompileOptions } from "./types.ts";
+import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import type { Compiled, CompileOptions, Precision } from "./types.ts";
 
 /** What of the kernels' backend is used here. */
 export interface NodeBackend extends tf.KernelBackend {
@@ -28,6 +28,7 @@ export class TensorFlow {
   readonly clusters: Clusters;
   #tail: Promise<unknown> = Promise.resolve();
   #functions = 0;
+  #products: Record<Precision, number> | undefined;
 
   constructor(lib: LibTensorFlow, binding: Binding, backend: NodeBackend) {
     this.lib = lib;
@@ -51,6 +52,12 @@ export class TensorFlow {
     options: CompileOptions = {},
   ): Compiled<A, R> {
     return compileWith(this, fn, options);
+  }
+
+  /** See {@linkcode Engine.products}. */
+  products(): Readonly<Record<Precision, number>> {
+    const measure = (dtype: number) => productGflops(this.binding, dtype);
+    return this.#products ??= { float32: measure(DTYPE.FLOAT), bfloat16: measure(DTYPE.BFLOAT16) };
   }
 
   /** A name that no function of this process has had. */
@@ -89,6 +96,27 @@ export class TensorFlow {
       c.TF_DeleteStatus(status);
     }
   }
+}
+
+/** Square products of a type, 10^9 operations a second, the best of five. */
+function productGflops(binding: Binding, dtype: number): number {
+  const n = 512, attribute = (name: string, type: number, value: number | boolean) => ({ name, type, value });
+  const type = (name: string, value: number) => attribute(name, ATTR.TYPE, value);
+  const one = (name: string, attributes: Attribute[], ...inputs: number[]) =>
+    binding.executeOp(name, attributes, inputs)[0]!.id;
+  const float = binding.createTensor([n, n], DTYPE.FLOAT, new Float32Array(n * n).fill(0.5));
+  const x = one("Cast", [type("SrcT", DTYPE.FLOAT), type("DstT", dtype)], float);
+  let best = Infinity;
+  for (let i = 0; i < 5; i++) {
+    const start = performance.now();
+    const y = one("MatMul", [type("T", dtype)], x, x),
+      back = one("Cast", [type("SrcT", dtype), type("DstT", DTYPE.FLOAT)], y);
+    binding.tensorDataSync(back); // a GPU computes until then
+    best = Math.min(best, performance.now() - start);
+    for (const id of [y, back]) binding.deleteTensor(id);
+  }
+  for (const id of [float, x]) binding.deleteTensor(id);
+  return 2 * n ** 3 / best / 1e6;
 }
 
 let opened: { library: string; engine: TensorFlow } | undefined;

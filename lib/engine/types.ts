@@ -4,6 +4,9 @@ import type * as tf from "@tensorflow/tfjs";
 /** The engines there are, by the name that {@linkcode useEngine} takes. */
 export type EngineName = "tensorflow" | "webgpu" | "wasm" | "cpu";
 
+/** What matrix products are computed in. */
+export type Precision = "float32" | "bfloat16";
+
 /** Options of {@linkcode Engine.compile}. */
 export interface CompileOptions {
   /** Shown in error messages. Default: the function's own name. */
@@ -13,6 +16,8 @@ export interface CompileOptions {
    * kernels are faster), or run it as a TensorFlow graph.
    */
   xla?: boolean;
+  /** Of the matrix products; their operands are rounded to it, all else stays float32. Default "float32". */
+  precision?: Precision;
   /** Recordings kept, one for each combination of argument shapes and dtypes; the oldest goes. Default 8. */
   cacheSize?: number;
 }
@@ -39,6 +44,8 @@ export interface EngineDescription {
   threads: number;
   /** Square float32 matrix product, 10^9 floating-point operations a second, measured now. */
   gflops: number;
+  /** The same with operands in bfloat16, where the engine can compile that. */
+  bfloat16Gflops?: number;
   /** All of it in a few lines. */
   text: string;
 }
@@ -82,6 +89,11 @@ export interface Engine {
     fn: (...args: A) => R,
     options?: CompileOptions,
   ): Compiled<A, R>;
+  /**
+   * Speed of square matrix products, 10^9 floating-point operations a second, measured at the first call; blocks for up to a
+   * second. Only where the engine compiles.
+   */
+  products?(): Readonly<Record<Precision, number>>;
   /**
    * Measures the engine's matrix products (a second or less) and tells what it is.
    *
