@@ -145,13 +145,12 @@ export function headerLength(first: Uint8Array, size: number): number {
 
 /** The header, and whether it fits `size` bytes of numbers. */
 export function parseHeader(bytes: Uint8Array, size: number): Header {
-  const { __metadata__: metadata, ...tensors } = parseStrictly(bytes), texts = metadata ?? {};
+  const { __metadata__: metadata, ...tensors } = parseStrictly(bytes, "whole"), texts = metadata ?? {};
   const isText = (value: unknown): boolean => typeof value === "string" && value.isWellFormed();
   if (!isObject(texts) || !Object.entries(texts).flat().every(isText)) {
     refuse("__metadata__: expected texts by name");
   }
   if (!Object.keys(tensors).every(isText)) refuse("expected names without halves of surrogate pairs");
-  if (!scan(bytes).whole) refuse("expected whole numbers, written in digits");
   const entries = Object.entries(tensors).map(([name, entry]) => [name, checkEntry(name, entry)] as const);
   entries.sort(([, a], [, b]) => a.from - b.from || a.byteLength - b.byteLength);
   let covered = 0;
@@ -165,12 +164,16 @@ export function parseHeader(bytes: Uint8Array, size: number): Header {
   return { entries: new Map(entries), metadata: texts as Record<string, string> };
 }
 
-/** A JSON object with `{` first and no key twice in an object. */
-export function parseStrictly(bytes: Uint8Array): Record<string, unknown> {
+/** A JSON object with `{` first and no key twice in an object; its numbers of any kind, or whole ones in digits. */
+export function parseStrictly(bytes: Uint8Array, numbers: "any" | "whole"): Record<string, unknown> {
   if (bytes[0] !== 0x7b) refuse("expected a JSON object that begins with {");
   try {
     const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (countKeys(json) !== scan(bytes).colons) throw new SyntaxError("a key twice");
+    const { colons, whole } = scan(bytes);
+    if (countKeys(json) !== colons) throw new SyntaxError("a key twice");
+    if (numbers === "whole" && !whole) {
+      throw new SyntaxError("a number that is not whole, or not written in digits");
+    }
     return json;
   } catch (error) {
     return refuse(`expected a JSON object: ${(error as Error).message}`, error);
@@ -239,18 +242,22 @@ function dtypeOf(name: string, { dtype, data }: HostTensor): Dtype {
   );
 }
 
+/** The upper halves of the nearest numbers that have no lower ones; of two, the one whose half is even. */
+function toBfloat16(data: Float32Array): Uint16Array {
+  const isNaN = (bits: number) => (bits & 0x7fffffff) > 0x7f800000;
+  return Uint16Array.from(
+    new Uint32Array(data.slice().buffer),
+    (bits) => isNaN(bits) ? bits >>> 16 | 0x40 : (bits + 0x7fff + (bits >>> 16 & 1)) >>> 16,
+  );
+}
+
 function encode(dtype: Dtype, data: HostArray): Uint8Array {
-  if (dtype === "F16") data = new Float16Array(data as Float32Array) as never;
-  if (dtype === "BF16") {
-    data = Uint16Array.from(
-      new Uint32Array(Float32Array.from(data as Float32Array).buffer),
-      (bits) =>
-        (bits & 0x7fffffff) > 0x7f800000 // not a number: kept one
-          ? bits >>> 16 | 0x40
-          : (bits + 0x7fff + (bits >>> 16 & 1)) >>> 16, // the nearest; the even one of two
-    );
-  }
-  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  const held = dtype === "F16"
+    ? new Float16Array(data as Float32Array)
+    : dtype === "BF16"
+    ? toBfloat16(data as Float32Array)
+    : data;
+  return new Uint8Array(held.buffer, held.byteOffset, held.byteLength);
 }
 
 /**

@@ -132,7 +132,7 @@ async function readBytes(handle: FileHandle, from: number, length: number): Prom
 async function readIndex(path: string): Promise<[name: string, file: string][]> {
   const { size } = await Deno.stat(path);
   if (size > HEADER_LIMIT) refuse(`expected at most ${HEADER_LIMIT} bytes, got ${size}`);
-  const { weight_map: files } = parseStrictly(await Deno.readFile(path));
+  const { weight_map: files } = parseStrictly(await Deno.readFile(path), "any");
   if (!isObject(files)) return refuse("expected a weight_map, files by tensor name");
   return Object.entries(files).map(([name, file]) => {
     if (typeof file !== "string" || /[\\:\0]/.test(file) || /(^|\/)\.{0,2}(\/|$)/.test(file)) {

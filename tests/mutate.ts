@@ -61,17 +61,31 @@ const pieces = [
 const splice = (bytes: Uint8Array, from: number, to: number, piece: Uint8Array): Uint8Array<ArrayBuffer> =>
   new Uint8Array([...bytes.subarray(0, from), ...piece, ...bytes.subarray(to)]);
 
-/** Replaces a token of the header, or puts one in, and mends the header's length, so that its JSON is looked at. */
+/** Another token where one of its kind may stand: the JSON stays JSON. */
+function likeness(token: string, tokens: readonly string[], random: Random): string {
+  const kind = token[0]! === '"' ? /^"/ : /^\d/,
+    same = [...tokens, ...pieces].filter((other) => kind.test(other) && !other.includes(":"));
+  if (kind.test("0") && random.uniform() < 0.5) {
+    return String(Math.max(0, Number(token) + random.integer(9) - 4));
+  }
+  return random.uniform() < 0.1 ? "[]" : same[random.integer(same.length)]!;
+}
+
+/** Changes the header's tokens and mends its length, so that its JSON is looked at. */
 function changeHeader(bytes: Uint8Array, random: Random): Uint8Array<ArrayBuffer> {
   const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  const text = new TextDecoder().decode(bytes.subarray(8, 8 + length));
-  const tokens = text.match(/"(?:[^"\\]|\\.)*"|\d+|\s+|./gs) ?? [];
+  const text = new TextDecoder().decode(bytes.subarray(8, 8 + length)), body = bytes.subarray(8 + length);
+  const tokens: string[] = text.match(/"(?:[^"\\]|\\.)*"|\d+|\s+|./gs) ?? [];
+  const values = tokens.flatMap((token, i) => /^["\d]/.test(token) ? [i] : []);
+  if (values.length > 0 && random.uniform() < 0.7) {
+    const at = values[random.integer(values.length)]!;
+    return file(tokens.with(at, likeness(tokens[at]!, tokens, random)).join(""), body);
+  }
   const at = random.integer(tokens.length + 1), from = random.integer(tokens.length + 1);
   const piece = random.uniform() < 0.5
     ? pieces[random.integer(pieces.length)]!
     : tokens.slice(from, from + random.integer(30)).join("");
-  const header = [...tokens.slice(0, at), piece, ...tokens.slice(at + random.integer(3))].join("");
-  return file(header, bytes.subarray(8 + length));
+  return file([...tokens.slice(0, at), piece, ...tokens.slice(at + random.integer(3))].join(""), body);
 }
 
 /** One small change. */
@@ -100,9 +114,9 @@ function change(bytes: Uint8Array, random: Random): Uint8Array<ArrayBuffer> {
 export function mutant(index: number, seed = 0): Uint8Array {
   const random = new Random(seed, "safetensors", index);
   let bytes = new Uint8Array(wholeFiles[random.integer(wholeFiles.length)]!);
-  for (let changes = 1 + random.integer(3); changes > 0 && bytes.length >= 8; changes--) {
+  for (let changes = 1 + random.integer(2); changes > 0 && bytes.length >= 8; changes--) {
     const sound = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true)) <= bytes.length;
-    bytes = sound && random.uniform() < 0.6 ? changeHeader(bytes, random) : change(bytes, random);
+    bytes = sound && random.uniform() < 0.7 ? changeHeader(bytes, random) : change(bytes, random);
     if (bytes.length === 0) break;
   }
   return bytes;
