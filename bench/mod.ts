@@ -1,9 +1,13 @@
 /** `deno task bench NAME …`: the timings by name. */
+import { benchFuzz } from "./fuzz.ts";
+import { benchInterop } from "./interop.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchStep } from "./step.ts";
 
-const benches: Record<string, (args: readonly string[]) => Promise<void>> = {
+const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
+  fuzz: benchFuzz,
+  interop: benchInterop,
   step: benchStep,
   memory: benchMemory,
   parity: benchParity,

@@ -4,7 +4,7 @@ import { type NepaConfig, toOfficialConfig } from "nepa";
 const PACKAGES = ["torch==2.13.0", "transformers==4.56.2", "numpy"];
 
 /** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
-async function python(given: string | undefined): Promise<string> {
+export async function python(given: string | undefined): Promise<string> {
   if (given) return given;
   const cache = Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME")}/.cache`;
   const folder = `${cache}/nepa/bench-venv`, python = `${folder}/bin/python`, done = `${folder}/installed`;

@@ -1,7 +1,7 @@
 /**
- * Models on disk: a folder with `config.json`, `model.safetensors` and `preprocessor_config.json`, as the official
- * PyTorch code writes and reads it. Only here is PyTorch's layout known: linear weights [out, in], the patch projection
- * [D, C, p, p].
+ * Models on disk: a folder with `config.json`, `model.safetensors`, or several such files and their index, and
+ * `preprocessor_config.json`, as the official PyTorch code writes and reads it. Only here is PyTorch's layout known:
+ * linear weights [out, in], the patch projection [D, C, p, p].
  *
  * @module
  */
@@ -13,7 +13,8 @@ import {
   type Preprocessor,
   toOfficialPreprocessor,
 } from "./preprocessor.ts";
-import { type HostTensor, readSafetensors, writeSafetensors } from "./safetensors.ts";
+import { type HostTensor, SafetensorsError, type TensorInfo, writeSafetensors } from "./safetensors.ts";
+import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 
 /** Thrown when a folder does not hold the model that is asked for. */
 export class CheckpointError extends Error {
@@ -64,7 +65,10 @@ function officialShape(name: string, shape: readonly number[], config: NepaConfi
  * @param tensor In PyTorch's layout.
  * @returns A copy: linear weights as [in, out], the patch projection as [p·p·C, D].
  */
-export function fromOfficial(name: string, { shape, data }: HostTensor): Float32Array {
+export function fromOfficial(
+  name: string,
+  { shape, data }: { shape: readonly number[]; data: ArrayLike<number> },
+): Float32Array {
   if (isProjection(name)) return permute(data, shape, [2, 3, 1, 0]); // [D, C, p, p] to [p, p, C, D]
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
@@ -82,11 +86,11 @@ function toOfficial(
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
 }
 
-/** One error for everything that is wrong with the tensors of a file. */
+/** One error for everything that is wrong with the tensors of a folder. */
 function checkTensors(
-  file: string,
+  folder: string,
   expected: ReadonlyMap<string, readonly number[]>,
-  found: ReadonlyMap<string, HostTensor>,
+  found: ReadonlyMap<string, TensorInfo>,
 ): void {
   const missing = [...expected.keys()].filter((name) => !found.has(name));
   const unknown = [...found.keys()].filter((name) => !expected.has(name));
@@ -94,10 +98,9 @@ function checkTensors(
     const got = found.get(name)?.shape;
     return got && got.join() !== shape.join() ? [`${name}: expected [${shape}], got [${got}]`] : [];
   });
-  const notFloat = [...expected.keys()].filter((name) => {
-    const tensor = found.get(name);
-    return tensor && !(tensor.data instanceof Float32Array);
-  });
+  const notFloat = [...expected.keys()].filter((name) =>
+    found.has(name) && !["F16", "BF16", "F32", "F64"].includes(found.get(name)!.dtype)
+  );
   const parts = Object.entries({
     missing,
     unknown,
@@ -108,18 +111,19 @@ function checkTensors(
     .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
   if (parts.length === 0) return;
   throw new CheckpointError(
-    `${file}: expected the ${expected.size} tensors that config.json describes, got ${found.size}; ${
+    `${folder}: expected the ${expected.size} tensors that config.json describes, got ${found.size}; ${
       parts.join("\n")
     }`,
   );
 }
 
-async function readFile(folder: string, name: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+/** What `read` gives, or undefined where there is no such file. */
+async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
   try {
-    return await Deno.readFile(`${folder}/${name}`);
+    return await read;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error;
+    throw error instanceof SafetensorsError ? new CheckpointError(error.message, { cause: error }) : error;
   }
 }
 
@@ -135,12 +139,10 @@ function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
   }
 }
 
-function parseTensors(file: string, bytes: Uint8Array): Map<string, HostTensor> {
-  try {
-    return readSafetensors(bytes).tensors;
-  } catch (error) {
-    throw new CheckpointError(`${file}: ${(error as Error).message}`, { cause: error });
-  }
+/** The weights, in one file or in several with an index. */
+async function openWeights(folder: string): Promise<OpenSafetensors | undefined> {
+  return await ifThere(openSafetensors(`${folder}/model.safetensors`)) ??
+    await ifThere(openSafetensors(`${folder}/model.safetensors.index.json`));
 }
 
 /** Names of the classes: the official file has them by number, or only says how many. */
@@ -151,7 +153,7 @@ function classesOf(json: Record<string, unknown>): string[] {
 }
 
 /**
- * Reads a model's folder.
+ * Reads a model's folder, tensor by tensor.
  *
  * @param folder Its path.
  * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
@@ -162,29 +164,33 @@ export async function readCheckpoint(
   folder: string,
   shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
 ): Promise<Checkpoint> {
-  const [configFile, weights, preprocessorFile] = await Promise.all(
-    ["config.json", "model.safetensors", "preprocessor_config.json"].map((name) => readFile(folder, name)),
+  const [configFile, preprocessorFile] = await Promise.all(
+    ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
   );
-  if (!configFile || !weights) {
-    const missing = [...(configFile ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
+  const json = configFile && parseJson(`${folder}/config.json`, configFile);
+  await using weights = await openWeights(folder);
+  if (!json || !weights) {
+    const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
     throw new CheckpointError(
       `${folder}: expected a folder with config.json and model.safetensors; there is no ${
         missing.join(", no ")
       }`,
     );
   }
-  const json = parseJson(`${folder}/config.json`, configFile);
   const config = fromOfficialConfig(json), classes = classesOf(json);
   const plain = defaultPreprocessor(config.imageSize, config.numChannels);
   const preprocessor = preprocessorFile
     ? fromOfficialPreprocessor(parseJson(`${folder}/preprocessor_config.json`, preprocessorFile), plain)
     : plain;
-  const tensors = parseTensors(`${folder}/model.safetensors`, weights);
   const expected = new Map(
     [...shapes(config, classes.length)].map(([name, shape]) => [name, officialShape(name, shape, config)]),
   );
-  checkTensors(`${folder}/model.safetensors`, expected, tensors);
-  const values = new Map([...tensors].map(([name, tensor]) => [name, fromOfficial(name, tensor)]));
+  checkTensors(folder, expected, weights.infos);
+  const values = new Map<string, Float32Array>();
+  for (const name of expected.keys()) {
+    const { shape, data } = await weights.read(name);
+    values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
+  }
   return { config, preprocessor, classes, values };
 }
 
@@ -211,7 +217,7 @@ export async function writeCheckpoint(folder: string, contents: CheckpointConten
     label2id: Object.fromEntries(classes.map((name, id) => [name, id])),
   };
   const tensors = new Map<string, HostTensor>();
-  for (const [name, variable] of [...parameters].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [name, variable] of parameters) {
     tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, config));
   }
   const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n");
@@ -221,6 +227,11 @@ export async function writeCheckpoint(folder: string, contents: CheckpointConten
     ["config.json", json(toOfficialConfig(config, { architectures: [architecture], ...labels }))],
   ];
   await Deno.mkdir(folder, { recursive: true });
-  for (const [name, bytes] of files) await Deno.writeFile(`${folder}/${name}.part`, bytes);
+  try {
+    for (const [name, bytes] of files) await Deno.writeFile(`${folder}/${name}.part`, bytes);
+  } catch (error) {
+    for (const [name] of files) await Deno.remove(`${folder}/${name}.part`).catch(() => {});
+    throw error;
+  }
   for (const [name] of files) await Deno.rename(`${folder}/${name}.part`, `${folder}/${name}`);
 }

@@ -8,7 +8,7 @@ import { crossEntropy, nepaLoss } from "../lib/objective.ts";
 import { Ema } from "../lib/ema.ts";
 import { type Engine, useEngine } from "../lib/engine/mod.ts";
 import { fromOfficial } from "../lib/checkpoint.ts";
-import { type HostTensor, readSafetensors } from "../lib/safetensors.ts";
+import { readSafetensors } from "../lib/safetensors.ts";
 import { lossAndGradients } from "../lib/gradient.ts";
 import { Nepa } from "../lib/nepa.ts";
 import { nepaConfig } from "../lib/config.ts";
@@ -47,16 +47,26 @@ export const ways: readonly Way[] = [
 
 const folder = new URL("fixtures/", import.meta.url).pathname;
 
+/** A fixture's tensor: it has float32, int32 and uint8. */
+interface FixtureTensor {
+  shape: readonly number[];
+  data: Float32Array | Int32Array | Uint8Array;
+}
+
 /** A fixture's numbers: `tensors` by name and `json`. */
 interface Fixture {
   name: string;
   json: Record<string, never>;
-  get(name: string): HostTensor;
+  get(name: string): FixtureTensor;
   names(pattern: RegExp): string[];
 }
 
+async function readTensors(path: string): Promise<ReadonlyMap<string, FixtureTensor>> {
+  return readSafetensors(await Deno.readFile(`${folder}${path}`)).tensors as Map<string, never>;
+}
+
 async function open(name: string): Promise<Fixture> {
-  const { tensors } = readSafetensors(await Deno.readFile(`${folder}${name}/expect.safetensors`));
+  const tensors = await readTensors(`${name}/expect.safetensors`);
   return {
     name,
     json: JSON.parse(await Deno.readTextFile(`${folder}${name}/expect.json`)),
@@ -104,7 +114,7 @@ class Measures {
 }
 
 /** [B, C, H, W] as the fixtures have it to [B, H, W, C]. */
-function images({ shape, data }: HostTensor): tf.Tensor4D {
+function images({ shape, data }: FixtureTensor): tf.Tensor4D {
   return tf.tidy(() =>
     tf.transpose(tf.tensor4d(data, shape as [number, number, number, number]), [0, 2, 3, 1])
   ) as tf.Tensor4D;
@@ -444,7 +454,7 @@ async function schedules(): Promise<Measure[]> {
 
 /** Spread, rank and likeness. */
 async function collapsed(): Promise<Measure[]> {
-  const { tensors } = readSafetensors(await Deno.readFile(`${folder}collapse/embeddings.safetensors`));
+  const tensors = await readTensors("collapse/embeddings.safetensors");
   const json = JSON.parse(await Deno.readTextFile(`${folder}collapse/expect.json`)),
     measures = new Measures("collapse");
   for (const [name, { data, shape }] of tensors) {
