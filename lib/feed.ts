@@ -1,5 +1,6 @@
 /** From a data set to the arrays that a training step takes: order, augmentation, normalisation. @module */
 import * as tf from "@tensorflow/tfjs";
+import type { NepaConfig } from "./config.ts";
 import type { Batch, Dataset } from "./data/dataset.ts";
 import { type Normalisation, normalize, type Transform } from "./data/transforms.ts";
 import { Random } from "./random.ts";
@@ -24,6 +25,9 @@ export interface FeederOptions {
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
 }
+
+/** Patches read at once: enough to keep the kernels busy, few enough for the caches. */
+const TOKENS = 8192;
 
 /** Gives the data of update k, for k in rising order; the same seed gives the same data. */
 export class Feeder {
@@ -96,17 +100,18 @@ export class Feeder {
  * All images of a data set in its order, as tensors of one shape, so that a compiled function is recorded once.
  *
  * @param dataset The images.
- * @param normalisation What is done to them.
- * @param most Images in a batch.
- * @returns Batches with their images [most, H, W, C], which are disposed of afterwards; in the last, those after
+ * @param network What reads them: the fewer its tokens, the more images are in a batch.
+ * @returns Batches with their images [n, H, W, C], which are disposed of afterwards; in the last, those after
  * `batch.size` are black.
  */
 export function* inOrder(
   dataset: Dataset,
-  normalisation: Normalisation,
-  most: number,
+  { config: { imageSize, patchSize }, preprocessor: normalisation }: {
+    config: NepaConfig;
+    preprocessor: Normalisation;
+  },
 ): Generator<{ images: tf.Tensor4D; batch: Batch }> {
-  const size = Math.min(most, dataset.length);
+  const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
   for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
     const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
     const pixels = new Uint8Array(size * batch.images.length / batch.size);

@@ -38,9 +38,6 @@ const RECIPE: Recipe = {
   compile: true,
 };
 
-/** How many images {@linkcode evaluate} takes at once. */
-const EVALUATED = 250;
-
 /**
  * Trains a classifier, backbone and head. Nothing is computed before the run is iterated; see {@linkcode Run}.
  *
@@ -161,7 +158,7 @@ class Evaluation {
   async read(dataset: Dataset): Promise<Required<Validation>> {
     const classes = dataset.classes.length;
     let right = 0, loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier.preprocessor, EVALUATED)) {
+    for (const { images, batch } of inOrder(dataset, this.#classifier)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {

@@ -72,6 +72,16 @@ Deno.test("the same seed gives the same bits; another seed gives others", async 
   assertNotEquals(one.result.lossLast, other.result.lossLast);
 });
 
+Deno.test("the same seed gives the same bits in other processes", async () => {
+  const script = new URL("bits.ts", import.meta.url).pathname, hashes: string[] = [];
+  for (let i = 0; i < 3; i++) {
+    const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", script] }).output();
+    hashes.push(new TextDecoder().decode(stdout).trim());
+  }
+  assert(/^[0-9a-f]{64}$/.test(hashes[0]!), hashes[0]);
+  assertEquals(hashes, Array(3).fill(hashes[0]));
+});
+
 Deno.test("a run that is left by break goes on where it was, as if it had never stopped", async () => {
   const whole = await trained(short);
   const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, short);

@@ -26,6 +26,9 @@ interface Part {
   results: GraphOutput[];
 }
 
+/** Compiled clusters that are kept when no recording calls them: the next one often has the same. */
+const IDLE = 256;
+
 const COMPILE = [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: true }];
 
 /** Computed anew where they are used rather than kept, if what they are made of is there anyway. */
@@ -34,7 +37,7 @@ const CHEAP = new Set(["Add", "AddV2", "Sub", "Mul", "Neg"]);
 const isProduct = ({ type }: GraphNode): boolean => type === "MatMul";
 const isConstant = ({ type }: GraphNode): boolean => type === "Const";
 
-/** The clusters of a process, by what they are made of. */
+/** The clusters of a process, by what they are made of; those of the oldest recordings first. */
 export class Clusters {
   readonly #lib: LibTensorFlow;
   readonly #name: () => string;
@@ -109,13 +112,19 @@ export class Clusters {
     return cluster;
   }
 
+  /** Clusters that nothing calls are kept for a while, those that were let go of last the longest. */
   #release(keys: readonly string[]): void {
     for (const key of keys) {
       const cluster = this.#made.get(key)!;
-      if (--cluster.users > 0) continue;
+      cluster.users--;
       this.#made.delete(key);
-      this.#lib.removeFunction(cluster.name);
-      this.#lib.c.TF_DeleteFunction(cluster.fn);
+      this.#made.set(key, cluster); // the last used is the last
+    }
+    const idle = [...this.#made].filter(([, { users }]) => users === 0);
+    for (const [key, { name, fn }] of idle.slice(0, -IDLE)) {
+      this.#made.delete(key);
+      this.#lib.removeFunction(name);
+      this.#lib.c.TF_DeleteFunction(fn);
     }
   }
 }

@@ -14,12 +14,6 @@ export type Layer = NonNullable<FeatureOptions["layer"]>;
 /** How features are read: as for `Nepa.features`. */
 export type Reading = Pick<FeatureOptions, "pool" | "causal">;
 
-/** Images taken at once: few enough for the caches. */
-const BATCH = 64;
-
-/** From so many images on, XLA's faster code is worth the seconds that making it takes. */
-const WORTH_XLA = 10_000;
-
 /** Every layer of a network, from below. */
 export function allLayers(model: Nepa): Layer[] {
   return ["embedding", ...Array.from({ length: model.config.numHiddenLayers }, (_, i) => i + 1), "final"];
@@ -70,7 +64,7 @@ export async function readSets(
     const tokens = (layer: Layer) =>
       layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
     return layers.map((layer) => poolTokens(tokens(layer), pool));
-  }, { name: "features", xla: total >= WORTH_XLA });
+  }, { name: "features" });
   const bar = progress({ title: "features", total, unit: "images" });
   let before = 0;
   try {
@@ -104,16 +98,22 @@ async function readOne(
 ): Promise<Map<Layer, Float32Array>> {
   const found = new Map<Layer, Float32Array>();
   let done = 0;
-  for (const { images, batch } of inOrder(dataset, model.preprocessor, BATCH)) {
-    const outputs = await pass(images);
+  const take = async (outputs: tf.Tensor2D[], size: number) => {
     for (const [i, layer] of layers.entries()) {
-      const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, batch.size * width);
+      const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, size * width);
       if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
       found.get(layer)!.set(rows, done * width);
     }
     tf.dispose(outputs);
-    tell(done += batch.size);
+    tell(done += size);
+  };
+  let before: Promise<void> = Promise.resolve();
+  for (const { images, batch } of inOrder(dataset, model)) {
+    const outputs = pass(images); // computes while the next batch is made
+    await before;
+    before = outputs.then((outputs) => take(outputs, batch.size));
   }
+  await before;
   return found;
 }
 

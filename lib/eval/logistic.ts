@@ -163,9 +163,16 @@ export class LogisticRegression {
         for (let i = 0; i < values.length; i++) this.#covariance[i]! += values[i]! / rows;
       }
     }
-    const matrix = this.#covariance.map((value) => CURVATURE * value);
-    for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + 1e-6 * CURVATURE; // above float32's rounding
-    return cholesky(matrix, size);
+    // What is added to the diagonal is above float32's rounding, which is larger the more the features resemble each other.
+    for (let rounding = 1e-6;; rounding *= 10) {
+      const matrix = this.#covariance.map((value) => CURVATURE * value);
+      for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + rounding * CURVATURE;
+      try {
+        return cholesky(matrix, size);
+      } catch (error) {
+        if (rounding > 1) throw error;
+      }
+    }
   }
 
   #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
