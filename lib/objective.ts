@@ -10,7 +10,7 @@ function stopped(x: tf.Tensor3D): tf.Tensor3D {
 /** x / max(‖x‖, 1e-12) along the last axis; a zero vector has a finite gradient too. */
 function unit(x: tf.Tensor3D): tf.Tensor3D {
   return withGradient<tf.Tensor3D>([x], () => {
-    const scale = tf.reciprocal(tf.maximum(tf.norm(x, 2, -1, true), 1e-12)); // [B, T, 1]
+    const scale = tf.reciprocal(tf.maximum(tf.sqrt(tf.sum(tf.square(x), -1, true)), 1e-12)); // [B, T, 1]
     const value: tf.Tensor3D = tf.mul(x, scale);
     return { value, saved: [value, scale] };
   }, (dy, [y, scale]) => tf.mul(tf.sub(dy, tf.mul(y!, tf.sum(tf.mul(dy, y!), -1, true))), scale!));
