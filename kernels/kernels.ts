@@ -163,6 +163,14 @@ export function copyRows(
   }
 }
 
+/** The `width` bytes at `from`, `times` times in a row. */
+export function repeat(from: usize, to: usize, width: usize, times: usize): void {
+  memory.copy(to, from, width);
+  for (let done = width, all = width * times; done < all; done += done) {
+    memory.copy(to + done, to, min(done, all - done));
+  }
+}
+
 /** [rows, columns] of words, rows `fromStep` apart, to [columns, rows], rows `toStep` apart. */
 export function transpose(
   from: usize,
@@ -285,12 +293,14 @@ function exponential(x: v128): v128 {
 function errorFunction(x: v128): v128 {
   const size = f32x4.abs(x), t = f32x4.mul(x, x), t2 = f32x4.mul(t, t);
   const s = madd(madd(madd(S5, t, S4), t2, madd(S3, t, S2)), t2, madd(S1, t, S0));
+  const small = f32x4.lt(size, SMALL);
+  if (i32x4.all_true(small)) return madd(x, s, x);
   const a = f32x4.pmin(size, FOUR), a2 = f32x4.mul(a, a);
   const p = madd(madd(madd(L6, a2, madd(L5, a, L4)), a2, madd(L3, a, L2)), a2, madd(L1, a, L0));
   const exponent = f32x4.neg(f32x4.mul(a, p)), n = f32x4.nearest(f32x4.mul(exponent, LOG2E));
   const rest = f32x4.mul(reduced(exponent, n), powerOf2(i32x4.relaxed_trunc_f32x4_s(n)));
   const large = v128.bitselect(x, f32x4.sub(ONE, rest), SIGN);
-  return v128.bitselect(madd(x, s, x), large, f32x4.lt(size, SMALL));
+  return v128.bitselect(madd(x, s, x), large, small);
 }
 
 /** The error function of n numbers. */

@@ -216,6 +216,7 @@ const rowOps: [string, Shape[], (...x: tf.Tensor[]) => tf.Tensor][] = [
   ["mean over all", [[2, 3, 7, 2]], (x) => tf.mean(x!.square())],
   ["mean over the middle", [[2, 3, 7]], (x) => tf.mean(x!.square(), 1)],
   ["concat, rows of 3, 16 and 300", [[2, 3], [2, 16], [2, 300]], (...x) => tf.concat(x, 1).square()],
+  ["tile, no times", [[2, 3]], (x) => tf.tile(x!.square(), [1, 0])],
   ["tile of a long row", [[1, 300]], (x) => tf.tile(x!.square(), [3, 1])],
   ["exp", [[3, 5]], (x) => tf.exp(x!)],
   ["erf", [[3, 5]], (x) => tf.erf(x!)],

@@ -12,6 +12,7 @@ export interface Kernels {
   /** a and its steps by row and column, b and its, out, M, N, K, scratch. */
   product(...args: number[]): void;
   copyRows(from: number, fromStep: number, to: number, toStep: number, rows: number, width: number): void;
+  repeat(from: number, to: number, width: number, times: number): void;
   transpose(from: number, fromStep: number, to: number, toStep: number, rows: number, columns: number): void;
   sumOverRows(from: number, to: number, rows: number, columns: number, factor: number): void;
   sumOfRows(from: number, to: number, rows: number, columns: number, factor: number): void;
@@ -102,15 +103,16 @@ function transposedAxes(x: tf.TensorInfo, perm: number[], bytes: number): Axis[]
 const transpose: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
   const x = inputs.x!, perm = attrs!.perm as number[], bytes = tf.util.bytesPerElement(x.dtype);
   if (!hasBytes(x)) return undefined;
-  const axes = transposedAxes(x, perm, bytes), inner = axes.find(({ from }) => from === bytes);
-  const last = axes.at(-1) ?? { length: 1, from: bytes, to: bytes };
-  if (inner && inner !== last && bytes !== WORD) return undefined;
+  const axes = transposedAxes(x, perm, bytes), last = axes.at(-1) ?? { length: 1, from: bytes, to: bytes };
+  const inner = axes.find((axis) => axis.from === bytes && axis !== last); // the source's last, if it moves
+  if (inner && bytes !== WORD) return undefined;
   const out = make(perm.map((axis) => x.shape[axis]!), x.dtype);
   if (size(x.shape) === 0) return out;
   const outer = axes.filter((axis) => axis !== last && axis !== inner);
   // Where the last dimension stays the last, its rows are moved: many at once, those that lie close together.
   const distance = ({ length, from, to }: Axis) => Math.min(from, to) / length;
-  const rows = inner && inner !== last ? undefined : outer.toSorted((a, b) => distance(a) - distance(b))[0];
+  const rows = inner ? undefined : outer.toSorted((a, b) => distance(a) - distance(b))[0];
+  const { length: count, from, to } = rows ?? { length: 1, from: 0, to: 0 };
   let starts = [[at(x), at(out)] as const];
   for (const { length, from, to } of outer.filter((axis) => axis !== rows)) {
     starts = starts.flatMap(([source, target]) =>
@@ -118,16 +120,8 @@ const transpose: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
     );
   }
   for (const [source, target] of starts) {
-    if (inner && inner !== last) {
-      kernels.transpose(source, last.from, target, inner.to, last.length, inner.length);
-    } else {kernels.copyRows(
-        source,
-        rows?.from ?? 0,
-        target,
-        rows?.to ?? 0,
-        rows?.length ?? 1,
-        last.length * bytes,
-      );}
+    if (inner) kernels.transpose(source, last.from, target, inner.to, last.length, inner.length);
+    else kernels.copyRows(source, from, target, to, count, last.length * bytes);
   }
   return out;
 };
@@ -181,7 +175,7 @@ const tile: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
   const out = make(x.shape.map((length, axis) => length * reps[axis]!), x.dtype);
   const width = tf.util.bytesPerElement(x.dtype) * size(x.shape.slice(along)), times = reps[along]!;
   for (let row = 0; row < size(x.shape.slice(0, along)); row++) {
-    kernels.copyRows(at(x) + row * width, 0, at(out) + row * width * times, width, times, width);
+    if (times > 0) kernels.repeat(at(x) + row * width, at(out) + row * width * times, width, times);
   }
   return out;
 };
@@ -190,7 +184,7 @@ const tile: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
 const reduction = (mean: boolean): Replacement => ({ inputs, attrs }, { kernels, at, make }) => {
   const x = inputs.x!, rank = x.shape.length;
   const { axis, keepDims } = attrs as unknown as { axis: number | number[]; keepDims: boolean };
-  const axes = tf.util.parseAxisParam(axis, x.shape).toSorted((a, b) => a - b), first = axes[0] ?? rank;
+  const axes = tf.util.parseAxisParam(axis, x.shape).toSorted((a, b) => a - b);
   const [leading, trailing] = [0, rank - axes.length].map((start) =>
     axes.every((axis, i) => axis === start + i)
   );
@@ -198,7 +192,7 @@ const reduction = (mean: boolean): Replacement => ({ inputs, attrs }, { kernels,
   const kept = x.shape.map((length, axis) => axes.includes(axis) ? 1 : length), count = size(kept);
   const out = make(keepDims ? kept : kept.filter((_, axis) => !axes.includes(axis)), "float32");
   const terms = size(axes.map((axis) => x.shape[axis]!)), factor = mean ? 1 / terms : 1;
-  if (trailing || first === rank) kernels.sumOfRows(at(x), at(out), count, terms, factor);
+  if (trailing) kernels.sumOfRows(at(x), at(out), count, terms, factor);
   else kernels.sumOverRows(at(x), at(out), terms, count, factor);
   return out;
 };
