@@ -79,6 +79,41 @@ function tile(a: usize, b: usize, k: i32, to: usize, toStep: usize, add: bool): 
   putBlock(c01, c11, c21, c31, to + 16, toStep, add);
 }
 
+/** [rows, columns] at `to` from all tiles of a packed block of the left side and one of the right. */
+function block(
+  left: usize,
+  right: usize,
+  depth: i32,
+  to: usize,
+  toStep: usize,
+  rows: i32,
+  columns: i32,
+  edge: usize,
+  add: bool,
+): void {
+  for (let j = 0; j < columns; j += 8) {
+    const b = right + <usize> j * depth * 4, width = min(8, columns - j);
+    for (let i = 0; i < rows; i += 4) {
+      const a = left + <usize> i * depth * 4, height = min(4, rows - i), at = to + i * toStep + (j << 2);
+      if (width == 8 && height == 4) tile(a, b, depth, at, toStep, add);
+      else {
+        tile(a, b, depth, edge, 32, false);
+        copyCorner(edge, at, toStep, height, width, add);
+      }
+    }
+  }
+}
+
+/** The part [rows, columns] of a tile that is inside the result. */
+function copyCorner(edge: usize, to: usize, toStep: usize, rows: i32, columns: i32, add: bool): void {
+  for (; rows > 0; rows--, edge += 32, to += toStep) {
+    for (let x = 0; x < columns; x++) {
+      const at = to + (x << 2), value = load<f32>(edge + (x << 2));
+      store<f32>(at, add ? load<f32>(at) + value : value);
+    }
+  }
+}
+
 /**
  * out [m, n] = a [m, k] x b [k, n]. Where a number lies is given by steps from row to row and from column to column, so
  * that each side may be transposed.
@@ -99,7 +134,7 @@ export function product(
   if (k == 0) memory.fill(out, 0, <usize> (m * n) << 2);
   const right = scratch + 4 * DEPTH * ROWS, edge = right + 4 * DEPTH * COLUMNS, outRow = <usize> n << 2;
   for (let k0 = 0; k0 < k; k0 += DEPTH) {
-    const depth = min(DEPTH, k - k0), add = k0 > 0;
+    const depth = min(DEPTH, k - k0);
     for (let n0 = 0; n0 < n; n0 += COLUMNS) {
       const columns = min(COLUMNS, n - n0);
       for (let j = 0; j < columns; j += 4) {
@@ -119,24 +154,7 @@ export function product(
             16,
           );
         }
-        for (let j = 0; j < columns; j += 8) {
-          const panel = right + <usize> j * depth * 4, width = min(8, columns - j);
-          for (let i = 0; i < rows; i += 4) {
-            const height = min(4, rows - i), left = scratch + <usize> i * depth * 4;
-            const to = out + (m0 + i) * outRow + <usize> ((n0 + j) << 2);
-            if (width == 8 && height == 4) {
-              tile(left, panel, depth, to, outRow, add);
-              continue;
-            }
-            tile(left, panel, depth, edge, 32, false);
-            for (let y = 0; y < height; y++) {
-              for (let x = 0; x < width; x++) {
-                const at = to + y * outRow + (x << 2), value = load<f32>(edge + (y << 5) + (x << 2));
-                store<f32>(at, add ? load<f32>(at) + value : value);
-              }
-            }
-          }
-        }
+        block(scratch, right, depth, out + m0 * outRow + (n0 << 2), outRow, rows, columns, edge, k0 > 0);
       }
     }
   }
