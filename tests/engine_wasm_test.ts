@@ -1,5 +1,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { checksum, compileKernels } from "../kernels/build.ts";
+import { KERNELS, KERNELS_SHA256 } from "../lib/engine/wasm_binary.ts";
 import { Random, useEngine } from "../mod.ts";
 
 type Shape = number[];
@@ -84,6 +86,48 @@ for (
   });
 }
 
+Deno.test("matMul on wasm: sizes on both sides of every block's edge, against float64", async () => {
+  await useEngine("wasm");
+  const sizes = [
+    [1, 1, 1],
+    [2, 3, 5],
+    [4, 8, 4],
+    [5, 9, 3],
+    [3, 7, 257],
+    [64, 8, 256],
+    [65, 257, 2],
+    [68, 264, 260],
+    [7, 255, 513],
+  ] as [number, number, number][];
+  for (const [m, n, k] of sizes) {
+    const a = values([m, k], "a"), b = values([k, n], "b");
+    const product = tf.tidy(() => tf.matMul(tf.tensor2d(a, [m, k]), tf.tensor2d(b, [k, n])));
+    const actual = await product.data();
+    product.dispose();
+    for (let i = 0; i < m * n; i++) {
+      let sum = 0, size = 0;
+      for (let j = 0; j < k; j++) {
+        const term = a[Math.floor(i / n) * k + j]! * b[j * n + i % n]!;
+        sum += term;
+        size += Math.abs(term);
+      }
+      assert(
+        Math.abs(actual[i]! - sum) <= 1e-6 * size,
+        `[${m}, ${k}] x [${k}, ${n}], ${i}: ${actual[i]} for ${sum}`,
+      );
+    }
+  }
+});
+
+Deno.test("matMul on wasm: the same operands give the same bits", async () => {
+  await useEngine("wasm");
+  const [a, b] = [tf.tensor(values([65, 300], "a"), [65, 300]), tf.tensor(values([300, 33], "b"), [300, 33])];
+  const product = () => tf.tidy(() => tf.matMul(a, b).dataSync());
+  const first = product();
+  for (let i = 0; i < 50; i++) assertEquals(product(), first);
+  tf.dispose([a, b]);
+});
+
 Deno.test("matMul on wasm: batches that broadcast, against products and sums", async () => {
   await useEngine("wasm");
   for (
@@ -132,6 +176,13 @@ for (
     [[3, 1, 2], [1, 0, 2]],
     [[4, 5], [1, 0]],
     [[2, 3, 2, 3, 2, 3], [0, 3, 4, 1, 5, 2]],
+    [[5], [0]],
+    [[1, 1], [1, 0]],
+    [[3, 0, 2], [2, 0, 1]],
+    [[37, 70], [1, 0]],
+    [[2, 4, 9, 5], [0, 2, 1, 3]],
+    [[3, 300, 2], [0, 2, 1]],
+    [[2, 3, 300], [1, 0, 2]],
   ] as [Shape, number[]][]
 ) {
   Deno.test(`transpose on wasm: ${shape} by ${perm}, with its gradient`, async () => {
@@ -155,6 +206,21 @@ const rowOps: [string, Shape[], (...x: tf.Tensor[]) => tf.Tensor][] = [
   ["tile along all", [[2, 3]], (x) => tf.tile(x!.square(), [2, 3])],
   ["sum over the first axis", [[7, 33]], (x) => tf.sum(x!.square(), 0)],
   ["sum over the first two", [[3, 4, 9]], (x) => tf.sum(x!.square(), [1, 0], true)],
+  ["sum over the last two, keeping them", [[3, 2, 5]], (x) => tf.sum(x!.square(), [1, 2], true)],
+  ["sum over the middle", [[3, 4, 5]], (x) => tf.sum(x!.square(), 1)],
+  ["sum over the first and the last", [[3, 4, 5]], (x) => tf.sum(x!.square(), [0, 2])],
+  ["sum of a number", [[]], (x) => tf.sum(x!.square())],
+  ["sum over nothing", [[0, 3]], (x) => tf.sum(x!, 0)],
+  ["mean over the first", [[5, 2, 3]], (x) => tf.mean(x!.square(), 0)],
+  ["mean over the last, keeping it", [[2, 3, 7]], (x) => tf.mean(x!.square(), -1, true)],
+  ["mean over all", [[2, 3, 7, 2]], (x) => tf.mean(x!.square())],
+  ["mean over the middle", [[2, 3, 7]], (x) => tf.mean(x!.square(), 1)],
+  ["concat, rows of 3, 16 and 300", [[2, 3], [2, 16], [2, 300]], (...x) => tf.concat(x, 1).square()],
+  ["tile, no times", [[2, 3]], (x) => tf.tile(x!.square(), [1, 0])],
+  ["tile of a long row", [[1, 300]], (x) => tf.tile(x!.square(), [3, 1])],
+  ["exp", [[3, 5]], (x) => tf.exp(x!)],
+  ["erf", [[3, 5]], (x) => tf.erf(x!)],
+  ["a copy, and a cast to the same type", [[3, 5]], (x) => tf.cast(tf.clone(x!), "float32").square()],
   ["sum over the last, and over all", [[3, 4, 9]], (x) => tf.sum(x!, -1).square().add(tf.sum(x!))],
 ];
 
@@ -170,11 +236,63 @@ Deno.test("rows of integers and of truth values keep every bit on wasm", async (
     const numbers = tf.tensor2d([[0x7f800001, -1, 3], [4, 5, 6]], [2, 3], "int32"); // the first is a NaN to a float
     assertEquals(tf.concat(tf.split(numbers, 3, 1), 1).arraySync(), [[0x7f800001, -1, 3], [4, 5, 6]]);
     assertEquals(tf.tile(numbers, [1, 2]).arraySync()[0], [0x7f800001, -1, 3, 0x7f800001, -1, 3]);
-    const flags = tf.tensor2d([[1, 0, 1]], [1, 3], "bool");
-    assertEquals([...tf.concat(tf.split(flags, 3, 1).toReversed(), 1).dataSync()], [1, 0, 1]);
+    const flags = tf.tensor2d([[1, 0, 0], [0, 1, 0]], [2, 3], "bool");
+    assertEquals([...tf.concat(tf.split(flags, 3, 1).toReversed(), 1).dataSync()], [0, 0, 1, 0, 1, 0]);
+    assertEquals([...tf.tile(flags, [1, 2]).dataSync()], [1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0]);
+    assertEquals([...tf.transpose(flags).dataSync()], [1, 0, 0, 1, 0, 0]);
+    assertEquals([...tf.transpose(flags.reshape([2, 1, 3, 1]), [1, 0, 2, 3]).dataSync()], [1, 0, 0, 0, 1, 0]);
+    assertEquals(tf.transpose(numbers).arraySync(), [[0x7f800001, 4], [-1, 5], [3, 6]]);
+    assertEquals([...tf.cast(flags, "float32").dataSync()], [1, 0, 0, 0, 1, 0]);
     assertEquals(tf.sum(numbers, 0).arraySync(), [0x7f800001 + 4, 4, 9]);
   });
 });
+
+/** In float64: a series, or 1 less a continued fraction. */
+function erf(x: number): number {
+  const size = Math.abs(x);
+  if (size < 2.5) {
+    let term = x, sum = x;
+    for (let n = 1; n < 60; n++) sum += (term *= -x * x / n) / (2 * n + 1);
+    return 2 / Math.sqrt(Math.PI) * sum;
+  }
+  let fraction = 0;
+  for (let n = 60; n > 0; n--) fraction = n / 2 / (size + fraction);
+  return Math.sign(x) * (1 - Math.exp(-x * x) / Math.sqrt(Math.PI) / (size + fraction));
+}
+
+for (
+  const [name, f, expected, limit, ulps] of [
+    ["exp", tf.exp, Math.exp, 87, 1.01],
+    ["erf", tf.erf, erf, 6, 2],
+  ] as [string, (x: tf.Tensor) => tf.Tensor, (x: number) => number, number, number][]
+) {
+  Deno.test(`${name} on wasm is within ${ulps} units in the last place`, async () => {
+    await useEngine("wasm");
+    const random = new Random(0, name);
+    const x = Float32Array.from(
+      { length: 40_001 },
+      (_, i) => i % 2 ? random.uniform(-limit, limit) : random.normal(),
+    );
+    const y = tf.tidy(() => f(tf.tensor1d(x)).dataSync());
+    for (const [i, at] of x.entries()) {
+      const value = expected(at), ulp = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 23);
+      assert(Math.abs(y[i]! - value) <= ulps * ulp, `${name}(${at}) = ${y[i]}, expected ${value}`);
+    }
+  });
+
+  Deno.test(`${name} on wasm: what is not an ordinary number, and every remainder of a length`, async () => {
+    await useEngine("wasm");
+    const odd = [NaN, Infinity, -Infinity, 0, -0, 200, -200];
+    for (let n = 0; n <= 9; n++) {
+      const x = Array.from({ length: n }, (_, i) => odd[(i + n) % odd.length]!);
+      const y = tf.tidy(() => [...f(tf.tensor1d(x)).dataSync()]);
+      assertEquals(
+        y,
+        x.map((x) => Math.fround(name === "erf" && Math.abs(x) >= 200 ? Math.sign(x) : expected(x))),
+      );
+    }
+  });
+}
 
 Deno.test("parts that do not fit together are refused on wasm", async () => {
   await useEngine("wasm");
@@ -209,4 +327,25 @@ Deno.test("the kernels on wasm leave nothing behind, neither tensors nor memory"
   for (let i = 0; i < 40; i++) step();
   assertEquals(state(), before);
   tf.dispose([a, b, long!, other!]);
+});
+
+Deno.test("a copy on wasm lives on without its original", async () => {
+  await useEngine("wasm");
+  const before = tf.memory(), x = tf.tensor1d([1, 2, 3]), copy = tf.clone(x), cast = tf.cast(copy, "float32");
+  x.dispose();
+  copy.dispose();
+  assertEquals([...await cast.data()], [1, 2, 3]);
+  cast.dispose();
+  const { numTensors, numDataBuffers, numBytes } = tf.memory();
+  assertEquals([numTensors, numDataBuffers, numBytes], [
+    before.numTensors,
+    before.numDataBuffers,
+    before.numBytes,
+  ]);
+});
+
+Deno.test("the committed kernels are those of kernels/kernels.ts", async () => {
+  const committed = Uint8Array.fromBase64(KERNELS);
+  assertEquals(await checksum(committed), KERNELS_SHA256);
+  assertEquals(committed, await compileKernels());
 });
