@@ -4,6 +4,8 @@
  * @module
  */
 
+import { keepFreedMemory, silently } from "./libc.ts";
+
 /** A C pointer that is not null. */
 export type Pointer = Deno.PointerObject;
 
@@ -164,7 +166,7 @@ export class LibTensorFlow {
   /** @throws {TensorFlowError} If the library cannot be opened or lacks a function. */
   constructor(path: string) {
     try {
-      this.c = Deno.dlopen(path, SYMBOLS).symbols;
+      this.c = silently(() => Deno.dlopen(path, SYMBOLS).symbols);
     } catch (cause) {
       throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
     }
@@ -173,7 +175,7 @@ export class LibTensorFlow {
     this.version = Deno.UnsafePointerView.getCString(this.c.TF_Version()!);
     const options = this.c.TFE_NewContextOptions()!;
     this.c.TFE_ContextOptionsSetDevicePlacementPolicy(options, 2); // copy inputs to the op's device silently
-    const context = this.c.TFE_NewContext(options, this.#status);
+    const context = silently(() => this.c.TFE_NewContext(options, this.#status));
     this.c.TFE_DeleteContextOptions(options);
     this.check("new context");
     this.context = context!;
@@ -299,23 +301,6 @@ export class LibTensorFlow {
       default:
         throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
     }
-  }
-}
-
-/**
- * Has the C library keep what a step frees for the next one, instead of giving it back to the system and faulting it in
- * again page by page, which took a twentieth of a step. Where there is another C library, nothing is done.
- */
-function keepFreedMemory(): void {
-  if (Deno.build.os !== "linux") return;
-  const M_TRIM_THRESHOLD = -1, M_TOP_PAD = -2, M_MMAP_THRESHOLD = -3;
-  try {
-    const { mallopt } = Deno.dlopen("libc.so.6", { mallopt: { parameters: [I, I], result: I } }).symbols;
-    mallopt(M_MMAP_THRESHOLD, 2 ** 30);
-    mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1);
-    mallopt(M_TOP_PAD, 2 ** 27);
-  } catch {
-    // not glibc
   }
 }
 

@@ -138,6 +138,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   }
   setDefault("TF_CPP_MIN_LOG_LEVEL", "2");
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
+  setDefault("TF_ENABLE_ONEDNN_OPTS", "1"); // without AVX-512 TensorFlow leaves it off, but products are faster with it
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;
