@@ -54,8 +54,7 @@ export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): t
     () => ({ value: tf.matMul(x, weight), saved: [x, weight] }),
     (dy, [x, weight]) => [
       tf.matMul(dy, weight!, false, true), // [n, in]
-      // The transpose is written out: compilers do a plain product faster than one with a transposed left side.
-      tf.matMul(tf.transpose(x!), dy), // [in, out]
+      tf.matMul(x!, dy, true, false), // [in, out]
     ],
   );
   return bias ? tf.add(product, bias) : product;
@@ -97,12 +96,10 @@ export function layerNorm<T extends tf.Tensor>(x: T, eps: number, weight?: tf.Te
 
 /** x · Φ(x), Φ the normal distribution function by the error function. */
 function gelu(x: tf.Tensor): tf.Tensor {
-  return withGradient([x], () => {
-    const phi = tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
-    return { value: tf.mul(x, phi), saved: [x, phi] };
-  }, (dy, [x, phi]) => {
+  const phi = (x: tf.Tensor) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
+  return withGradient([x], () => ({ value: tf.mul(x, phi(x)), saved: [x] }), (dy, [x]) => {
     const density = tf.mul(tf.exp(tf.mul(tf.square(x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-    return tf.mul(dy, tf.add(phi!, tf.mul(x!, density)));
+    return tf.mul(dy, tf.add(phi(x!), tf.mul(x!, density)));
   });
 }
 
