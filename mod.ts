@@ -73,6 +73,8 @@ export { Ema } from "./lib/ema.ts";
 export { layerDecay, warmupCosine } from "./lib/schedule.ts";
 export type { WarmupCosineOptions } from "./lib/schedule.ts";
 export { CheckpointError } from "./lib/checkpoint.ts";
+export { HubError } from "./lib/hub_files.ts";
+export type { LoadOptions } from "./lib/hub.ts";
 export { readSafetensors, SafetensorsError, writeSafetensors } from "./lib/safetensors.ts";
 export type { Dtype, HostArray, HostTensor, SafetensorsFile, TensorInfo } from "./lib/safetensors.ts";
 export { openSafetensors } from "./lib/tensor_files.ts";
