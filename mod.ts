@@ -73,6 +73,7 @@ export { Ema } from "./lib/ema.ts";
 export { layerDecay, warmupCosine } from "./lib/schedule.ts";
 export type { WarmupCosineOptions } from "./lib/schedule.ts";
 export { CheckpointError } from "./lib/checkpoint.ts";
+export type { SaveOptions } from "./lib/card.ts";
 export { HubError } from "./lib/hub_files.ts";
 export type { LoadOptions } from "./lib/hub.ts";
 export { readSafetensors, SafetensorsError, writeSafetensors } from "./lib/safetensors.ts";

@@ -1,5 +1,6 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
+import type { SaveOptions } from "./card.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
@@ -172,11 +173,13 @@ export class NepaClassifier extends Network {
   }
 
   /**
-   * Writes the classifier into a folder, as the official PyTorch code reads it, in float32.
+   * Writes the classifier into a folder, see `Nepa.save`.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
    */
-  async save(folder: string): Promise<void> {
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters, classes } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForImageClassification",
@@ -184,6 +187,7 @@ export class NepaClassifier extends Network {
       preprocessor,
       parameters,
       classes,
+      options,
     });
   }
 

@@ -17,13 +17,8 @@ export interface LoadOptions {
   revision?: string;
 }
 
-/** Options of {@linkcode modelFolder}. */
-export interface SourceOptions extends LoadOptions {
-  /** Environment variables. Default: this process's. */
-  environment?: Environment;
-  /** Milliseconds before a request is tried again, doubled each time. Default 500. */
-  pause?: number;
-}
+/** For {@linkcode modelFolder}: variables (default: this process's), and how long to wait before the second try, in ms. */
+export type SourceOptions = LoadOptions & { environment?: Environment; pause?: number };
 
 const HUB_NAME = /^(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
 const REVISION = /^(?!.*(\.\.|\/\/|\/$))\w[\w.+\/-]*$/;

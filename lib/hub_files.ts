@@ -15,15 +15,12 @@ export class PassingError extends HubError {
   }
 }
 
-/** A model on a hub, and who asks for it. */
+/** A model on a hub, and who asks for it: the token goes to the endpoint ("https://huggingface.co") alone. */
 export interface Hub {
-  /** Without a slash at its end: "https://huggingface.co". */
   readonly endpoint: string;
-  /** Sent to the endpoint alone. */
   readonly token: string | undefined;
   /** "organisation/name". */
   readonly repo: string;
-  /** A branch, a tag or a commit. */
   readonly revision: string;
   /** Milliseconds before the second try of a request; each further one waits twice as long. */
   readonly pause: number;
@@ -60,7 +57,8 @@ async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
 /** An error of the network without the address, which may be a signed one; errors of the disk stay what they are. */
 function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progress = false): unknown {
   if (!(error instanceof TypeError)) return error;
-  const reason = error.message.replace(/ ?\(?https?:\/\/[^\s)]*\)?/g, "");
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  const reason = message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
   const help =
     "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on from there";
   return new PassingError(

@@ -5,6 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import type { SaveOptions } from "./card.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
@@ -220,17 +221,21 @@ export class Nepa extends Network {
   }
 
   /**
-   * Writes the model into a folder, as the official PyTorch code reads it, in float32.
+   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
+   * Face hub. A README.md that is not of an earlier save stays as it is.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
    */
-  async save(folder: string): Promise<void> {
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForPreTraining",
       config,
       preprocessor,
       parameters,
+      options,
     });
   }
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { HubError } from "../lib/hub_files.ts";
-import { cutOff, gitHash, sha256 } from "./hub_server.ts";
-import { below, config, TOKEN, weights, withHub } from "./hub_setup.ts";
+import { cutOff, gitHash, HubServer, sha256 } from "./hub_server.ts";
+import { below, config, deadAddress, files, TOKEN, weights, withHub } from "./hub_setup.ts";
 
 withHub("a server that is busy is asked again, and not before it wants to be", {}, async ({ hub, load }) => {
   const asked = new Map<string, number>();
@@ -173,5 +173,29 @@ withHub(
     };
     assertEquals(await Deno.readFile(`${await load({ environment })}/model.safetensors`), weights);
     assertEquals(hub.take().at(-1)!.range, "bytes=9-");
+  },
+);
+
+withHub(
+  "the signed address of a file is not told when its host is out of reach",
+  {},
+  async ({ hub, load }) => {
+    const location = `${deadAddress()}/model.safetensors?X-Amz-Signature=signed`;
+    hub.changes.answer = ({ path }) =>
+      path.endsWith(".safetensors") ? new Response(null, { status: 302, headers: { location } }) : undefined;
+    await assertRejects(load, HubError, "got: error sending request: client error (Connect)");
+  },
+);
+
+withHub(
+  "the token does not go to another host that a list of files goes on at",
+  { token: TOKEN },
+  async (setup) => {
+    const { hub, load } = setup, headers: Record<string, string> = {};
+    await using other = new HubServer(files, { answer: () => Response.json([]) });
+    headers.link = `<${other.endpoint}/more>; rel="next"`;
+    hub.changes.answer = ({ path }) => path.includes("/tree/") ? Response.json([], { headers }) : undefined;
+    await assertRejects(load, HubError, "expected config.json at main, got no files");
+    assertEquals(other.take().map(({ path, token }) => [path, token]), [["/more", null]]);
   },
 );

@@ -78,3 +78,9 @@ export function below(folder: string): string[] {
     return [];
   }
 }
+
+/** An address at which nobody listens. */
+export function deadAddress(): string {
+  using listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
+  return `http://127.0.0.1:${listener.addr.port}`;
+}

@@ -6,7 +6,7 @@ import { HubError } from "../lib/hub_files.ts";
 import { Nepa } from "../lib/nepa.ts";
 import { readSafetensors, SafetensorsError, writeSafetensors } from "../lib/safetensors.ts";
 import { COMMIT, gitHash, HubServer, sha256 } from "./hub_server.ts";
-import { below, config, files, filesOf, fixture, MODEL, weights, withHub } from "./hub_setup.ts";
+import { below, config, deadAddress, files, filesOf, fixture, MODEL, weights, withHub } from "./hub_setup.ts";
 
 await useEngine("cpu");
 
@@ -106,11 +106,11 @@ withHub("without the network the last model fetched is taken, else what helps is
       `since ${name} is set: unset`,
     );
   }
-  const away = { HF_ENDPOINT: "http://127.0.0.1:9" };
+  const away = { HF_ENDPOINT: deadAddress() };
   await assertRejects(
     () => load({ environment: away }),
     HubError,
-    "expected an answer from http://127.0.0.1:9",
+    `expected an answer from ${away.HF_ENDPOINT}`,
   );
   assertEquals(hub.take(), []);
   const folder = await load();
