@@ -267,7 +267,7 @@ async function demo(out: string): Promise<void> {
   const tables = tabulate(result, few, run.history.at(-1)!.metrics!);
   for (const table of Object.values(tables)) console.log(`${table}\n`);
   await Deno.mkdir(out, { recursive: true });
-  await model.save(join(out, "model"));
+  await model.save(join(out, "model"), { run: run.result(), datasets: ["zalando-datasets/fashion_mnist"] });
   await Deno.writeTextFile(join(out, "result.json"), JSON.stringify(result, null, 2) + "\n");
   const html = await demoReport({ result, run, model, test, probe, few, tables, note: budget.note });
   await Deno.writeTextFile(join(out, "report.html"), html);

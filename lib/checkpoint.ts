@@ -5,7 +5,9 @@
  *
  * @module
  */
+import { basename, resolve } from "node:path";
 import type * as tf from "@tensorflow/tfjs";
+import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
 import {
   defaultPreprocessor,
@@ -202,16 +204,21 @@ export interface CheckpointContents {
   readonly preprocessor: Preprocessor;
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   readonly classes?: readonly string[];
+  /** What the model card says besides. */
+  readonly options?: SaveOptions;
 }
 
 /**
- * Writes a model's folder in float32. Each file is written beside its place and then moved there.
+ * Writes a model's folder in float32, with a model card, unless the one there is the user's. Each file is written beside its place and then moved there.
  *
  * @param folder Its path; made if it is not there.
  * @param contents The model.
  */
 export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
-  const { architecture, config, preprocessor, parameters, classes } = contents;
+  const { architecture, config, preprocessor, parameters, classes, options } = contents;
+  const parameterCount = [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
+  const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
   const labels = classes && {
     id2label: Object.fromEntries(classes.map((name, id) => [id, name])),
     label2id: Object.fromEntries(classes.map((name, id) => [name, id])),
@@ -226,6 +233,7 @@ export async function writeCheckpoint(folder: string, contents: CheckpointConten
     ["preprocessor_config.json", json(toOfficialPreprocessor(preprocessor))],
     ["config.json", json(toOfficialConfig(config, { architectures: [architecture], ...labels }))],
   ];
+  if (!there || there.includes(CARD_MARK)) files.push(["README.md", new TextEncoder().encode(card)]);
   await Deno.mkdir(folder, { recursive: true });
   try {
     for (const [name, bytes] of files) await Deno.writeFile(`${folder}/${name}.part`, bytes);

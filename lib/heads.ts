@@ -1,9 +1,11 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
+import type { SaveOptions } from "./card.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { type LoadOptions, modelFolder } from "./hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
 import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
 import type { Random } from "./random.ts";
@@ -154,25 +156,30 @@ export class NepaClassifier extends Network {
   }
 
   /**
-   * Reads a classifier from a folder in the official layout.
+   * Reads a classifier in the official layout, from a folder or from the Hugging Face hub, see `Nepa.load`.
    *
-   * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`.
+   * @param source The folder, or a name on the hub.
+   * @param options Which revision on the hub.
    * @returns The classifier.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   * @throws {HubError} If it cannot be had from the hub.
    */
-  static async load(source: string): Promise<NepaClassifier> {
+  static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     currentEngine();
-    const { config, preprocessor, classes, values } = await readCheckpoint(source, classifierShapes);
+    const folder = await modelFolder(source, options);
+    const { config, preprocessor, classes, values } = await readCheckpoint(folder, classifierShapes);
     const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
     return new NepaClassifier(config, { classes, preprocessor, initial });
   }
 
   /**
-   * Writes the classifier into a folder, as the official PyTorch code reads it, in float32.
+   * Writes the classifier into a folder, see `Nepa.save`.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
    */
-  async save(folder: string): Promise<void> {
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters, classes } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForImageClassification",
@@ -180,6 +187,7 @@ export class NepaClassifier extends Network {
       preprocessor,
       parameters,
       classes,
+      options,
     });
   }
 

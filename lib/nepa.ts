@@ -5,10 +5,12 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import type { SaveOptions } from "./card.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { type LoadOptions, modelFolder } from "./hub.ts";
 import { causalMask } from "./masks.ts";
 import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
 import { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";
@@ -201,30 +203,39 @@ export class Nepa extends Network {
   }
 
   /**
-   * Reads a model from a folder in the official layout.
+   * Reads a model in the official layout: from a folder, or from the Hugging Face hub by way of the cache that Python's
+   * huggingface_hub keeps, where the variables HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold.
    *
-   * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`.
+   * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`;
+   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder.
+   * @param options Which revision on the hub.
    * @returns The model.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   * @throws {HubError} If it cannot be had from the hub.
    */
-  static async load(source: string): Promise<Nepa> {
+  static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
-    const { config, preprocessor, values } = await readCheckpoint(source, backboneShapes);
+    const folder = await modelFolder(source, options);
+    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes);
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
   /**
-   * Writes the model into a folder, as the official PyTorch code reads it, in float32.
+   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
+   * Face hub. A README.md that is not of an earlier save stays as it is.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
    */
-  async save(folder: string): Promise<void> {
+  async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForPreTraining",
       config,
       preprocessor,
       parameters,
+      options,
     });
   }
 

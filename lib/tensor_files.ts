@@ -128,6 +128,15 @@ async function readBytes(handle: FileHandle, from: number, length: number): Prom
   return bytes;
 }
 
+/**
+ * Which files an index names, each beside it or in a folder there.
+ *
+ * @throws {SafetensorsError} If it is not an index, or names files elsewhere.
+ */
+export async function indexedFiles(path: string): Promise<Set<string>> {
+  return new Set((await naming(path, () => readIndex(path))).map(([, file]) => file));
+}
+
 /** Which file beside an index holds each tensor. */
 async function readIndex(path: string): Promise<[name: string, file: string][]> {
   const { size } = await Deno.stat(path);

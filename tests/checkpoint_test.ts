@@ -56,6 +56,7 @@ for (const name of ["pretrain-a", "pretrain-b", "pretrain-c", "pretrain-d"]) {
     delete config.transformers_version;
     assertEquals(saved, config);
     assertEquals(files(`${folder}/deep/down`), [
+      "README.md",
       "config.json",
       "model.safetensors",
       "preprocessor_config.json",
@@ -183,7 +184,7 @@ inFolder("a save that fails leaves the model that was there, and nothing beside 
   await Deno.mkdir(`${folder}/config.json.part/full`, { recursive: true });
   await assertRejects(() => model.save(folder));
   await Deno.remove(`${folder}/config.json.part`, { recursive: true });
-  assertEquals(files(folder), ["config.json", "model.safetensors", "preprocessor_config.json"]);
+  assertEquals(files(folder), ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]);
   const after = await Promise.all([...files(folder)].map((name) => Deno.readFile(`${folder}/${name}`)));
   assertEquals(after, before);
   for (const owner of [old, model]) owner.dispose();

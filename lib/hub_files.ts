@@ -1,0 +1,217 @@
+/** Requests to the Hugging Face hub: retries, refusals in plain words, downloads that are resumed and checked. @module */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+
+/** Thrown when a model cannot be had from the Hugging Face hub, with what helps; it never holds a token. */
+export class HubError extends Error {
+  /** "HubError". */
+  override name = "HubError";
+}
+
+/** One that the next try may not meet with: after `again` milliseconds; `progress`: more of a file is here than before. */
+export class PassingError extends HubError {
+  constructor(message: string, readonly again = 0, readonly progress = false) {
+    super(message);
+  }
+}
+
+/** A model on a hub, and who asks for it: the token goes to the endpoint ("https://huggingface.co") alone. */
+export interface Hub {
+  readonly endpoint: string;
+  readonly token: string | undefined;
+  /** "organisation/name". */
+  readonly repo: string;
+  readonly revision: string;
+  /** Milliseconds before the second try of a request; each further one waits twice as long. */
+  readonly pause: number;
+  /** Seconds in which something has to come. */
+  readonly patience: number;
+}
+
+/** One file of a model; its hash in hexadecimal: SHA-256 of a large one (64 digits), git's SHA-1 of a small one (40). */
+export interface HubFile {
+  readonly path: string;
+  readonly size: number;
+  readonly hash: string;
+}
+
+/** What git calls a commit. */
+export const COMMIT = /^[0-9a-f]{40}$/;
+
+const TRIES = 5, LONGEST_PAUSE = 60_000, PASSING = [408, 429, 500, 502, 503, 504];
+
+async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof PassingError)) throw error;
+      if (error.progress) tries = 1;
+      if (tries === TRIES) throw error;
+      const wait = Math.min(LONGEST_PAUSE, Math.max(pause * 2 ** (tries - 1), error.again));
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}
+
+/** An error of the network without the address, which may be a signed one; errors of the disk stay what they are. */
+function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progress = false): unknown {
+  if (!(error instanceof TypeError)) return error;
+  const { message } = error.cause instanceof Error ? error.cause : error;
+  const reason = message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
+  const help =
+    "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on from there";
+  return new PassingError(
+    `${repo}: expected an answer from ${endpoint}, got: ${before}${reason}; ${help}`,
+    0,
+    progress,
+  );
+}
+
+/** Why the hub said no, and what helps. */
+function refused({ endpoint, repo, revision, token }: Hub, { status, headers }: Response): HubError {
+  if (PASSING.includes(status)) {
+    const again = 1000 * Number(headers.get("retry-after")) || 0;
+    return new PassingError(`${repo}: ${endpoint} could not answer (HTTP ${status}): try again later`, again);
+  }
+  const code = headers.get("x-error-code"), page = `${endpoint}/${repo}`;
+  const login = token === undefined
+    ? "log in with `hf auth login` or set HF_TOKEN"
+    : "the token from HF_TOKEN or `hf auth login` may have expired or may not read it: renew it";
+  const why = code === "GatedRepo"
+    ? `its owner asks for conditions to be accepted: do so on ${page}, then ${login}`
+    : code === "RevisionNotFound"
+    ? `there is no revision ${JSON.stringify(revision)}: see ${page}/tree/main`
+    : [401, 403, 404].includes(status)
+    ? "there is no such folder here, and no such model there that may be read: check the name; if it is private, " +
+      login
+    : "this was not expected: check HF_ENDPOINT";
+  return new HubError(`${repo}: ${endpoint} refused (HTTP ${status}): ${why}`);
+}
+
+/** One request, which ends where nothing comes for too long. `fetch` drops the token where it goes to another host. */
+async function request<T>(
+  hub: Hub,
+  url: string,
+  range: string | undefined,
+  read: (response: Response, alive: () => void) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController(), headers = new Headers({ "accept-encoding": "identity" });
+  const stall = () => stop.abort(new TypeError(`nothing for ${hub.patience} seconds`));
+  let timer = setTimeout(stall, 1000 * hub.patience);
+  const alive = () => {
+    clearTimeout(timer);
+    timer = setTimeout(stall, 1000 * hub.patience);
+  };
+  if (range) headers.set("range", range);
+  if (hub.token && new URL(url).origin === new URL(hub.endpoint).origin) {
+    headers.set("authorization", `Bearer ${hub.token}`);
+  }
+  try {
+    const response = await fetch(url, { headers, signal: stop.signal });
+    if (response.ok) return await read(response, alive);
+    await response.body?.cancel();
+    throw refused(hub, response);
+  } catch (error) {
+    throw unreached(hub, error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * Which commit a revision is, and the files in it by path.
+ *
+ * @throws {HubError} If it cannot be had, or is not what a hub answers.
+ */
+export async function listModel(hub: Hub): Promise<{ commit: string; files: Map<string, HubFile> }> {
+  const { listFiles, modelInfo } = await import("@huggingface/hub");
+  const { endpoint: hubUrl, repo, revision } = hub, files = new Map<string, HubFile>();
+  const read = async (response: Response) => new Response(await response.arrayBuffer(), response);
+  const ask: typeof fetch = (url) => retrying(hub, () => request(hub, String(url), undefined, read));
+  try {
+    const { sha } = await modelInfo({ name: repo, revision, hubUrl, fetch: ask, additionalFields: ["sha"] });
+    if (!COMMIT.test(sha)) throw new TypeError("no commit");
+    for await (const entry of listFiles({ repo, revision: sha, recursive: true, hubUrl, fetch: ask })) {
+      const { type, path, size } = entry, hash = entry.lfs?.oid ?? entry.oid ?? "";
+      if (type !== "file") continue;
+      if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash) || !(Number.isSafeInteger(size) && size >= 0)) {
+        throw new TypeError(`size or hash of ${JSON.stringify(path)}`);
+      }
+      files.set(path, { path, size, hash });
+    }
+    return { commit: sha, files };
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    const help = "check HF_ENDPOINT, and whether a proxy or a login page of the network is in the way";
+    throw new HubError(`${repo}: expected a Hugging Face hub at ${hubUrl}, got: ${error.message}; ${help}`);
+  }
+}
+
+/** One try of a download, from where the last one stopped; `reached` is how far any got. */
+async function advance(
+  hub: Hub,
+  url: string,
+  part: string,
+  { path, size }: HubFile,
+  reached: { furthest: number },
+  show: (bytes: number) => void,
+): Promise<void> {
+  using out = await Deno.open(part, { write: true, create: true });
+  const before = (await out.stat()).size, start = before < size ? before : 0;
+  await request(hub, url, start > 0 ? `bytes=${start}-` : undefined, async ({ body, headers }, alive) => {
+    let at = headers.get("content-range")?.startsWith(`bytes ${start}-`) ? start : 0;
+    await out.truncate(at);
+    await out.seek(at, Deno.SeekMode.Start);
+    try {
+      for await (const chunk of body ?? []) {
+        alive();
+        const fitting = chunk.subarray(0, size - at);
+        for (let done = 0; done < fitting.length;) done += await out.write(fitting.subarray(done));
+        show(at += fitting.length);
+        if (fitting.length < chunk.length) break;
+      }
+      if (at < size) throw new TypeError("the end");
+    } catch (error) {
+      throw unreached(hub, error, `${at} of ${size} bytes of ${path}, then `, at > reached.furthest);
+    } finally {
+      reached.furthest = Math.max(reached.furthest, at);
+    }
+  });
+  await out.syncData();
+}
+
+/** Whether a file holds what its hash is of. */
+async function isIntact(path: string, { size, hash }: HubFile): Promise<boolean> {
+  const sum = createHash(hash.length === 64 ? "sha256" : "sha1");
+  if (hash.length === 40) sum.update(`blob ${size}\0`);
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) sum.update(chunk);
+  return sum.digest("hex") === hash;
+}
+
+/**
+ * Downloads a file, going on from what an earlier try left in `<blob>.incomplete`.
+ *
+ * @param blob Where it appears, when all of it is here and its hash is right.
+ * @param show Told how many bytes are here.
+ * @throws {HubError} If it cannot be had; if its hash is wrong, nothing of it is kept.
+ */
+export async function fetchBlob(
+  hub: Hub,
+  commit: string,
+  file: HubFile,
+  blob: string,
+  show: (bytes: number) => void,
+): Promise<void> {
+  const path = file.path.split("/").map(encodeURIComponent).join("/"), part = `${blob}.incomplete`;
+  const url = `${hub.endpoint}/${hub.repo}/resolve/${commit}/${path}`;
+  const furthest = await Deno.stat(part).then(({ size }) => size, () => -1), reached = { furthest };
+  if (furthest !== file.size) await retrying(hub, () => advance(hub, url, part, file, reached, show));
+  if (!await isIntact(part, file)) {
+    await Deno.remove(part);
+    throw new HubError(
+      `${hub.repo}: ${file.path}: expected the hash ${file.hash}, got other bytes, now removed: try again`,
+    );
+  }
+  await Deno.rename(part, blob);
+}
