@@ -7,6 +7,7 @@ import type * as tf from "@tensorflow/tfjs";
 import type { Recorder, TensorMetadata } from "./binding.ts";
 import { type Attribute, cString, type LibTensorFlow, type Pointer, type Values } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
+import { callerOf } from "./trace.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
 const CONSTANT_BYTES = 1 << 16;
@@ -34,11 +35,15 @@ export class GraphRecorder implements Recorder {
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
   #nodes = 0;
+  /** Name of an operation of interest, and who called for it. */
+  readonly #watched: string | undefined;
+  caller: string | undefined;
 
-  constructor(engine: TensorFlow, label: string) {
+  constructor(engine: TensorFlow, label: string, watched?: string) {
     this.#engine = engine;
     this.#lib = engine.lib;
     this.#label = label;
+    this.#watched = watched;
     this.graph = this.#lib.c.TF_NewGraph()!;
   }
 
@@ -141,8 +146,9 @@ export class GraphRecorder implements Recorder {
 
   /** A new operation of the graph, to be described and finished. */
   #begin(type: string): Pointer {
-    const name = new TextEncoder().encode(`n${this.#nodes++}\0`);
-    return this.#lib.c.TF_NewOperation(this.graph, cString(type), name)!;
+    const name = `${type.replace(/^_+/, "")}.${this.#nodes++}`;
+    if (name === this.#watched) this.caller = callerOf(new Error());
+    return this.#lib.c.TF_NewOperation(this.graph, cString(type), new TextEncoder().encode(`${name}\0`))!;
   }
 
   #finish(node: Pointer, name: string): Pointer {

@@ -22,6 +22,8 @@ export interface Compiled<A extends tf.Tensor[], R extends tf.TensorContainer> {
   dispose(): void;
   /** Recordings held. */
   readonly size: number;
+  /** Seconds that recording and compiling took so far: of each first call for new shapes, its own run included. */
+  readonly compileSeconds: number;
 }
 
 /** What {@linkcode Engine.describe} measures and tells. */
