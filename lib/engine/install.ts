@@ -85,10 +85,15 @@ async function inPython(env: Environment, notes: string[]): Promise<FoundTensorF
 }
 
 /** Our own folder, by the XDG convention. */
-function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+export function cacheRoot(env: Environment): string | undefined {
   const root = env.XDG_CACHE_HOME || (env.HOME && `${env.HOME}/.cache`);
+  return root ? `${root}/nepa` : undefined;
+}
+
+function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+  const root = cacheRoot(env);
   if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
-  return `${root}/nepa/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
+  return `${root}/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
 }
 
 async function inCache(

@@ -7,6 +7,7 @@ import * as tf from "@tensorflow/tfjs";
 import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { compileWith } from "./compile.ts";
+import { keepCompiled } from "./kept.ts";
 import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
 
@@ -24,7 +25,7 @@ export class TensorFlow {
   readonly binding: Binding;
   readonly backend: NodeBackend;
   #tail: Promise<unknown> = Promise.resolve();
-  #functions = 0;
+  readonly #functions = new Map<string, number>();
 
   constructor(lib: LibTensorFlow, binding: Binding, backend: NodeBackend) {
     this.lib = lib;
@@ -49,9 +50,11 @@ export class TensorFlow {
     return compileWith(this, fn, options);
   }
 
-  /** A name that no function of this process has had. */
+  /** A name that no function of this process has had, and that the next process will give to the same one. */
   functionName(label: string): string {
-    return `${label.replaceAll(/[^A-Za-z0-9_]/g, "_")}_${this.#functions++}`;
+    const stem = label.replaceAll(/[^A-Za-z0-9_]/g, "_"), count = this.#functions.get(stem) ?? 0;
+    this.#functions.set(stem, count + 1);
+    return `${stem}_${count}`;
   }
 
   /** Runs `work` when all that was queued before it is done: compiled calls never overlap. */
@@ -104,7 +107,8 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
     }
     return opened.engine;
   }
-  setDefault("TF_CPP_MIN_LOG_LEVEL", "2");
+  await keepCompiled(library, Deno.env.toObject());
+  setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
