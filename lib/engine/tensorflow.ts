@@ -7,9 +7,16 @@ import * as tf from "@tensorflow/tfjs";
 import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { compileWith } from "./compile.ts";
+import { openCusolver } from "./cuda.ts";
 import { keepCompiled } from "./kept.ts";
 import { cString, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
+
+/** The device that functions run on, by its full name: the first GPU, else the processor. */
+export function mainDevice(devices: readonly string[]): string {
+  return devices.find((name) => /\bdevice:GPU:/.test(name)) ??
+    devices.find((name) => /\bdevice:CPU:/.test(name))!;
+}
 
 /** What of the kernels' backend is used here. */
 export interface NodeBackend extends tf.KernelBackend {
@@ -78,8 +85,7 @@ export class TensorFlow {
       handles = new BigUint64Array(Math.max(1, outputs)),
       count = Int32Array.of(outputs);
     try {
-      const device = this.lib.devices.find((d) => d.includes("device:GPU")) ?? this.lib.devices[0]!;
-      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(device), s), label);
+      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(mainDevice(this.lib.devices)), s), label);
       await c.TFE_ExecuteOffThread(op, handles, count, status);
       this.lib.check(`compiled function "${label}"`, status);
       return Array.from(handles.subarray(0, count[0]!), (value) => Deno.UnsafePointer.create(value)!);
@@ -110,6 +116,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   await keepCompiled(library, Deno.env.toObject());
   setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
+  await openCusolver(library);
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;
