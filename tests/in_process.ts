@@ -2,6 +2,11 @@ import { findTensorFlow } from "../lib/engine/install.ts";
 
 const ROOT = new URL("../", import.meta.url);
 
+/** Where this process finds the system's libraries and graphics drivers. */
+const DRIVERS = Object.fromEntries(
+  Object.entries(Deno.env.toObject()).filter(([name]) => /^(LD_LIBRARY_PATH$|VK_)/.test(name)),
+);
+
 /** Runs code with `useEngine` and `tf` in a process of its own, without TensorFlow unless `env` leads to one. */
 export async function inProcess(
   code: string,
@@ -14,7 +19,15 @@ export async function inProcess(
     args: ["eval", "--ext=ts", `import { currentEngine, tf, useEngine } from "nepa"; ${code}`],
     cwd: ROOT,
     clearEnv: true,
-    env: { HOME: empty, PATH: empty, DENO_DIR: denoDir, NEPA_OFFLINE: "1", NO_COLOR: "1", ...env },
+    env: {
+      ...DRIVERS,
+      HOME: empty,
+      PATH: empty,
+      DENO_DIR: denoDir,
+      NEPA_OFFLINE: "1",
+      NO_COLOR: "1",
+      ...env,
+    },
   });
   const { stdout, stderr } = await child.output(), decoder = new TextDecoder();
   await Deno.remove(empty, { recursive: true });

@@ -52,7 +52,7 @@ async function denoTest(args: readonly string[]): Promise<Counts> {
 
 /**
  * The runs of `deno test` for these arguments: given paths only, or all there is. Each file has a process of its own:
- * one that breaks off takes no other with it, and native libraries that do not go together are not loaded together.
+ * one that breaks off takes no other with it.
  */
 function runs(args: readonly string[]): string[][] {
   const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);

@@ -108,7 +108,7 @@ function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): TensorM
 async function bringVariables({ backend }: TensorFlow): Promise<void> {
   for (const variable of Object.values(tf.engine().registeredVariables)) {
     const { dataId, shape, dtype } = variable;
-    if (tf.backend() !== backend as tf.KernelBackend || backend.tensorMap.has(dataId)) continue;
+    if (backend.tensorMap.has(dataId) || tf.getBackend() !== "tensorflow") continue;
     const values = await variable.data();
     if (variable.isDisposed || variable.dataId !== dataId) continue;
     tf.tidy(() => variable.assign(tf.tensor(values, shape, dtype)));
