@@ -10,24 +10,9 @@ import {
 import { selfCheck } from "../lib/engine/check.ts";
 import { currentEngine, type EngineName, useEngine } from "../lib/engine/mod.ts";
 import { findAdapter } from "../lib/engine/webgpu.ts";
+import { inProcess, tensorflowLibrary } from "./in_process.ts";
 
-const ROOT = new URL("../", import.meta.url), ADAPTER = await findAdapter();
-
-/** Runs code with `useEngine` and `tf` in a process of its own, without TensorFlow unless `env` leads to one. */
-async function inProcess(code: string, env: Record<string, string> = {}) {
-  const empty = await Deno.makeTempDir();
-  const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: ROOT }).output();
-  const denoDir = JSON.parse(new TextDecoder().decode(info.stdout)).denoDir;
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--ext=ts", `import { currentEngine, tf, useEngine } from "nepa"; ${code}`],
-    cwd: ROOT,
-    clearEnv: true,
-    env: { HOME: empty, PATH: empty, DENO_DIR: denoDir, NEPA_OFFLINE: "1", NO_COLOR: "1", ...env },
-  });
-  const { stdout, stderr } = await child.output(), decoder = new TextDecoder();
-  await Deno.remove(empty, { recursive: true });
-  return { stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
+const ADAPTER = await findAdapter();
 
 Deno.test("before useEngine, currentEngine says what to write", () => {
   assertThrows(() => currentEngine(), Error, "await useEngine()");
@@ -122,14 +107,9 @@ Deno.test("NEPA_ENGINE says what auto is; unknown names are refused", async () =
 });
 
 Deno.test("auto is tensorflow where TensorFlow is, compiles, and says nothing when nobody watches", async () => {
-  const { found, library } = await import("../lib/engine/install.ts").then(async ({ findTensorFlow }) => {
-    const found = await findTensorFlow();
-    return { found, library: "library" in found ? found.library : "" };
-  });
-  assert("library" in found, "expected TensorFlow to be found or downloaded");
   const { stdout, stderr } = await inProcess(
     `console.log(String(await useEngine()), tf.getBackend(), currentEngine().notes.join());`,
-    { NEPA_TENSORFLOW: library },
+    { NEPA_TENSORFLOW: await tensorflowLibrary() },
   );
   assert(
     /^tensorflow 2\.21 \((cpu|gpu), compiled\) tensorflow TensorFlow 2\.21\.\d from NEPA_TENSORFLOW/.test(

@@ -258,7 +258,7 @@ Deno.test("what shares a variable's value when a function is recorded stays as i
   tf.dispose([v, twin, kept, ten]);
 });
 
-Deno.test("variables that another engine holds stay where they are while a function is recorded", async () => {
+Deno.test("a variable that another engine made and that the function does not use keeps its value", async () => {
   await useEngine("cpu");
   const elsewhere = tf.variable(tf.scalar(7));
   await useEngine("tensorflow");

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { crc32, deflateRawSync } from "node:zlib";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DownloadError, type Environment, FRAMEWORK, LIBRARY, type Wheel } from "../lib/engine/download.ts";
-import { findTensorFlow, gpuOffer, installTensorFlow } from "../lib/engine/install.ts";
+import { findTensorFlow, installTensorFlow } from "../lib/engine/install.ts";
 
 const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
 
@@ -389,13 +389,4 @@ Deno.test({
 Deno.test("installTensorFlow throws what findTensorFlow would only tell", async () => {
   await using w = await world();
   await assertRejects(() => installTensorFlow(w), DownloadError, "no Python with pip");
-});
-
-Deno.test("the GPU build is offered, its size said, where there is a driver, and nowhere else", async () => {
-  await using w = await world();
-  const driver = `${w.folder}/libcuda.so.1`;
-  assertEquals(await gpuOffer([driver]), undefined);
-  await Deno.writeTextFile(driver, "");
-  const offer = await gpuOffer(["/nowhere", driver]);
-  for (const part of ["deno task setup --gpu", "3.5 GB", "7.5 GB"]) assertStringIncludes(offer!, part);
 });

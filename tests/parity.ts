@@ -7,6 +7,7 @@ import { augmentCoordinates, patchCoordinates, ropeFrequencies, rotation } from 
 import { crossEntropy, nepaLoss } from "../lib/objective.ts";
 import { Ema } from "../lib/ema.ts";
 import { type Engine, useEngine } from "../lib/engine/mod.ts";
+import { findAdapter } from "../lib/engine/webgpu.ts";
 import { fromOfficial } from "../lib/checkpoint.ts";
 import { readSafetensors } from "../lib/safetensors.ts";
 import { lossAndGradients } from "../lib/gradient.ts";
@@ -29,10 +30,13 @@ export interface Measure {
 export interface Way {
   name: string;
   open(): Promise<Engine["compile"]>;
+  /** Why it cannot be had here. */
+  missing?: string;
 }
 
-const withEngine = (name: "wasm" | "tensorflow", how: (engine: Engine) => Engine["compile"]) => async () =>
-  how(await useEngine(name));
+const withEngine =
+  (name: "wasm" | "tensorflow" | "webgpu", how: (engine: Engine) => Engine["compile"]) => async () =>
+    how(await useEngine(name));
 
 /** The ways that have to agree with the official code. */
 export const ways: readonly Way[] = [
@@ -43,6 +47,11 @@ export const ways: readonly Way[] = [
     open: withEngine("tensorflow", ({ compile }) => (fn, options) => compile(fn, { ...options, xla: false })),
   },
   { name: "tensorflow, compiled", open: withEngine("tensorflow", ({ compile }) => compile) },
+  {
+    name: "webgpu",
+    open: withEngine("webgpu", () => uncompiled),
+    ...(!await findAdapter() && { missing: "Deno finds no adapter" }),
+  },
 ];
 
 const folder = new URL("fixtures/", import.meta.url).pathname;

@@ -54,7 +54,7 @@ async function count(args: readonly string[]): Promise<Counts> {
 
 /**
  * What to run for these arguments: given paths only, or all there is. Each file has a process of its own: one that
- * breaks off takes no other with it, and native libraries that do not go together are not loaded together.
+ * breaks off takes no other with it.
  */
 function runs(args: readonly string[]): string[][] {
   const test = ["test", "--allow-all", ...args];

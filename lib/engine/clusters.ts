@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
 import { ATTR, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { GraphRecorder } from "./recorder.ts";
@@ -40,13 +41,10 @@ const isConstant = ({ type }: GraphNode): boolean => type === "Const";
 /** The clusters of a process, by what they are made of; those of the oldest recordings first. */
 export class Clusters {
   readonly #lib: LibTensorFlow;
-  readonly #name: () => string;
   readonly #made = new Map<string, Cluster>();
 
-  /** @param name Gives a name that no function has. */
-  constructor(lib: LibTensorFlow, name: () => string) {
+  constructor(lib: LibTensorFlow) {
     this.#lib = lib;
-    this.#name = name;
   }
 
   /**
@@ -68,9 +66,10 @@ export class Clusters {
     });
     const wire = ({ node, index }: GraphOutput): GraphOutput => {
       if (!wires.has(node)) {
-        const made = isConstant(node)
-          ? recorder.graph.withValue(node, (value) => graph.constant(value))
-          : { node: graph.add(node.type, node.attributes, node.inputs.map(wire)), index: 0 };
+        const made = isConstant(node) ? recorder.graph.withValue(node, (value) => graph.constant(value)) : {
+          node: graph.add(node.type, node.attributes, node.inputs.map(wire), { name: node.name }),
+          index: 0,
+        };
         wires.set(node, [made]);
       }
       return wires.get(node)![index]!;
@@ -106,7 +105,9 @@ export class Clusters {
       found.users++;
       return found;
     }
-    const name = this.#name(), fn = recorder.graph.toFunction(name, args, results, what, members);
+    // Named after what it does: XLA finds the code that another process kept by the name.
+    const name = `cluster_${createHash("sha256").update(key).digest("hex").slice(0, 32)}`,
+      fn = recorder.graph.toFunction(name, args, results, what, members);
     const cluster = { name, fn, users: 1 };
     this.#made.set(key, cluster);
     return cluster;

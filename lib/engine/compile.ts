@@ -10,8 +10,10 @@
 import * as tf from "@tensorflow/tfjs";
 import type { TensorMetadata } from "./binding.ts";
 import type { GraphOutput } from "./graph.ts";
+import { TensorFlowError } from "./libtensorflow.ts";
 import { GraphRecorder, type Source } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
+import { callerOf, extend, withDeepStacks } from "./trace.ts";
 import type { Compiled, CompileOptions, Precision } from "./types.ts";
 
 interface Recording {
@@ -23,8 +25,18 @@ interface Recording {
   outputs: number;
   /** Lets go of the functions that only this one calls. */
   release: () => void;
+  /** Whether it has run, and so is compiled. */
+  ran: boolean;
+  /** Who called for the operation that was asked about. */
+  caller: string | undefined;
   /** Puts the outputs back into the nesting of the function's result. */
   rebuild: (tensors: readonly tf.Tensor[]) => tf.TensorContainer;
+}
+
+/** How a recording becomes a function. */
+interface Manner {
+  clustered: boolean;
+  precision: Precision;
 }
 
 /** {@linkcode TensorFlow.compile}, apart from it so that each file is short. */
@@ -35,7 +47,7 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
 ): Compiled<A, R> {
   const { name: label = fn.name || "function", xla = true, precision = "float32", cacheSize = 8 } = options;
   const clustered = xla && engine.device === "cpu", recordings = new Map<string, Recording>();
-  let disposed = false;
+  let disposed = false, compileSeconds = 0;
 
   function recordingFor(args: readonly TensorMetadata[]): Recording {
     const key = args.map((t) => `${t.dtype}[${t.shape}]`).join();
@@ -50,34 +62,46 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
     return found;
   }
 
-  function call(...args: A): Promise<R> {
+  function compiled(...args: A): Promise<R> {
     if (disposed) throw new TypeError(`compiled function "${label}" was disposed`);
     args.forEach((argument, i) => {
-      if (!(argument instanceof tf.Tensor)) {
-        throw new TypeError(
-          `compiled function "${label}", argument ${i}: expected a tensor, got ${typeof argument}`,
-        );
+      const got = !(argument instanceof tf.Tensor)
+        ? typeof argument
+        : argument.isDisposed
+        ? "one that was disposed"
+        : undefined;
+      if (got) {
+        throw new TypeError(`compiled function "${label}", argument ${i}: expected a tensor, got ${got}`);
       }
     });
     const held = args.map((argument) => hold(engine, argument));
     return engine.queue(async () => {
       try {
-        return await run(engine, label, recordingFor(held), held, xla && !clustered) as R;
+        await bringVariables(engine);
+        const started = performance.now(), recording = recordingFor(held);
+        const result = await run(engine, label, recording, held, xla && !clustered).catch((error) => {
+          throw locate(engine, label, fn, held, { clustered, precision }, error);
+        });
+        if (!recording.ran) compileSeconds += (performance.now() - started) / 1000;
+        recording.ran = true;
+        return result as R;
       } finally {
         for (const { id } of held) engine.binding.deleteTensor(id);
       }
     });
   }
 
-  return Object.defineProperties(call as Compiled<A, R>, {
+  return Object.defineProperties(compiled as Compiled<A, R>, {
     size: { get: () => recordings.size },
+    compileSeconds: { get: () => compileSeconds },
     dispose: {
       value: () => {
         disposed = true;
-        const last = [...recordings.values()];
-        recordings.clear();
         // deno-lint-ignore require-await
-        engine.queue(async () => last.forEach((recording) => forget(engine, recording)));
+        engine.queue(async () => { // calls that wait still need them
+          for (const recording of recordings.values()) forget(engine, recording);
+          recordings.clear();
+        });
       },
     },
   });
@@ -87,6 +111,41 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
 function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): TensorMetadata {
   const handle = binding.handle(backend.getInputTensorIds([tensor])[0]!);
   return binding.metadata(lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(handle, s), "argument")!);
+}
+
+/** Gives this engine the variables that another one holds: a recording would take their values for constants. */
+async function bringVariables({ backend }: TensorFlow): Promise<void> {
+  for (const variable of Object.values(tf.engine().registeredVariables)) {
+    const { dataId, shape, dtype } = variable;
+    if (backend.tensorMap.has(dataId) || tf.getBackend() !== "tensorflow") continue;
+    const values = await variable.data();
+    if (variable.isDisposed || variable.dataId !== dataId) continue;
+    tf.tidy(() => variable.assign(tf.tensor(values, shape, dtype)));
+  }
+}
+
+/** An error of a running function, with the line of code whose operation failed: the function is recorded once more. */
+function locate<A extends tf.Tensor[]>(
+  engine: TensorFlow,
+  label: string,
+  fn: (...args: A) => tf.TensorContainer,
+  args: readonly TensorMetadata[],
+  manner: Manner,
+  error: Error,
+): Error {
+  const operation = error.message.match(/\{\{node (?:[^}]*\/)?([A-Za-z]\w*\.\d+)/)?.[1];
+  if (!(error instanceof TensorFlowError) || operation === undefined) return error;
+  try {
+    const again = record(engine, label, fn, args, manner, operation);
+    forget(engine, again);
+    if (again.caller) extend(error, `\n${operation} was called at ${again.caller}`);
+  } catch {
+    // What the function depends on is gone by now: without the line, then.
+  }
+  if (error.message.includes("Detected unsupported operations")) {
+    extend(error, "\nXLA lacks this operation: compile with { xla: false }");
+  }
+  return error;
 }
 
 function forget({ lib, binding }: TensorFlow, recording: Recording): void {
@@ -111,10 +170,12 @@ async function run(
     }
     return backend.getInputTensorIds([source.variable])[0]!;
   });
+  const before = recording.assigned.map(({ dataId }) => dataId);
   const handles = await engine.execute(recording.name, label, inputs, recording.outputs, xla);
   const tensors = handles.map((handle) => backend.createOutputTensor(binding.metadata(handle)));
   recording.assigned.forEach((variable, i) => {
-    if (!variable.isDisposed) variable.assign(tensors[i]!);
+    // A value that it was given meanwhile is the later one.
+    if (!variable.isDisposed && variable.dataId === before[i]) variable.assign(tensors[i]!);
     tensors[i]!.dispose();
   });
   return recording.rebuild(tensors.slice(recording.assigned.length));
@@ -125,7 +186,8 @@ function record<A extends tf.Tensor[]>(
   label: string,
   fn: (...args: A) => tf.TensorContainer,
   args: readonly TensorMetadata[],
-  { clustered, precision }: { clustered: boolean; precision: Precision },
+  { clustered, precision }: Manner,
+  watched?: string,
 ): Recording {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
@@ -133,7 +195,7 @@ function record<A extends tf.Tensor[]>(
       `compile("${label}"): tfjs uses another backend now; call useEngine("tensorflow") again`,
     );
   }
-  const recorder = new GraphRecorder(engine, label, precision);
+  const recorder = new GraphRecorder(engine, label, precision, watched);
   const known = new Set(Object.values(tf.engine().registeredVariables));
   const variables = standInForVariables(engine, recorder);
   let recording: Recording | undefined;
@@ -147,13 +209,13 @@ function record<A extends tf.Tensor[]>(
           dtype,
         });
       });
-      const { leaves, rebuild } = flatten(fn(...standIns as A), label);
+      const { leaves, rebuild } = flatten(call(fn, standIns as A), label);
       refuseNewVariables(known, label);
       const assigned = [...variables.keys()].filter((v) => v.dataId !== variables.get(v)!.dataId);
       const ends = backend.getInputTensorIds([...assigned, ...leaves]).map((id) => recorder.ending(id));
       const name = engine.functionName(label), release = toFunction(engine, recorder, ends, name, clustered);
-      const { sources, captured } = recorder;
-      recording = { name, sources, captured, assigned, release, outputs: ends.length, rebuild };
+      const { sources, captured, caller } = recorder, outputs = ends.length;
+      recording = { name, sources, captured, assigned, release, outputs, ran: false, caller, rebuild };
     });
     return recording!;
   } finally {
@@ -177,6 +239,19 @@ function toFunction(
     recorder.graph.toFunction(name, recorder.placeholders, outputs, `recording ${name}`),
   );
   return () => {};
+}
+
+/** Calls the function; an error out of tfjs or of this engine says who called for what failed. */
+function call<A extends tf.Tensor[], R>(fn: (...args: A) => R, args: A): R {
+  return withDeepStacks(() => {
+    try {
+      return fn(...args);
+    } catch (error) {
+      const caller = error instanceof Error ? callerOf(error) : undefined;
+      if (caller) extend(error as Error, `\ncalled at ${caller}`);
+      throw error;
+    }
+  });
 }
 
 /** What a variable held before the recording. */

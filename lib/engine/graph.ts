@@ -4,6 +4,8 @@ import { ATTR, type Attribute, cString, DTYPE, type LibTensorFlow, type Pointer 
 /** One operation of a graph, and what it is made of. */
 export interface GraphNode {
   readonly operation: Pointer;
+  /** Unique in its graph; TensorFlow's errors name it. */
+  readonly name: string;
   readonly type: string;
   readonly attributes: readonly Attribute[];
   readonly inputs: readonly GraphOutput[];
@@ -28,21 +30,27 @@ export class Graph {
     this.#graph = lib.c.TF_NewGraph()!;
   }
 
+  #begin(type: string, name: string): Pointer {
+    return this.#lib.c.TF_NewOperation(this.#graph, cString(type), new TextEncoder().encode(`${name}\0`))!;
+  }
+
+  #name(type: string): string {
+    return `${type.replace(/^_+/, "")}.${this.#nodes++}`;
+  }
+
   /** Adds an operation; `what` stands before TensorFlow's message if it refuses. */
   add(
     type: string,
     attributes: readonly Attribute[] = [],
     inputs: readonly GraphOutput[] = [],
-    list = 0,
-    what = type,
+    { list = 0, what = type, name = this.#name(type) }: { list?: number; what?: string; name?: string } = {},
   ): GraphNode {
-    const { c } = this.#lib, name = new TextEncoder().encode(`n${this.#nodes++}\0`);
-    const description = c.TF_NewOperation(this.#graph, cString(type), name)!;
+    const { c } = this.#lib, description = this.#begin(type, name);
     if (list > 0) c.TF_AddInputList(description, encode(inputs.slice(0, list)), list);
     for (const end of inputs.slice(list)) c.TF_AddInput(description, encode([end]));
     for (const attribute of attributes) this.#lib.setAttribute("TF_", description, attribute);
     const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), what)!;
-    return { operation, type, attributes, inputs, list };
+    return { operation, name, type, attributes, inputs, list };
   }
 
   placeholder(dtype: number, shape: readonly number[]): GraphOutput {
@@ -56,12 +64,11 @@ export class Graph {
 
   /** Adds a constant with a copy of a TF_Tensor. */
   constant(value: Pointer): GraphOutput {
-    const { c } = this.#lib, name = new TextEncoder().encode(`n${this.#nodes++}\0`);
-    const description = c.TF_NewOperation(this.#graph, cString("Const"), name)!;
+    const { c } = this.#lib, name = this.#name("Const"), description = this.#begin("Const", name);
     c.TF_SetAttrType(description, cString("dtype"), c.TF_TensorType(value));
     this.#lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
     const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
-    return { node: { operation, type: "Const", attributes: [], inputs: [], list: 0 }, index: 0 };
+    return { node: { operation, name, type: "Const", attributes: [], inputs: [], list: 0 }, index: 0 };
   }
 
   /** Calls `use` with a constant's elements, a TF_Tensor. */

@@ -4,7 +4,6 @@ import {
   type Environment,
   fetchTensorFlow,
   FRAMEWORK,
-  GPU_BYTES,
   LIBRARY,
   run,
   VERSION,
@@ -85,10 +84,15 @@ async function inPython(env: Environment, notes: string[]): Promise<FoundTensorF
 }
 
 /** Our own folder, by the XDG convention. */
-function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+export function cacheRoot(env: Environment): string | undefined {
   const root = env.XDG_CACHE_HOME || (env.HOME && `${env.HOME}/.cache`);
+  return root ? `${root}/nepa` : undefined;
+}
+
+function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+  const root = cacheRoot(env);
   if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
-  return `${root}/nepa/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
+  return `${root}/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
 }
 
 async function inCache(
@@ -172,23 +176,4 @@ export async function installTensorFlow(
   const found = await findTensorFlow(options);
   if ("missing" in found) throw new DownloadError(found.missing);
   return found;
-}
-
-const DRIVER = [
-  "/proc/driver/nvidia/version",
-  ...["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib"].map((
-    folder,
-  ) => `${folder}/libcuda.so.1`),
-];
-
-/**
- * What to say where an NVIDIA driver is present and the GPU is not used.
- *
- * @param signs Files of which any one tells of a driver.
- */
-export async function gpuOffer(signs: readonly string[] = DRIVER): Promise<string | undefined> {
-  const present = await Promise.all(signs.map(isFile));
-  if (!present.includes(true)) return undefined;
-  return "an NVIDIA driver is here, its GPU is not used: `deno task setup --gpu` fetches TensorFlow's GPU build " +
-    `(${GPU_BYTES.bytes / 1e9} GB to download, ${GPU_BYTES.kept / 1e9} GB on disk)`;
 }

@@ -66,6 +66,6 @@ function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D 
     const taps = tf.reshape(filter, [h, 1, w, 1, channels]); // [h, 1, w, 1, inputs × outputs]
     const apart = tf.pad(taps, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0]]);
     const whole = tf.reshape<tf.Rank.R4>(apart, [h * down, w * across, inputs, outputs]); // [h × down, w × across, inputs, outputs]
-    return tf.slice4d(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
+    return tf.slice(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
   });
 }

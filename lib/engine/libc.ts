@@ -32,7 +32,7 @@ export function keepFreedMemory(): void {
 
 /** Runs `work` without what TensorFlow prints as it is opened, whatever the log level; errors come by its status. */
 export function silently<T>(work: () => T): T {
-  const c = Deno.env.get("TF_CPP_MIN_LOG_LEVEL") === "2" ? openLibc() : undefined,
+  const c = Deno.env.get("TF_CPP_MIN_LOG_LEVEL") === "3" ? openLibc() : undefined,
     writing = 1,
     standardError = 2;
   if (!c) return work();

@@ -2,7 +2,8 @@
 import * as tf from "@tensorflow/tfjs";
 import { consoleDisplay, inNotebook, jupyterDisplay } from "../display/jupyter.ts";
 import { measureGflops, passSeconds, selfCheck } from "./check.ts";
-import { findTensorFlow, gpuOffer } from "./install.ts";
+import { gpuOffer } from "./cuda.ts";
+import { findTensorFlow } from "./install.ts";
 import { watchInterrupts } from "./interrupt.ts";
 import { openTensorFlow } from "./tensorflow.ts";
 import type { CompileOptions, Engine, EngineDescription, EngineName } from "./types.ts";
@@ -53,7 +54,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
     if (!version.startsWith("2.21.")) {
       notes.push(`TensorFlow ${version} is not tested with this library, 2.21 is`);
     }
-    const offer = device === "cpu" ? await gpuOffer() : undefined;
+    const offer = device === "cpu" ? await gpuOffer(found.library) : undefined;
     return {
       version,
       device,

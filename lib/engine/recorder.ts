@@ -8,6 +8,7 @@ import type { Recorder, TensorMetadata } from "./binding.ts";
 import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
 import { ATTR, type Attribute, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
+import { callerOf } from "./trace.ts";
 import type { Precision } from "./types.ts";
 
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
@@ -32,16 +33,21 @@ export class GraphRecorder implements Recorder {
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
+  /** Name of an operation of interest, and who called for it. */
+  readonly #watched: string | undefined;
+  caller: string | undefined;
 
   /**
    * @param label Of the function, for error messages.
    * @param precision Of its matrix products.
+   * @param watched Name of an operation whose caller is to be found.
    */
-  constructor(engine: TensorFlow, label: string, precision: Precision) {
+  constructor(engine: TensorFlow, label: string, precision: Precision, watched?: string) {
     this.#engine = engine;
     this.#lib = engine.lib;
     this.#label = label;
     this.#precision = precision;
+    this.#watched = watched;
     this.graph = new Graph(engine.lib);
   }
 
@@ -71,7 +77,7 @@ export class GraphRecorder implements Recorder {
     const rest = attributes.filter((a) => a.name !== "N"), what = `${name} while recording "${this.#label}"`;
     const node = name === "BatchMatMulV2"
       ? this.#product(ends, rest, what)
-      : this.#add(this.graph.add(name, rest, ends, list, what));
+      : this.#add(this.graph.add(name, rest, ends, { list, what }));
     return Array.from({ length: this.graph.outputs(node) }, (_, index) => {
       const end = { node, index }, id = this.#engine.binding.freshId(), shape = this.#shape(end, name);
       this.#known.set(id, this.#same(end, shape) ?? end);
@@ -80,6 +86,7 @@ export class GraphRecorder implements Recorder {
   }
 
   #add(node: GraphNode): GraphNode {
+    if (node.name === this.#watched) this.caller = callerOf(new Error());
     this.nodes.push(node);
     return node;
   }
@@ -90,8 +97,8 @@ export class GraphRecorder implements Recorder {
     const add = (ends: readonly GraphOutput[], attributes: readonly Attribute[]) =>
       this.#add(
         plain
-          ? this.graph.add("MatMul", attributes.map(asMatMul), ends, 0, what)
-          : this.graph.add("BatchMatMulV2", attributes, ends, 0, what),
+          ? this.graph.add("MatMul", attributes.map(asMatMul), ends, { what })
+          : this.graph.add("BatchMatMulV2", attributes, ends, { what }),
       );
     const rounded = this.#precision === "bfloat16" && this.graph.dtype(ends[0]!) === DTYPE.FLOAT &&
       (plain || this.#engine.device === "gpu"); // XLA on a CPU gains nothing from it

@@ -8,9 +8,17 @@ import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { Clusters } from "./clusters.ts";
 import { compileWith } from "./compile.ts";
+import { openCusolver } from "./cuda.ts";
+import { keepCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
 import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Compiled, CompileOptions, Precision } from "./types.ts";
+
+/** The device that functions run on, by its full name: the first GPU, else the processor. */
+export function mainDevice(devices: readonly string[]): string {
+  return devices.find((name) => /\bdevice:GPU:/.test(name)) ??
+    devices.find((name) => /\bdevice:CPU:/.test(name))!;
+}
 
 /** What of the kernels' backend is used here. */
 export interface NodeBackend extends tf.KernelBackend {
@@ -27,14 +35,14 @@ export class TensorFlow {
   readonly backend: NodeBackend;
   readonly clusters: Clusters;
   #tail: Promise<unknown> = Promise.resolve();
-  #functions = 0;
+  readonly #functions = new Map<string, number>();
   #products: Record<Precision, number> | undefined;
 
   constructor(lib: LibTensorFlow, binding: Binding, backend: NodeBackend) {
     this.lib = lib;
     this.binding = binding;
     this.backend = backend;
-    this.clusters = new Clusters(lib, () => this.functionName("cluster"));
+    this.clusters = new Clusters(lib);
   }
 
   get version(): string {
@@ -60,9 +68,11 @@ export class TensorFlow {
     return this.#products ??= { float32: measure(DTYPE.FLOAT), bfloat16: measure(DTYPE.BFLOAT16) };
   }
 
-  /** A name that no function of this process has had. */
+  /** A name that no function of this process has had, and that the next process will give to the same one. */
   functionName(label: string): string {
-    return `${label.replaceAll(/[^A-Za-z0-9_]/g, "_")}_${this.#functions++}`;
+    const stem = label.replaceAll(/[^A-Za-z0-9_]/g, "_"), count = this.#functions.get(stem) ?? 0;
+    this.#functions.set(stem, count + 1);
+    return `${stem}_${count}`;
   }
 
   /** Runs `work` when all that was queued before it is done: compiled calls never overlap. */
@@ -86,8 +96,7 @@ export class TensorFlow {
       handles = new BigUint64Array(Math.max(1, outputs)),
       count = Int32Array.of(outputs);
     try {
-      const device = this.lib.devices.find((d) => d.includes("device:GPU")) ?? this.lib.devices[0]!;
-      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(device), s), label);
+      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(mainDevice(this.lib.devices)), s), label);
       await c.TFE_ExecuteOffThread(op, handles, count, status);
       this.lib.check(`compiled function "${label}"`, status);
       return Array.from(handles.subarray(0, count[0]!), (value) => Deno.UnsafePointer.create(value)!);
@@ -136,9 +145,11 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
     }
     return opened.engine;
   }
-  setDefault("TF_CPP_MIN_LOG_LEVEL", "2");
+  await keepCompiled(library, Deno.env.toObject());
+  setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
   setDefault("TF_ENABLE_ONEDNN_OPTS", "1"); // without AVX-512 TensorFlow leaves it off, but products are faster with it
+  await openCusolver(library);
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;

@@ -30,6 +30,8 @@ export interface Compiled<A extends tf.Tensor[], R extends tf.TensorContainer> {
   dispose(): void;
   /** Recordings held. */
   readonly size: number;
+  /** Seconds that recording and compiling took so far: of each first call for new shapes, its own run included. */
+  readonly compileSeconds: number;
 }
 
 /** What {@linkcode Engine.describe} measures and tells. */
@@ -71,6 +73,8 @@ export interface Engine {
    * @param fn Takes tensors of any shapes; recorded once for each combination of them.
    * @param options Its name, and how it is compiled.
    * @returns The compiled function; the caller owns its results.
+   * @throws {TypeError} When it is called: if `fn` reads a tensor's values, makes a variable, or gives something else than
+   * tensors; if a shape depends on values. These errors and TensorFlow's own name the line that called what failed.
    *
    * @example
    * ```ts

@@ -37,5 +37,6 @@ export function uncompiled<A extends tf.Tensor[], R extends tf.TensorContainer>(
       disposed = true;
     },
     size: 0,
+    compileSeconds: 0,
   });
 }
