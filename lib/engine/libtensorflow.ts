@@ -4,7 +4,7 @@
  * @module
  */
 
-import { keepFreedMemory, silently } from "./libc.ts";
+import { silently } from "./libc.ts";
 
 /** A C pointer that is not null. */
 export type Pointer = Deno.PointerObject;
@@ -170,7 +170,6 @@ export class LibTensorFlow {
     } catch (cause) {
       throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
     }
-    keepFreedMemory();
     this.#status = this.c.TF_NewStatus()!;
     this.version = Deno.UnsafePointerView.getCString(this.c.TF_Version()!);
     const options = this.c.TFE_NewContextOptions()!;

@@ -148,7 +148,8 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   await keepCompiled(library, Deno.env.toObject());
   setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
-  setDefault("TF_ENABLE_ONEDNN_OPTS", "1"); // without AVX-512 TensorFlow leaves it off, but products are faster with it
+  // Without AVX-512 TensorFlow leaves oneDNN off, but its products are faster, and it keeps memory from step to step.
+  setDefault("TF_ENABLE_ONEDNN_OPTS", "1");
   await openCusolver(library);
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
