@@ -106,6 +106,8 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   }
   setDefault("TF_CPP_MIN_LOG_LEVEL", "2");
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
+  // Keeps the memory of one step for the next: given back each time, its pages cost up to a third of a step.
+  setDefault("TF_CPU_ALLOCATOR_USE_BFC", "true");
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;
