@@ -36,13 +36,32 @@ async function watchTensorFlow(): Promise<Stopwatch> {
     await c.TFE_ExecuteOffThread(...args);
     inside += (performance.now() - start) / 1000;
   };
-  Object.assign(lib, { c: Object.assign(Object.create(c), { TFE_ExecuteOffThread: timed }) });
+  Object.assign(lib, { c: { ...c, TFE_ExecuteOffThread: timed } });
   return () => {
     const seconds = inside;
     inside = 0;
     return seconds;
   };
 }
+
+/** What shows how long the way into a compiled function and out of it is. */
+const NOTHING: Piece = {
+  kind: "loss",
+  name: "nothing",
+  times: 1,
+  shapes: [[1]],
+  run: (x) => [tf.add(x!, 1)],
+};
+
+/** What the machine's products reach at best, compiled by XLA or as a graph. */
+const SQUARE: Piece = {
+  kind: "linear maps, forward",
+  name: "square product",
+  times: 1,
+  flops: 2 * 1024 ** 3,
+  shapes: [[1024, 1024], [1024, 1024]],
+  run: (x, y) => [tf.matMul(x!, y!)],
+};
 
 /** A piece, compiled, with its inputs. */
 interface Prepared {
@@ -52,11 +71,11 @@ interface Prepared {
   seconds: number[];
 }
 
-function prepare(engine: Engine, piece: Piece): Prepared {
+function prepare(engine: Engine, piece: Piece, xla = true): Prepared {
   const inputs = piece.shapes.map((shape) =>
     tf.tidy(() => tf.linspace(-1, 1, tf.util.sizeFromShape(shape)).reshape(shape))
   );
-  const run = engine.compile((...args: tf.Tensor[]) => piece.run(...args), { name: piece.name });
+  const run = engine.compile((...args: tf.Tensor[]) => piece.run(...args), { name: piece.name, xla });
   return { piece, run, inputs, seconds: [] };
 }
 
@@ -110,35 +129,28 @@ async function profile(engine: Engine, stopwatch: Stopwatch, preset: Case, round
   const other = model.clone(), optimizer = new AdamW(other.parameters); // the run's weights are its own
   const pieces = [...piecesOf(model.config, BATCH[preset]), optimizerPiece(other, optimizer)];
   const prepared = pieces.map((piece) => prepare(engine, piece));
-  const nothing: Piece = {
-    kind: "loss",
-    name: "nothing",
-    times: 1,
-    shapes: [[1]],
-    run: (x) => [tf.add(x!, 1)],
-  };
-  const handOver = prepare(engine, nothing), run: Run<Nepa> = endlessRun(model, BATCH[preset]);
+  const handOver = prepare(engine, NOTHING),
+    squares = [true, false].map((xla) => prepare(engine, SQUARE, xla));
+  const all = [handOver, ...squares, ...prepared], run: Run<Nepa> = endlessRun(model, BATCH[preset]);
   const steps = run[Symbol.asyncIterator](), whole: Whole = { seconds: [], outside: [] };
   await timeSteps(steps, 2, stopwatch, { seconds: [], outside: [] }); // compiles
-  for (const one of [handOver, ...prepared]) await timeOnce(one, stopwatch, false);
-  let peak = (await engine.describe()).gflops;
+  for (const one of all) await timeOnce(one, stopwatch, false);
   for (let i = 0; i < rounds; i++) {
     await timeSteps(steps, 2, stopwatch, whole);
-    for (const one of [handOver, ...prepared]) {
+    for (const one of all) {
       for (let k = 0; k < 2; k++) await timeOnce(one, stopwatch, true);
     }
-    if (i % 5 === 4) peak = Math.max(peak, (await engine.describe()).gflops);
   }
   await steps.return?.();
   run.dispose();
   optimizer.dispose();
-  for (const one of [handOver, ...prepared]) {
+  for (const one of all) {
     tf.dispose(one.inputs);
     one.run.dispose();
   }
   model.dispose();
   other.dispose();
-  return new Profile(preset, trainingFlops(model.config, BATCH[preset]), peak, whole, handOver, prepared);
+  return new Profile(preset, trainingFlops(model.config, BATCH[preset]), whole, handOver, squares, prepared);
 }
 
 interface Line {
@@ -154,19 +166,23 @@ class Profile {
   /** Milliseconds outside TensorFlow in the median step, the way in and out of a compiled function included. */
   readonly outside: number;
   readonly lines: readonly Line[];
+  /** Square products, 10^9 operations a second. */
+  readonly peak: number;
 
   constructor(
     readonly preset: Case,
     readonly flops: number,
-    /** 10^9 operations a second. */
-    readonly peak: number,
     readonly whole: Whole,
     handOver: Prepared,
+    squares: readonly Prepared[],
     prepared: readonly Prepared[],
   ) {
     const empty = Math.min(...handOver.seconds);
     this.step = Math.min(...whole.seconds) * 1000;
     this.outside = (median(whole.outside) + median(handOver.seconds)) * 1000;
+    this.peak = Math.max(
+      ...squares.map(({ seconds }) => SQUARE.flops! / (Math.min(...seconds) - empty) / 1e9),
+    );
     this.lines = prepared.map(({ piece, seconds }) => {
       return { piece, ms: Math.max(0, Math.min(...seconds) - empty) * piece.times * 1000 };
     });
