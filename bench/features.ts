@@ -124,7 +124,7 @@ function report(
       who: contender === own ? engine : contender.name,
       seconds: taken,
       "images/s": Math.round(images / taken),
-      "we are faster by": contender === own ? "" : (taken / seconds).toFixed(2),
+      "our speed / its": contender === own ? "" : (taken / seconds).toFixed(2),
     };
   });
   show(rows, {
