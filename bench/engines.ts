@@ -56,10 +56,14 @@ export async function benchEngines(args: readonly string[]): Promise<void> {
     const { engine, mode, seconds } = result.record;
     return { engine, mode: mode === "eager" ? "op by op" : mode, seconds, "GFLOP/s": flops / seconds / 1e9 };
   });
+  const notes = [
+    ...ways.includes("cpu") ? ["cpu: one step."] : [],
+    ...!given.engine && !graphics ? ["No webgpu: there is no graphics card."] : [],
+  ];
   show(rows, {
     title: `Training step, ${preset}, ${
       BATCH[preset]
     } images, median of ${steps}, each engine in its own process`,
-    ...(!given.engine && !graphics && { note: "No webgpu: there is no graphics card." }),
+    ...(notes.length > 0 && { note: notes.join(" ") }),
   });
 }
