@@ -136,7 +136,11 @@ const near = (layers: Row["layers"]): boolean =>
 async function runPeer(folder: string, checkout: string, given: string | undefined): Promise<Report> {
   const script = new URL("interop_peer.py", import.meta.url).pathname;
   const args = ["-W", "ignore", script, checkout, folder];
-  const { success } = await new Deno.Command(await python(given), { args, stdout: "null", stderr: "inherit" })
+  const { success } = await new Deno.Command(await python(given ?? ""), {
+    args,
+    stdout: "null",
+    stderr: "inherit",
+  })
     .output();
   if (!success) throw new Error("the official code's side failed; see above");
   return JSON.parse(await Deno.readTextFile(`${folder}/report.json`));

@@ -1,14 +1,20 @@
-/** `deno task bench NAME …`: the timings by name. */
+/** `deno task bench NAME …`: measurements by name; each file says what its options are. */
+import { benchEngines } from "./engines.ts";
+import { benchFeatures } from "./features.ts";
 import { benchFuzz } from "./fuzz.ts";
 import { benchInterop } from "./interop.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
+import { benchProfile } from "./profile.ts";
 import { benchStep } from "./step.ts";
 
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
   fuzz: benchFuzz,
   interop: benchInterop,
   step: benchStep,
+  engines: benchEngines,
+  profile: benchProfile,
+  features: benchFeatures,
   memory: benchMemory,
   parity: benchParity,
 };

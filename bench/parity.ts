@@ -2,15 +2,21 @@
  * Prints how far this toolkit's numbers lie from the official PyTorch code's, as a Markdown table: the worst difference
  * of each quantity over all fixtures, for each engine.
  *
- *     deno task bench parity [way, such as wasm]
+ *     deno task bench parity [--way wasm] [--json]
  */
+import { readOptions, showJson } from "./common.ts";
 import { fixtures, type Measure, ways } from "../tests/parity.ts";
 
 /** `deno task bench parity`. */
 export async function benchParity(args: readonly string[]): Promise<void> {
+  const given = readOptions(args, { way: "", json: false });
+  const chosen = ways.filter(({ name }) => !given.way || name === given.way),
+    names = ways.map(({ name }) => name);
+  if (chosen.length === 0) {
+    throw new RangeError(`--way: expected one of ${names.join("; ")}, got "${given.way}"`);
+  }
   const columns: { name: string; measures: Measure[] }[] = [];
-  for (const { name, open, missing } of ways) {
-    if (args.length > 0 && !args.includes(name)) continue;
+  for (const { name, open, missing } of chosen) {
     if (missing) {
       console.error(`${name} is left out: ${missing}`);
       continue;
@@ -20,6 +26,13 @@ export async function benchParity(args: readonly string[]): Promise<void> {
     for (const measure of fixtures.values()) measures.push(...await measure(compile));
     columns.push({ name, measures });
   }
+  if (given.json) {
+    showJson(columns.flatMap(({ name, measures }) => measures.map((m) => ({ way: name, ...m }))));
+  } else showTable(columns);
+  if (columns.some(({ measures }) => measures.some((m) => !(m.difference <= m.tolerance)))) Deno.exit(1);
+}
+
+function showTable(columns: readonly { name: string; measures: readonly Measure[] }[]): void {
   const quantities = [
     ...new Set(columns.flatMap(({ measures }) => measures.map(({ quantity }) => quantity))),
   ];
@@ -34,5 +47,4 @@ export async function benchParity(args: readonly string[]): Promise<void> {
     const tolerance = columns[0]!.measures.filter((m) => m.quantity === quantity).map((m) => m.tolerance);
     console.log(`| ${quantity} | ${Math.max(...tolerance).toExponential(0)} | ${cells.join(" | ")} |`);
   }
-  if (columns.some(({ measures }) => measures.some((m) => !(m.difference <= m.tolerance)))) Deno.exit(1);
 }

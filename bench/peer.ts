@@ -1,74 +1,97 @@
-/** The official PyTorch code as a process that runs training steps when it is asked to. */
+/** The official PyTorch code as a process that works when it is asked to. */
 import { type NepaConfig, toOfficialConfig } from "nepa";
+import type { Contender } from "./common.ts";
 
-const PACKAGES = ["torch==2.13.0", "transformers==4.56.2", "numpy"];
+const MODES = ["eager", "compile", "bf16"] as const;
+const TORCH = "torch==2.13.0", REST = ["transformers==4.56.2", "numpy"];
+
+/** How PyTorch runs a step: as it is with sdpa, by torch.compile, with autocast to bfloat16. */
+export type TorchMode = typeof MODES[number];
+export const TORCH_MODES: readonly TorchMode[] = MODES;
+
+async function succeeds(command: string, ...args: string[]): Promise<boolean> {
+  return (await new Deno.Command(command, { args, stdout: "null" }).output()).success;
+}
 
 /** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
-export async function python(given: string | undefined): Promise<string> {
+export async function python(given: string): Promise<string> {
   if (given) return given;
   const cache = Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME")}/.cache`;
   const folder = `${cache}/nepa/bench-venv`, python = `${folder}/bin/python`, done = `${folder}/installed`;
-  const wanted = PACKAGES.join(" ");
-  if (await Deno.readTextFile(done).catch(() => "") !== wanted) {
-    console.error(`installing ${wanted} into ${folder}`);
-    for (
-      const [command, ...args] of [["python3", "-m", "venv", folder], [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        ...PACKAGES,
-      ]]
-    ) {
-      const { success } = await new Deno.Command(command!, { args, stdout: "null" }).output();
-      if (!success) throw new Error(`${command} ${args.join(" ")} failed; see above`);
-    }
+  const wanted = [TORCH, ...REST].join(" ");
+  if (await Deno.readTextFile(done).catch(() => "") === wanted) return python;
+  console.error(`installing ${wanted} into ${folder}`);
+  if (!await succeeds("python3", "-m", "venv", folder)) throw new Error("python3 -m venv failed; see above");
+  // On Linux the package index has CUDA's build only; PyTorch's own index has the one for CPUs.
+  const ways = Deno.build.os === "linux"
+    ? [[`${TORCH}+cpu`], [`${TORCH}+cpu`, "--extra-index-url", "https://download.pytorch.org/whl/cpu"]]
+    : [[TORCH]];
+  for (const way of ways) {
+    if (!await succeeds(python, "-m", "pip", "install", "-q", ...way, ...REST)) continue;
     await Deno.writeTextFile(done, wanted);
+    return python;
   }
-  return python;
+  throw new Error(
+    `pip could not install ${wanted}; see above. --python takes a Python that has them already`,
+  );
 }
 
 /** The process. */
-export class TorchPeer {
+export class TorchPeer implements Contender {
+  readonly name: string;
+  /** The last step's loss, or the last image's features. */
+  value: number | number[] | undefined;
   readonly #child: Deno.ChildProcess;
   readonly #lines: AsyncIterator<string>;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
 
-  private constructor(child: Deno.ChildProcess) {
+  private constructor(name: string, child: Deno.ChildProcess) {
+    this.name = name;
     this.#child = child;
     this.#input = child.stdin.getWriter();
     this.#lines = lines(child.stdout)[Symbol.asyncIterator]();
   }
 
-  /** @param checkout A checkout of the official code. */
-  static async start(checkout: string, given?: string): Promise<TorchPeer> {
+  /**
+   * @param name What it is called.
+   * @param options `official`: a checkout of the official code. `python`: a Python to run it, or "".
+   */
+  static async start(name: string, options: { official: string; python: string }): Promise<TorchPeer> {
+    if (!options.official) {
+      throw new TypeError("--peer torch: expected --official with a checkout of SihanXU/nepa");
+    }
     const script = new URL("torch_peer.py", import.meta.url).pathname;
-    const command = new Deno.Command(await python(given), {
-      args: ["-W", "ignore", script, checkout],
+    const command = new Deno.Command(await python(options.python), {
+      args: ["-W", "ignore", script, options.official],
       stdin: "piped",
       stdout: "piped",
       stderr: Deno.env.has("VERBOSE") ? "inherit" : "null",
     });
-    return new TorchPeer(command.spawn());
+    return new TorchPeer(name, command.spawn());
   }
 
   async #ask(request: unknown): Promise<number[]> {
     await this.#input.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error("the PyTorch process ended; VERBOSE=1 shows what it says");
-    return JSON.parse(value).seconds;
+    const { value: line, done } = await this.#lines.next();
+    if (done) throw new Error(`${this.name}: the process ended; VERBOSE=1 shows what it says`);
+    const { seconds, value } = JSON.parse(line);
+    this.value = value;
+    return seconds;
   }
 
-  /** Makes a model. */
-  async prepare(config: NepaConfig, batch: number, mode: string): Promise<void> {
+  /** Makes a model; from then on a step is a training step. */
+  async train(config: NepaConfig, batch: number, mode: TorchMode): Promise<void> {
     const { model_type: _, dtype: __, ...official } = toOfficialConfig(config);
     await this.#ask({ config: official, batch, mode });
   }
 
-  /** Seconds of each of `n` steps. */
+  /** Loads a model; from then on a step is the features of all images in a file of uint8. */
+  async features(model: string, images: string, batch: number): Promise<void> {
+    await this.#ask({ model, images, batch });
+  }
+
   steps(n: number): Promise<number[]> {
-    return this.#ask({ steps: n });
+    return this.#ask({ rounds: n });
   }
 
   async stop(): Promise<void> {

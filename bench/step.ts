@@ -1,159 +1,196 @@
 /**
- * Seconds for one training step, forward to new weights, on each engine, and of the official PyTorch code in turn with it.
+ * Seconds for one training step, forward to new weights, on each engine, and of others that compute the same in turn
+ * with it: the official PyTorch code, and jax-js.
  *
- *     deno task bench step [--case mini,nano,base] [--engine compiled,eager,wasm] [--peer torch --official CHECKOUT
- *       [--peer-mode eager,compile,bf16] [--python PYTHON]] [--steps 10] [--json]
+ *     deno task bench step [--case mini,nano,base] [--engine compiled,eager] [--precision float32,bfloat16]
+ *       [--peer torch --official CHECKOUT [--peer-mode eager,compile,bf16] [--python PYTHON]] [--peer jaxjs]
+ *       [--steps 10] [--warmup 2] [--json]
+ *
+ * Engines: compiled, graph and eager (op by op) are TensorFlow's; wasm, webgpu, cpu. One process cannot hold both
+ * webgpu and TensorFlow. `base` with all its peers needs 16 GB.
  */
+import { type Engine, type EngineName, Nepa, nepaConfig, type Run, trainingFlops, useEngine } from "nepa";
 import {
-  arrayDataset,
-  type Dataset,
-  Nepa,
-  nepaConfig,
-  pretrain,
-  Random,
-  type Run,
-  Table,
-  trainingFlops,
-  useEngine,
-} from "nepa";
-import { TorchPeer } from "./peer.ts";
+  BATCH,
+  type Case,
+  choices,
+  type Contender,
+  count,
+  endlessRun,
+  type Precision,
+  race,
+  readOptions,
+  show,
+  showJson,
+  timeEach,
+} from "./common.ts";
+import { TORCH_MODES, type TorchMode, TorchPeer } from "./peer.ts";
 
-const BATCH: Record<string, number> = { mini: 64, nano: 64, base: 4 };
+/** Ways to run our step, and tfjs' backend of each. */
+const BACKENDS = {
+  compiled: "tensorflow",
+  graph: "tensorflow",
+  eager: "tensorflow",
+  wasm: "wasm",
+  webgpu: "webgpu",
+  cpu: "cpu",
+} as const satisfies Record<string, EngineName>;
 
-interface Contender {
-  name: string;
-  /** Seconds of each of `n` steps. */
-  steps(n: number): Promise<number[]>;
-  stop(): void | Promise<void>;
+export type Way = keyof typeof BACKENDS;
+export const WAYS = Object.keys(BACKENDS) as Way[];
+
+interface Ours extends Contender {
+  engine: EngineName;
+  precision: Precision;
+  mode: "compiled" | "graph" | "eager";
 }
 
-function noise(size: number, channels: number, count: number): Dataset {
-  const random = new Random(0, "bench"), images = new Uint8Array(count * size * size * channels);
-  for (let i = 0; i < images.length; i++) images[i] = random.integer(256);
-  const labels = new Uint8Array(count);
-  return arrayDataset({
-    name: "noise",
-    images,
-    shape: [count, size, size, channels],
-    labels,
-    classes: ["noise"],
-  });
+interface Peer extends Contender {
+  peer: "torch" | "jaxjs";
+  peerMode: TorchMode | "jit";
 }
 
-/** Our own step: `pretrain` itself, data and optimizer included. */
-async function ours(preset: "mini", mode: string): Promise<Contender> {
-  const engine = await useEngine(mode === "wasm" ? "wasm" : "tensorflow"), batchSize = BATCH[preset]!;
-  const model = new Nepa({ preset }, { seed: 0 }), { imageSize, numChannels } = model.config;
-  const run: Run<Nepa> = pretrain(model, noise(imageSize, numChannels, 4 * batchSize), {
-    steps: 1_000_000,
-    batchSize,
-    learningRate: 1e-4,
-    compile: mode !== "eager",
-    every: { collapse: 1_000_000 },
-  });
-  const steps = run[Symbol.asyncIterator]();
-  return {
-    name: mode === "wasm" ? String(engine) : `tensorflow, ${mode === "eager" ? "op by op" : "compiled"}`,
-    async steps(n) {
-      await useEngine(mode === "wasm" ? "wasm" : "tensorflow");
-      const seconds: number[] = [];
-      for (let i = 0; i < n; i++) {
-        const start = performance.now();
-        await steps.next();
-        seconds.push((performance.now() - start) / 1000);
+/** What `make` gives while the engine runs recorded functions as TensorFlow graphs, without XLA. */
+function asGraphs<T>(engine: Engine, make: () => T): T {
+  const { compile } = engine;
+  const graphs: Engine["compile"] = (fn, options) => compile(fn, { ...options, xla: false });
+  Object.assign(engine, { compile: graphs });
+  try {
+    return make();
+  } finally {
+    Object.assign(engine, { compile });
+  }
+}
+
+/** Our own step: `pretrain` itself. */
+async function ours(preset: Case, way: Way, precision: Precision): Promise<Ours> {
+  const backend = BACKENDS[way], engine = await useEngine(backend), model = new Nepa({ preset }, { seed: 0 });
+  const start = () => endlessRun(model, BATCH[preset], { compile: way !== "eager", precision });
+  let run: Run<Nepa> | undefined;
+  try {
+    run = way === "graph" ? asGraphs(engine, start) : start();
+    const steps = run[Symbol.asyncIterator]();
+    await steps.next(); // compiles, or refuses
+    return {
+      name: String(engine),
+      engine: backend,
+      precision,
+      mode: way === "compiled" || way === "graph" ? way : "eager",
+      async steps(n) {
+        await useEngine(backend);
+        return await timeEach(n, () => steps.next());
+      },
+      async stop() {
+        await useEngine(backend);
+        await steps.return();
+        run!.dispose();
+        model.dispose();
+      },
+    };
+  } catch (error) {
+    run?.dispose();
+    model.dispose();
+    throw error;
+  }
+}
+
+/** Every way in every precision that can be had; why not, of the others. */
+async function allOurs(preset: Case, ways: Way[], precisions: Precision[]): Promise<Ours[]> {
+  const found: Ours[] = [];
+  for (const precision of precisions) {
+    for (const way of ways) {
+      try {
+        found.push(await ours(preset, way, precision));
+      } catch (error) {
+        if (precision === "float32") throw error;
+        console.error(`${preset}, ${way}, ${precision}: ${(error as Error).message}`);
       }
-      return seconds;
-    },
-    async stop() {
-      await useEngine(mode === "wasm" ? "wasm" : "tensorflow");
-      await steps.return();
-      run.dispose();
-      model.dispose();
-    },
-  };
-}
-
-async function torch(preset: "mini", mode: string, checkout: string, python?: string): Promise<Contender> {
-  const peer = await TorchPeer.start(checkout, python);
-  await peer.prepare(nepaConfig({ preset }), BATCH[preset]!, mode);
-  return { name: `torch, ${mode}`, steps: (n) => peer.steps(n), stop: () => peer.stop() };
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1]!;
-}
-
-function option(args: readonly string[], name: string, value: string): string {
-  const at = args.indexOf(`--${name}`);
-  return at < 0 ? value : args[at + 1] ?? value;
-}
-
-/** Runs the contenders by turns, two steps each, so that a slow moment of the machine meets all of them. */
-async function race(contenders: readonly Contender[], count: number): Promise<Map<Contender, number>> {
-  const seconds = new Map(contenders.map((c) => [c, [] as number[]]));
-  for (const contender of contenders) await contender.steps(2); // compiles, and fills the caches
-  for (let i = 0; i < count; i += 2) {
-    for (const contender of contenders) {
-      await new Promise((resolve) => setTimeout(resolve, 500)); // threads of the one before spin for a while
-      seconds.get(contender)!.push(...await contender.steps(2));
     }
   }
-  return new Map([...seconds].map(([contender, all]) => [contender, median(all)]));
+  return found;
+}
+
+type Options = ReturnType<typeof options>;
+
+function options(args: readonly string[]) {
+  const jaxjs = args.includes("jaxjs");
+  return readOptions(args, {
+    case: jaxjs ? "mini,nano" : "mini,nano,base",
+    engine: jaxjs ? "wasm" : "compiled,eager",
+    precision: jaxjs ? "float32" : "float32,bfloat16",
+    peer: "",
+    "peer-mode": "eager,compile,bf16",
+    official: "",
+    python: "",
+    steps: "10",
+    warmup: "2",
+    json: false,
+  });
+}
+
+async function allPeers(preset: Case, given: Options): Promise<Peer[]> {
+  const kinds = given.peer ? choices("peer", given.peer, ["torch", "jaxjs"]) : [], found: Peer[] = [];
+  for (const mode of kinds.includes("torch") ? choices("peer-mode", given["peer-mode"], TORCH_MODES) : []) {
+    const peer = await TorchPeer.start(`torch, ${mode}`, given);
+    await peer.train(nepaConfig({ preset }), BATCH[preset], mode);
+    found.push(Object.assign(peer, { peer: "torch", peerMode: mode } as const));
+  }
+  if (kinds.includes("jaxjs")) {
+    const { jaxjsPeer } = await import("./jaxjs.ts");
+    found.push({ ...await jaxjsPeer(preset), peer: "jaxjs", peerMode: "jit" });
+  }
+  return found;
 }
 
 /** `deno task bench step`. */
 export async function benchStep(args: readonly string[]): Promise<void> {
-  const json = args.includes("--json"), count = Number(option(args, "steps", "10"));
-  const peered = option(args, "peer", "") === "torch", checkout = option(args, "official", "");
-  if (peered && !checkout) {
-    throw new TypeError("--peer torch: expected --official with a checkout of SihanXU/nepa");
-  }
-  const rows: Record<string, string | number | undefined>[] = [];
-  for (const preset of option(args, "case", "mini,nano").split(",") as "mini"[]) {
-    const modes = option(args, "engine", "compiled,eager,wasm").split(",");
-    const contenders: Contender[] = [];
-    for (const mode of modes) contenders.push(await ours(preset, mode));
-    const peers: Contender[] = [];
-    for (const mode of peered ? option(args, "peer-mode", "eager").split(",") : []) {
-      peers.push(await torch(preset, mode, checkout, option(args, "python", "") || undefined));
-    }
-    const medians = await race([...contenders, ...peers], count);
-    const flops = trainingFlops(nepaConfig({ preset }), BATCH[preset]!);
-    for (const contender of [...contenders, ...peers]) {
-      const seconds = medians.get(contender)!, ratio = peers[0] ? medians.get(peers[0])! / seconds : NaN;
-      rows.push({
-        case: preset,
-        engine: contender.name,
-        seconds: seconds.toFixed(4),
-        "GFLOP/s": Math.round(flops / seconds / 1e9),
-        ...(peers[0] && { "times torch's speed": ratio.toFixed(2) }),
+  const given = options(args), steps = count("steps", given.steps), warmup = count("warmup", given.warmup, 0);
+  const ways = choices("engine", given.engine, WAYS);
+  const precisions = choices("precision", given.precision, ["float32", "bfloat16"]);
+  for (const preset of choices("case", given.case, Object.keys(BATCH) as Case[])) {
+    const own = await allOurs(preset, ways, precisions), peers = await allPeers(preset, given);
+    const seconds = await race<Contender>([...own, ...peers], steps, warmup);
+    if (given.json) showJson(records(preset, own, peers, seconds));
+    else {
+      show(rows(preset, own, peers, seconds), {
+        title: `Training step, ${preset}, ${BATCH[preset]} images: median of ${steps}, by turns`,
+        ...(peers.length > 0 && { note: "Last columns: how many times as fast as that peer." }),
       });
     }
-    if (json) report(preset, contenders, peers, modes, medians);
-    for (const contender of [...contenders, ...peers]) await contender.stop();
-  }
-  if (!json) {
-    console.log(new Table(rows, { title: `Training step, median of ${count}, by turns` }).toString());
+    for (const contender of [...own, ...peers]) await contender.stop();
   }
 }
 
-function report(
-  preset: string,
-  contenders: readonly Contender[],
-  peers: readonly Contender[],
-  modes: readonly string[],
-  medians: ReadonlyMap<Contender, number>,
-): void {
-  contenders.forEach((contender, i) => {
-    const seconds = medians.get(contender)!, mode = modes[i] === "compiled" ? "compiled" : "eager";
-    const engine = modes[i] === "wasm" ? "wasm" : "tensorflow";
-    const line = { case: preset, engine, precision: "float32", mode, seconds };
-    if (peers.length === 0) console.log(JSON.stringify(line));
-    for (const peer of peers) {
-      const peerSeconds = medians.get(peer)!, peerMode = peer.name.split(", ")[1];
-      console.log(
-        JSON.stringify({ ...line, peer: "torch", peerMode, peerSeconds, ratio: peerSeconds / seconds }),
-      );
-    }
+function rows(preset: Case, own: Ours[], peers: Peer[], all: ReadonlyMap<Contender, number>) {
+  const flops = trainingFlops(nepaConfig({ preset }), BATCH[preset]);
+  const row = (contender: Contender, engine: string, mode: string, precision: string) => {
+    const seconds = all.get(contender)!;
+    const ratios = peers.map((peer) =>
+      [`/ ${peer.peer} ${peer.peerMode}`, all.get(peer)! / seconds] as const
+    );
+    return {
+      engine,
+      mode,
+      precision,
+      seconds,
+      "GFLOP/s": Math.round(flops / seconds / 1e9),
+      ...Object.fromEntries(ratios.map(([column, ratio]) => [column, ratio.toFixed(2)])),
+    };
+  };
+  return [
+    ...own.map((one) => row(one, one.engine, one.mode === "eager" ? "op by op" : one.mode, one.precision)),
+    ...peers.map((p) => row(p, p.peer, p.peerMode, p.peerMode === "bf16" ? "bfloat16" : "float32")),
+  ];
+}
+
+function records(preset: Case, own: Ours[], peers: Peer[], all: ReadonlyMap<Contender, number>) {
+  return own.flatMap((contender) => {
+    const { engine, precision, mode } = contender, seconds = all.get(contender)!;
+    const record = { case: preset, engine, precision, mode, seconds };
+    if (peers.length === 0) return [record];
+    return peers.map((other) => {
+      const { peer, peerMode } = other, peerSeconds = all.get(other)!;
+      return { ...record, peer, peerMode, peerSeconds, ratio: peerSeconds / seconds };
+    });
   });
 }

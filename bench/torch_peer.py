@@ -1,9 +1,12 @@
-"""One training step of the official PyTorch code, asked for line by line.
+"""The official PyTorch code, asked for training steps and for features line by line.
 
     python torch_peer.py CHECKOUT
 
-Reads lines of JSON: {"config": …, "batch": B, "mode": "eager" | "compile" | "bf16"} makes a model, {"steps": n} runs
-n steps and answers with their seconds. Used by bench/step.ts, so that both sides are timed in turn on one machine.
+Reads lines of JSON and answers each with one; the rounds asked for are timed one by one:
+    {"config": …, "batch": B, "mode": "eager" | "compile" | "bf16"}   makes a model; a round is a training step
+    {"model": FOLDER, "images": FILE, "batch": B}                     loads a model; a round is the features of all images
+    {"rounds": n}                                                     runs n rounds: {"seconds": [n numbers], "value": …}
+"value" is the last step's loss, or the features of the last image. Both sides are timed by turns on one machine.
 """
 import contextlib
 import json
@@ -15,6 +18,7 @@ import time
 sys.path.insert(0, sys.argv[1])
 answers = os.fdopen(os.dup(1), "w")  # the official code prints warnings to the standard output
 os.dup2(2, 1)
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 logging.disable(logging.WARNING)
@@ -32,7 +36,7 @@ def groups(model):
     ]
 
 
-def make(config, batch, mode):
+def training(config, batch, mode):
     torch.manual_seed(0)
     settings = ViTNepaConfig(**config)
     settings._attn_implementation = "sdpa"
@@ -54,14 +58,40 @@ def make(config, batch, mode):
     return step
 
 
-step = None
+def features(folder, file, batch):
+    """The mean of the patch tokens after the embedding, each block and the last norm, of every image in a file of uint8."""
+    model = ViTNepaForPreTraining.from_pretrained(folder, attn_implementation="sdpa").eval()
+    config, backbone, hidden = model.config, model.vit_nepa, []
+    for layer in backbone.encoder.layer:
+        layer.register_forward_hook(lambda _module, _inputs, outputs: hidden.append(outputs[0]))
+    size, channels = config.image_size, config.num_channels
+    images = np.fromfile(file, np.uint8).reshape(-1, size, size, channels)
+
+    @torch.inference_mode()
+    def everything():
+        found = []
+        for start in range(0, len(images), batch):
+            pixels = torch.from_numpy(images[start:start + batch]).permute(0, 3, 1, 2)
+            hidden.clear()
+            outputs = backbone((pixels / 255 - 0.5) / 0.5)
+            layers = [outputs.input_embedding, *hidden, outputs.last_hidden_state]
+            found.append([tokens[:, 1:].mean(1) for tokens in layers])
+        whole = [torch.cat(parts).numpy() for parts in zip(*found)]
+        return whole[-1][-1].tolist()
+
+    return everything
+
+
+work = None
 for line in sys.stdin:
     request = json.loads(line)
-    seconds = []
+    seconds, value = [], None
     if "config" in request:
-        step = make(request["config"], request["batch"], request["mode"])
-    for _ in range(request.get("steps", 0)):
+        work = training(request["config"], request["batch"], request["mode"])
+    if "model" in request:
+        work = features(request["model"], request["images"], request["batch"])
+    for _ in range(request.get("rounds", 0)):
         start = time.perf_counter()
-        step()
+        value = work()
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+    print(json.dumps({"seconds": seconds, "value": value}), file=answers, flush=True)

@@ -111,7 +111,7 @@ function geluNew(x: tf.Tensor): tf.Tensor {
 
 const silu = (x: tf.Tensor): tf.Tensor => tf.mul(x, tf.sigmoid(x));
 
-const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
+export const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
   gelu,
   gelu_new: geluNew,
   silu,
