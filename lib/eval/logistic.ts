@@ -39,7 +39,7 @@ const BLOCK = 2 ** 24;
 const CURVATURE = 0.05;
 
 /** A row's chosen features, with mean 0 and standard deviation 1 over the training images. */
-class Standardiser {
+export class Standardiser {
   readonly #mean: Float64Array;
   readonly #scale: Float64Array;
 
@@ -163,9 +163,15 @@ export class LogisticRegression {
         for (let i = 0; i < values.length; i++) this.#covariance[i]! += values[i]! / rows;
       }
     }
-    const matrix = this.#covariance.map((value) => CURVATURE * value);
-    for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + 1e-6 * CURVATURE; // above float32's rounding
-    return cholesky(matrix, size);
+    for (let extra = 1e-6;; extra *= 10) { // above float32's rounding, which weighs more the fewer images there are
+      const matrix = this.#covariance.map((value) => CURVATURE * value);
+      for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + extra * CURVATURE;
+      try {
+        return cholesky(matrix, size);
+      } catch (error) {
+        if (!(extra < 1)) throw error;
+      }
+    }
   }
 
   #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
