@@ -100,5 +100,7 @@ export { linearProbe, ProbeResult } from "./lib/eval/probe.ts";
 export type { Probe, ProbeOptions } from "./lib/eval/probe.ts";
 export { knn, KnnResult } from "./lib/eval/knn.ts";
 export type { KnnOptions } from "./lib/eval/knn.ts";
+export { attentiveProbe, AttentiveResult } from "./lib/eval/attentive.ts";
+export type { AttentiveOptions, AttentiveSettings } from "./lib/eval/attentive.ts";
 export { Judgement, Showing } from "./lib/eval/judged.ts";
 export type { Judged } from "./lib/eval/judged.ts";
