@@ -108,5 +108,7 @@ export { knn, KnnResult } from "./lib/eval/knn.ts";
 export type { KnnOptions } from "./lib/eval/knn.ts";
 export { attentiveProbe, AttentiveResult } from "./lib/eval/attentive.ts";
 export type { AttentiveOptions, AttentiveSettings } from "./lib/eval/attentive.ts";
+export { lowShot, LowShotResult } from "./lib/eval/low_shot.ts";
+export type { Arm, LowShotOptions, LowShotRun } from "./lib/eval/low_shot.ts";
 export { Judgement, Showing } from "./lib/eval/judged.ts";
 export type { Judged } from "./lib/eval/judged.ts";
