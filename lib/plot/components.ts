@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
+import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
 import { leadingVectors } from "../eval/linalg.ts";
 import type { Nepa } from "../nepa.ts";
@@ -160,7 +161,7 @@ export async function plotClassMap(
     height: 560,
     title: {
       text: "Images by their features",
-      subtitle: { text: `${dataset.length} of ${dataset.name}; the network saw no label` },
+      subtitle: { text: `${formatNumber(dataset.length)} of ${dataset.name}` },
     },
     xaxis: axis(0),
     yaxis: axis(1),

@@ -4,6 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { normalize } from "../data/transforms.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
+import { formatNumber } from "../display/table.ts";
 import { readFeatures } from "../eval/features.ts";
 import type { Nepa } from "../nepa.ts";
 
@@ -113,7 +114,9 @@ export async function plotImagination(
       ...row(alone, `alone after ${given}`),
     ], {
       title: "What the model imagines",
-      subtitle: `each patch the nearest to what it expects, of ${bank.length * N} patches of ${bank.name}`,
+      subtitle: `each patch the nearest to what it expects, of ${
+        formatNumber(bank.length * N)
+      } patches of ${bank.name}`,
       columns: images.length,
       size,
     });
