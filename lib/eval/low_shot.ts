@@ -139,7 +139,7 @@ function draw(rest: Dataset, labels: number, seed: number): Dataset {
  * await useEngine();
  * const { train, test } = await fashionMnist();
  * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 }); // load or train one
- * const few = { labels: [20], heldOut: 20, steps: () => 2, scratch: [{ warmupRatio: 0.2 }] };
+ * const few = { labels: [20], heldOut: 20, steps: () => 2, scratch: [{ warmupRatio: 0.2 }], finetune: { compile: false } };
  * const { runs } = await lowShot(model, train.subset(0.01), test.subset(0.01), few);
  * assertEquals(runs.map(({ arm }) => arm), ["fine-tuned", "linear probe", "from scratch"]);
  * model.dispose();
