@@ -294,7 +294,7 @@ Deno.test("the interval of an accuracy is Wilson's", () => { // values: scipy 1.
 });
 
 Deno.test("the raw pixels' result is kept, and made anew when a label changes", async () => {
-  const small = ({ classes, ...set }: Dataset, labels = set.labels) =>
+  const small = (set: Dataset, labels = set.labels) =>
     arrayDataset({ // every other pixel down and across
       name: "small",
       images: Uint8Array.from([...inOrder(set.length)].flatMap((i) =>
@@ -302,7 +302,7 @@ Deno.test("the raw pixels' result is kept, and made anew when a label changes", 
       )),
       shape: [set.length, 14, 14, 1],
       labels,
-      classes,
+      classes: set.classes,
     });
   const given = train.balanced(5), judgedBy = small(test.balanced(10));
   const model = new Nepa({ ...config, imageSize: 14 }, { seed: 1 });
