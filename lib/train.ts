@@ -110,12 +110,7 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     options.augment === undefined && recipe === "default" || plan.augment === null,
   );
   if (validation) refuseMisfit(validation, model.config, true);
-  const { collapse: interval = 250, probe: probing } = every;
-  for (const [name, value] of Object.entries({ collapse: interval, probe: probing ?? 1 })) {
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new RangeError(`every.${name}: expected an integer from 1, got ${value}`);
-    }
-  }
+  const { interval, probing } = intervals(every);
   const probe = probing === undefined
     ? undefined
     : onlineProbe(model, dataset, validation, causal, plan.seed);
@@ -145,6 +140,15 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     dispose: () => meter.dispose(),
   }, ema);
   return new Run(model, trainer, { ema, signal: plan.signal });
+}
+
+function intervals({ collapse = 250, probe }: NonNullable<PretrainOptions["every"]>) {
+  for (const [name, value] of Object.entries({ collapse, probe: probe ?? 1 })) {
+    if (!(Number.isSafeInteger(value) && value >= 1)) {
+      throw new RangeError(`every.${name}: expected an integer from 1, got ${value}`);
+    }
+  }
+  return { interval: collapse, probing: probe };
 }
 
 /** Images that a probe beside a training is fitted to, and as many to judge it by. */

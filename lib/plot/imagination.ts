@@ -33,6 +33,35 @@ function paint(
   }
 }
 
+/** The direction of every patch's embedding, [bank·N, D]. */
+async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D> {
+  const known = (await readFeatures(model, bank, ["embedding"], { pool: "all" })).get("embedding")!;
+  const { hiddenSize: D } = model.config;
+  return tf.tidy(() => {
+    const tokens = tf.tensor3d(known, [bank.length, known.length / bank.length / D, D]); // CLS first
+    const patches = tf.slice(tokens, [0, 1, 0]).reshape([-1, D]); // [bank·N, D]
+    return tf.div(patches, tf.maximum(tf.norm(patches, 2, 1, true), 1e-12));
+  });
+}
+
+/** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
+async function nearest(
+  model: Nepa,
+  pixels: Uint8Array,
+  shape: [number, number, number, number],
+  keys: tf.Tensor2D,
+): Promise<Int32Array> {
+  const found = tf.tidy(() => {
+    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
+    const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
+    const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
+  });
+  const numbers = await found.data();
+  found.dispose();
+  return numbers as Int32Array;
+}
+
 /**
  * Images above what the model imagines. In the second row each patch is the one that it expects after the real patches
  * before; in the third it goes on alone after the first few, reading what it painted itself. What it expects is an
@@ -59,29 +88,15 @@ export async function plotImagination(
   bank: Dataset,
   options: ImaginationOptions = {},
 ): Promise<Figure> {
-  const { imageSize, patchSize, hiddenSize: D } = model.config, N = (imageSize / patchSize) ** 2;
+  const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
   const { given = Math.ceil(N / 2), size = 90 } = options;
   if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
     throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
   }
   const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
-  const known = (await readFeatures(model, bank, ["embedding"], { pool: "all" })).get("embedding")!;
-  const keys = tf.tidy(() => {
-    const patches = tf.slice(tf.tensor3d(known, [bank.length, N + 1, D]), [0, 1, 0]).reshape([-1, D]); // [bank·N, D]
-    return tf.div(patches, tf.maximum(tf.norm(patches, 2, 1, true), 1e-12)) as tf.Tensor2D;
-  });
-  /** For each image and position the number of the nearest patch of the bank, [images, N]. */
-  const expected = async (pixels: Uint8Array) => {
-    const nearest = tf.tidy(() => {
-      const x = tf.tensor4d(normalize(pixels, real!.shape, model.preprocessor), real!.shape);
-      const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
-      return tf.argMax(tf.matMul(predictions.reshape([-1, D]) as tf.Tensor2D, keys, false, true), 1);
-    });
-    const found = await nearest.data();
-    nearest.dispose();
-    return found;
-  };
+  const keys = await patchDirections(model, bank);
   try {
+    const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
     const bytes = imageSize * imageSize * images.channels;
     const put = (to: Uint8Array, image: number, at: number, patch: number) =>
       paint(
