@@ -5,8 +5,8 @@ import * as tf from "@tensorflow/tfjs";
 export interface AttentionMapOptions {
   /** Blocks to average, from 0; negative ones count from the last. Default: all. */
   layers?: readonly number[];
-  /** Heads become one by their mean or their largest value. Default "mean". */
-  heads?: "mean" | "max";
+  /** Heads become one by their mean or their largest value; a number, from 0: that head alone. Default "mean". */
+  heads?: "mean" | "max" | number;
   /** Which image of the batch. Default 0. */
   image?: number;
 }
@@ -46,11 +46,13 @@ export function attentionMap(
   expectWithin("token", token, 0, tokens);
   expectWithin("image", image, 0, batch);
   for (const layer of layers) expectWithin("layer", layer, -attentions.length, attentions.length);
+  if (typeof heads === "number") expectWithin("heads", heads, 0, A);
   return tf.tidy(() => {
     const chosen = layers.map((i) =>
       tf.slice(attentions.at(i)!, [image, 0, token, 1], [1, A, 1, tokens - 1])
     );
     const mean = tf.mean(tf.stack(chosen), 0).reshape([A, tokens - 1]); // [A, T − 1]
+    if (typeof heads === "number") return tf.slice(mean, [heads, 0], [1, -1]).reshape([tokens - 1]);
     return (heads === "max" ? tf.max(mean, 0) : tf.mean(mean, 0)) as tf.Tensor1D;
   });
 }

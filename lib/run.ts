@@ -44,6 +44,8 @@ export interface Step {
   gflops: number;
   metrics?: Metrics;
   validation?: Validation;
+  /** Accuracy of a linear probe of the frozen features, 0 to 1, where one runs beside pretraining. */
+  probe?: number;
   /** Plain words, when something has to be said. */
   notice?: string;
 }

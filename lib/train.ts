@@ -1,10 +1,12 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
+import { quickProbe } from "./eval/probe.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "./nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "./objective.ts";
 import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./plan.ts";
+import { Random } from "./random.ts";
 import { Run } from "./run.ts";
 import { warmupCosine } from "./schedule.ts";
 import { Trainer } from "./trainer.ts";
@@ -15,8 +17,12 @@ export interface PretrainOptions extends TrainOptions, NepaLossOptions {
   recipe?: "default" | "official";
   /** Images held out from training, of the network's size: for the collapse meter and the held-out loss. */
   validation?: Dataset;
-  /** How many updates lie between two readings of the collapse meter; it is read at the first and the last too. Default 250. */
-  every?: { collapse?: number };
+  /**
+   * How many updates lie between two readings. `collapse`, the meter: at the first and the last too, default 250. `probe`,
+   * a linear probe fitted to 2,000 training images and judged by 2,000 of `validation`, or other training images where
+   * there is none: `step.probe`, at the last too; default never.
+   */
+  every?: { collapse?: number; probe?: number };
   /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
   causal?: boolean;
 }
@@ -63,7 +69,7 @@ function official(size: number, images: number): Recipe {
  * weights, 1,600 epochs; give `batchSize` and `epochs` to make it fit.
  *
  * @param model Its weights change in place.
- * @param dataset The images; their labels are not looked at.
+ * @param dataset The images; their labels are not looked at, but for `every.probe`.
  * @param options What differs from the recipe. The three switches of the method, all on: `causal`, `shift`, `stopGradient`.
  * @returns A run; `run.ema` is a second model, the caller's to dispose of, if `emaDecay` is set.
  * @throws {RangeError | TypeError} If an option cannot be, or the images do not fit the model.
@@ -104,10 +110,10 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     options.augment === undefined && recipe === "default" || plan.augment === null,
   );
   if (validation) refuseMisfit(validation, model.config, true);
-  const interval = every.collapse ?? 250;
-  if (!(Number.isSafeInteger(interval) && interval >= 1)) {
-    throw new RangeError(`every.collapse: expected an integer from 1, got ${interval}`);
-  }
+  const { interval, probing } = intervals(every);
+  const probe = probing === undefined
+    ? undefined
+    : onlineProbe(model, dataset, validation, causal, plan.seed);
   const meter = new Meter(model, {
     dataset: validation ?? dataset,
     heldOut: validation !== undefined,
@@ -127,9 +133,51 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
         stopGradient,
       }),
     rates: (k) => [rate(k)],
-    measure: async (step) =>
-      step === 1 || step % interval === 0 || step === plan.steps ? await meter.read() : {},
+    measure: async (step) => ({
+      ...(step === 1 || step % interval === 0 || step === plan.steps) && await meter.read(),
+      ...probe && (step % probing! === 0 || step === plan.steps) && { probe: await probe() },
+    }),
     dispose: () => meter.dispose(),
   }, ema);
   return new Run(model, trainer, { ema, signal: plan.signal });
+}
+
+function intervals({ collapse = 250, probe }: NonNullable<PretrainOptions["every"]>) {
+  for (const [name, value] of Object.entries({ collapse, probe: probe ?? 1 })) {
+    if (!(Number.isSafeInteger(value) && value >= 1)) {
+      throw new RangeError(`every.${name}: expected an integer from 1, got ${value}`);
+    }
+  }
+  return { interval: collapse, probing: probe };
+}
+
+/** Images that a probe beside a training is fitted to, and as many to judge it by. */
+const PROBED = 2000;
+
+function onlineProbe(
+  model: Nepa,
+  dataset: Dataset,
+  validation: Dataset | undefined,
+  causal: boolean,
+  seed: number,
+): () => Promise<number> {
+  const sets = [dataset, ...validation ? [validation] : []];
+  for (const set of sets) {
+    refuseMisfit(set, model.config, true);
+    if (set.length < 20) {
+      throw new RangeError(`every.probe: expected 20 images or more in ${set.name}, got ${set.length}`);
+    }
+  }
+  if (validation && validation.classes.length !== dataset.classes.length) {
+    throw new RangeError(
+      `${validation.name}: expected the ${dataset.classes.length} classes of ${dataset.name}, got ${validation.classes.length}`,
+    );
+  }
+  const orders = sets.map(({ length }) => new Random(seed, "online probe").permutation(length));
+  const count = Math.min(PROBED, validation ? dataset.length : Math.floor(dataset.length / 2));
+  const fitted = dataset.subset(orders[0]!.slice(0, count));
+  const judged = validation
+    ? validation.subset(orders[1]!.slice(0, PROBED))
+    : dataset.subset(orders[0]!.slice(count, count + PROBED));
+  return () => quickProbe(model, fitted, judged, causal);
 }

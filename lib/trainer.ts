@@ -19,6 +19,7 @@ import { type Loss, type StepInputs, type Trainable, TrainingStep } from "./step
 export interface Measured {
   metrics?: Metrics;
   validation?: Validation;
+  probe?: number;
 }
 
 /** What a kind of training adds. */

@@ -115,6 +115,7 @@ const cases: Record<string, Case> = {
   tensor: one((x) => tf.add(x, tf.tensor([1, 2, 3, 4]))),
   tensor1d: one((x) => tf.mul(x, tf.tensor1d([1, 2, 3, 4], "int32"))),
   tensor2d: one((x) => tf.matMul(x, tf.tensor2d([[1], [2], [3], [4]]))),
+  tensor3d: one((x) => tf.mul(x, tf.tensor3d([1, 2], [2, 1, 1]))),
   tensor4d: one((x) => tf.mul(x, tf.tensor4d([1, 2], [2, 1, 1, 1]))),
   tile: one((x) => tf.tile(x, [2, 1])),
   topk: one((x) => {

@@ -57,6 +57,12 @@ Deno.test("the nearest count for more: a low temperature lets one outvote many",
   assertEquals([...await vote(bank, labels, query, 1, { ...options, temperature: 10 })], [1]);
 });
 
+Deno.test("a temperature near 0 leaves the vote to the nearest, without overflow", async () => {
+  const bank = Float32Array.of(1, 0, 0.8, 0.6), labels = Int32Array.of(1, 0), query = Float32Array.of(1, 0);
+  const options = { k: 2, centred: false, classes: 2, temperature: 1e-4 };
+  assertEquals([...await vote(bank, labels, query, 1, options)], [1]);
+});
+
 Deno.test("an image is its own nearest neighbour", async () => {
   const some = train.balanced(20), before = tf.memory().numTensors;
   assertEquals((await knn(model, some, some, { k: 1 })).accuracy, 1);
@@ -71,7 +77,11 @@ Deno.test("knn reads classes from features far above chance, and says what it di
   });
   assert(found.accuracy > 0.5, `${found.accuracy}`);
   assertEquals([found.k, found.layer], [5, "embedding"]);
-  assertEquals(Deno.inspect(found), `k-NN: ${(100 * found.accuracy).toFixed(1)} % (5 neighbours, embedding)`);
+  const text = Deno.inspect(found);
+  for (const words of [`${(100 * found.accuracy).toFixed(1)} %`, "embedding", "0.07"]) {
+    assert(text.includes(words), text);
+  }
+  assertEquals(found.confusion.flat().reduce((a, b) => a + b), 200);
 });
 
 Deno.test("what knn cannot use is refused before anything is computed", async () => {

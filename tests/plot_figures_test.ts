@@ -69,6 +69,10 @@ Deno.test("the expectation drawn over an image is what the model's numbers say, 
     return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
   };
   const { data, layout } = figure.toJSON();
+  const plain = (await plotExpectation(model, stairs, { patches: [5], scale: "cosine" })).toJSON().data[0]!;
+  (plain.z as number[][]).flat().forEach((drawn, j) =>
+    assert(Math.abs(drawn - cosine(y![5]!, z![j + 1]!)) < 1e-5, `cosine ${j}: ${drawn}`)
+  );
   for (const [i, patch] of [0, 5].entries()) {
     const cosines = z!.slice(1).map((patchEmbedding) => cosine(y![patch]!, patchEmbedding));
     const sum = cosines.reduce((total, c) => total + Math.exp(c), 0),

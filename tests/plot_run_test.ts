@@ -70,6 +70,7 @@ async function runCells(sources: readonly string[]): Promise<Output[][]> {
   const prelude = `import { plotRun } from "../lib/plot/run.ts";
 import { Run } from "../lib/run.ts";
 import { progress } from "../lib/display/progress.ts";
+import { LowShotResult } from "../lib/eval/low_shot.ts";
 import { LineFit } from "../tests/line_fit.ts";
 const sent: string[] = [], broadcast = Deno.jupyter.broadcast; // listens in
 Deno.jupyter.broadcast = (type, content) => {
@@ -85,7 +86,7 @@ const FIGURE = ["application/vnd.plotly.v1+json", "image/png", "text/plain"];
 const formats = (outputs: Output[]) => outputs.map(({ data = {} }) => Object.keys(data).sort());
 
 Deno.test("in a notebook a run moves as light frames and ends as one figure", async () => {
-  const [drawn, told, asValue, broken, bar] = await runCells([
+  const [drawn, told, asValue, broken, bar, result] = await runCells([
     `const run = new Run({}, new LineFit({ steps: 40, every: 10, delay: 25 })); const figure = await plotRun(run);`,
     `console.log(sent.join("\\n"));`,
     `await plotRun(new Run({}, new LineFit({ steps: 10 })))`,
@@ -95,6 +96,11 @@ stopped`,
     `const bar = progress({ title: "counting", total: 3 });
 for (let i = 1; i <= 3; i++) bar.update(i);
 await bar.end("done");`,
+    `new LowShotResult([
+  { arm: "fine-tuned", labels: 60, seed: 0, accuracy: 0.6 },
+  { arm: "linear probe", labels: 60, seed: 0, accuracy: 0.5 },
+  { arm: "from scratch", labels: 60, seed: 0, accuracy: 0.4 },
+])`,
   ]);
   assertEquals(formats(drawn!), [FIGURE]);
   const frames = told!.flatMap(({ text = [] }) => text).join("").trim().split("\n");
@@ -111,6 +117,12 @@ await bar.end("done");`,
   assert(String(broken![0]!.data!["text/plain"]).includes("20 of 40 steps"));
   assertEquals(formats(bar!), [["text/html", "text/plain"]]);
   assert(String(bar![0]!.data!["text/plain"]).includes("3/3"));
+  assertEquals(result!.map(({ output_type }) => output_type), ["display_data", "execute_result"]);
+  assertEquals(
+    formats(result!),
+    [FIGURE, ["text/html", "text/plain"]],
+    "an evaluation: its plot, then its table",
+  );
 });
 
 Deno.test("without a terminal and a notebook plotRun is silent", async () => {

@@ -10,10 +10,12 @@ import {
   readFeatures,
 } from "nepa";
 import { tf, useEngine } from "nepa";
+import { judge, wilson } from "../lib/eval/judged.ts";
 import { LogisticRegression } from "../lib/eval/logistic.ts";
 
 await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
+Deno.env.set("XDG_CACHE_HOME", await Deno.makeTempDir()); // where the raw pixels' results are kept
 const few = train.balanced(30), fewTest = test.balanced(20);
 const config = {
   imageSize: 28,
@@ -116,6 +118,19 @@ Deno.test("held-out images have no say while λ is chosen", async () => {
   assert(fits[0]!.whole.some((w, i) => Math.abs(w - fits[1]!.whole[i]!) > 0.1), "all images count at last");
 });
 
+Deno.test("a fit with more features than images, many of them alike, ends at its optimum", async () => {
+  const n = 60, random = new Random(9), labels = Int32Array.from(inOrder(n), () => random.integer(3));
+  const data = Float32Array.from({ length: n * 200 }, () => Math.max(0, random.normal(-1)) ** 4);
+  const regression = new LogisticRegression({ data, size: 200 }, labels, {
+    classes: 3,
+    order: inOrder(n),
+    heldOut: 0,
+  });
+  const fit = await regression.fit({ lambda: 1e-7, selecting: false, excess: 1e-4, maxIterations: 1000 });
+  assert(fit.excess <= 1e-4, `${fit.excess}`);
+  regression.dispose();
+});
+
 Deno.test("scale and offset of the features make no difference, and constant ones do no harm", async () => {
   const moved = new Float32Array(count * (size + 1)).fill(7);
   for (let i = 0; i < count; i++) {
@@ -176,8 +191,11 @@ Deno.test("a linear probe reads the layer asked for, all layers and the referenc
     assertEquals(probe.selection.find(({ accuracy }) => accuracy === best)!.lambda, probe.lambda); // the largest of equals
   }
   assertEquals(tf.memory().numTensors, before);
+  assertEquals(result.seed, 2);
   const text = Deno.inspect(result);
-  for (const words of ["block 1", "raw pixels", "untrained", `${(100 * result.accuracy).toFixed(1)} %`]) {
+  for (
+    const words of ["95 %", "block 1", "raw pixels", "untrained", `${(100 * result.accuracy).toFixed(1)} %`]
+  ) {
     assert(text.includes(words), text);
   }
   const again = await linearProbe(model, few, fewTest, { layer: 1, seed: 2 });
@@ -243,5 +261,80 @@ Deno.test("what a probe cannot use is refused before anything is computed", asyn
     "mean, cls, last, all, got max",
   );
   assertEquals(tf.memory().numTensors, before);
+  model.dispose();
+});
+
+Deno.test("guesses are judged by accuracy, by class and by what was taken for what", () => {
+  const set = arrayDataset({
+    name: "five",
+    images: new Uint8Array(5),
+    shape: [5, 1, 1, 1],
+    labels: [0, 0, 0, 1, 1],
+    classes: ["a", "b", "c"],
+  });
+  const { accuracy, perClass, confusion } = judge([0, 0, 1, 1, 2], set);
+  assertEquals(accuracy, 3 / 5);
+  assertEquals(perClass, { a: 2 / 3, b: 1 / 2, c: NaN });
+  assertEquals(confusion, [[2, 1, 0], [0, 1, 1], [0, 0, 0]]);
+});
+
+Deno.test("the interval of an accuracy is Wilson's", () => { // values: scipy 1.17.1, binomtest(…).proportion_ci(method="wilson")
+  for (
+    const [right, count, low, high] of [
+      [0, 10, 0, 0.27753280],
+      [8, 10, 0.49016247, 0.94331785],
+      [8258, 10000, 0.81824149, 0.83310830],
+      [10, 10, 0.72246720, 1],
+    ] as const
+  ) {
+    const found = wilson(right, count);
+    assertAlmostEquals(found[0], low, 1e-6);
+    assertAlmostEquals(found[1], high, 1e-6);
+  }
+});
+
+Deno.test("the raw pixels' result is kept, and made anew when a label changes", async () => {
+  const small = (set: Dataset, labels = set.labels) =>
+    arrayDataset({ // every other pixel down and across
+      name: "small",
+      images: Uint8Array.from([...inOrder(set.length)].flatMap((i) =>
+        [...set.get(i).image].filter((_, at) => at % 2 === 0 && Math.floor(at / 28) % 2 === 0)
+      )),
+      shape: [set.length, 14, 14, 1],
+      labels,
+      classes: set.classes,
+    });
+  const given = train.balanced(5), judgedBy = small(test.balanced(10));
+  const model = new Nepa({ ...config, imageSize: 14 }, { seed: 1 });
+  const folder = `${Deno.env.get("XDG_CACHE_HOME")}/nepa/results`;
+  const read = async (set: Dataset) =>
+    (await linearProbe(model, set, judgedBy, { layer: "embedding", references: true, seed: 9 })).rawPixels!;
+  const files = async () => (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name).toSorted();
+  await Deno.mkdir(folder, { recursive: true });
+  const before = await files(), first = await read(small(given));
+  const added = (await files()).filter((name) => !before.includes(name));
+  assertEquals(added.length, 1);
+  const path = `${folder}/${added[0]}`, entry = JSON.parse(await Deno.readTextFile(path));
+  assertEquals(judge(entry.guesses, judgedBy).accuracy, first);
+  assert(first > 0.4, `${first}`);
+  await Deno.writeTextFile(path, JSON.stringify({ ...entry, guesses: entry.guesses.map(() => 3) }));
+  assertEquals(await read(small(given)), 0.1); // as the file says now
+  await read(small(given, given.labels.with(0, (given.labels[0]! + 1) % 10)));
+  assertEquals((await files()).length, before.length + 2);
+  model.dispose();
+});
+
+Deno.test("a probe shows its layers, its references and its confusion matrix as figures", async () => {
+  const model = new Nepa(config, { seed: 1 });
+  const result = await linearProbe(model, few, fewTest, { layers: true, references: true, seed: 2 });
+  const [bars, confusion] = result.plots().map((plot) => plot.toJSON());
+  assertEquals(bars!.data[0]!.x, ["embedding", "block 1", "block 2", "final"]);
+  const z = confusion!.data[0]!.z as number[][];
+  z.forEach((row) => assertAlmostEquals(row.reduce((a, b) => a + b), 100, 1e-3));
+  assertAlmostEquals(z.reduce((sum, row, i) => sum + row[i]!, 0) / 1000, result.accuracy, 1e-6); // balanced classes
+  const svg = await result.confusionPlot().svg();
+  for (const text of ["Ankle boot", "guessed", String(result.confusion[9]![9])]) {
+    assert(svg.includes(text), text);
+  }
   model.dispose();
 });

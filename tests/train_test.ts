@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { type Dataset, evaluate, fashionMnist, finetune, Nepa, NepaClassifier, NonFiniteError } from "nepa";
-import { pretrain, type PretrainOptions, type RunResult, tf, useEngine } from "nepa";
+import { pretrain, type PretrainOptions, runFigure, type RunResult, tf, useEngine } from "nepa";
 
 import { nepaLoss } from "../lib/objective.ts";
 import { makePlan } from "../lib/plan.ts";
@@ -234,6 +234,29 @@ Deno.test("the collapse meter reads held-out images, or training images, at the 
   const unheld = await pretrain(model, few, short).finish();
   assert(unheld.history[0]!.metrics && !unheld.history[0]!.validation);
   model.dispose();
+});
+
+Deno.test("a linear probe runs beside pretraining where asked, changes nothing of it, and is a line of its plot", async () => {
+  const probed = new Nepa(config, { seed: 1 }), plain = new Nepa(config, { seed: 1 });
+  const before = tf.memory().numTensors, options = { ...short, validation: test.balanced(20) };
+  const run = pretrain(probed, few, { ...options, every: { collapse: 1000, probe: 4 } });
+  const { history } = await run.finish();
+  assertEquals(tf.memory().numTensors, before);
+  assertEquals(history.filter((s) => s.probe !== undefined).map((s) => s.step), [4, 6]);
+  assert(history.at(-1)!.probe! > 0.2 && history.at(-1)!.probe! <= 1, `${history.at(-1)!.probe}`);
+  const without = await pretrain(plain, few, options).finish();
+  assertEquals(history.map((s) => s.loss), without.history.map((s) => s.loss));
+  assert(without.history.every((s) => s.probe === undefined));
+  const line = runFigure(run).toJSON().data.find(({ name }) => name === "linear probe")!;
+  assertEquals(line.x, [4, 6]);
+  assertThrows(() => pretrain(plain, few, { every: { probe: 0 } }), RangeError, "every.probe");
+  assertThrows(
+    () => pretrain(plain, few.subset([0, 1]), { batchSize: 2, every: { probe: 1 } }),
+    RangeError,
+    "20 images",
+  );
+  probed.dispose();
+  plain.dispose();
 });
 
 Deno.test("training lowers the loss below what guessing the mean direction reaches", async () => {

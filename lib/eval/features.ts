@@ -55,7 +55,7 @@ export async function readSets(
   model: Nepa,
   sets: readonly Dataset[],
   layers: readonly Layer[],
-  { pool = "mean", causal = model.config.isCausal }: Reading,
+  { pool = "mean", causal = model.config.isCausal, quiet = false }: Reading & { quiet?: boolean },
 ): Promise<Map<Layer, Float32Array>[]> {
   checkReading(model, sets, layers, pool);
   const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
@@ -65,16 +65,16 @@ export async function readSets(
       layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
     return layers.map((layer) => poolTokens(tokens(layer), pool));
   }, { name: "features" });
-  const bar = progress({ title: "features", total, unit: "images" });
+  const bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
   let before = 0;
   try {
     for (const set of sets) {
-      found.push(await readOne(pass, set, model, layers, (done) => bar.update(before + done)));
+      found.push(await readOne(pass, set, model, layers, (done) => bar?.update(before + done)));
       before += set.length;
     }
   } finally {
     pass.dispose();
-    await bar.end();
+    await bar?.end();
   }
   return found;
 }

@@ -1,13 +1,13 @@
 /** k nearest neighbours: how near images of one class lie in a frozen network's features. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { consoleDisplay } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent } from "../display/table.ts";
+import { formatPercent, Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
 import type { Nepa } from "../nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
-import { checkSets, share } from "./probe.ts";
+import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { checkSets, layerTitle } from "./probe.ts";
 
 /** Options of {@linkcode knn}. */
 export interface KnnOptions extends Reading {
@@ -21,12 +21,32 @@ export interface KnnOptions extends Reading {
   layer?: Layer;
 }
 
-/** What {@linkcode knn} found. */
-export interface KnnResult {
-  /** Share of the test images classified right, 0 to 1. */
-  accuracy: number;
-  k: number;
-  layer: Layer;
+/** What {@linkcode knn} found; shows itself as a table, in a notebook with the confusion matrix. */
+export class KnnResult extends Judgement {
+  /** Neighbours that voted. */
+  readonly k: number;
+  /** Of their votes. */
+  readonly temperature: number;
+  /** Whether the training images' mean was subtracted. */
+  readonly centred: boolean;
+  /** Which layer was read. */
+  readonly layer: Layer;
+
+  /** Made by {@linkcode knn}. */
+  constructor(judged: Judged, options: Required<Omit<KnnOptions, keyof Reading>>) {
+    super(judged);
+    ({ k: this.k, temperature: this.temperature, centred: this.centred, layer: this.layer } = options);
+  }
+
+  /** The accuracy and the options. */
+  override table(): Table {
+    const { k, temperature, centred, layer, accuracy, interval } = this;
+    const asked = { k, temperature, centred, features: layerTitle(layer) };
+    return new Table([{ ...asked, accuracy, "95 %": formatInterval(interval) }], {
+      title: "Nearest neighbours, accuracy on the test images",
+      format: { accuracy: formatPercent },
+    });
+  }
 }
 
 /** Test images compared at once. */
@@ -39,7 +59,7 @@ const BLOCK = 500;
  * @param train The images that vote, all of them.
  * @param test The images to be judged by.
  * @param options k, temperature, layer, pooling.
- * @returns The accuracy.
+ * @returns The accuracy, and what was taken for what.
  * @throws {RangeError} If an option cannot be, or the images do not fit the network.
  *
  * @example
@@ -75,10 +95,7 @@ export async function knn(
     centred,
     classes: train.classes.length,
   });
-  const accuracy = share(guesses, test.labels);
-  return Object.assign({ accuracy, k, layer }, {
-    [consoleDisplay]: () => `k-NN: ${formatPercent(accuracy)} (${k} neighbours, ${layer})`,
-  });
+  return new KnnResult(judge(guesses, test), { k, temperature, centred, layer });
 }
 
 /**
@@ -115,8 +132,8 @@ export async function vote(
       const cosines = await values.data(), neighbours = await indices.data();
       tf.dispose([block, values, indices]);
       for (let i = 0; i < rows * k; i++) {
-        const at = Math.floor(i / k) * classes + labels[neighbours[i]!]!;
-        votes[at] = votes[at]! + Math.exp(cosines[i]! / temperature);
+        const row = Math.floor(i / k), at = row * classes + labels[neighbours[i]!]!;
+        votes[at]! += Math.exp((cosines[i]! - cosines[row * k]!) / temperature); // the nearest counts 1: none overflows
       }
       for (let i = 0; i < rows; i++) {
         const row = votes.subarray(i * classes, (i + 1) * classes);

@@ -1,4 +1,5 @@
 /** Dense symmetric matrices in float64, row-major. @module */
+import { Random } from "../random.ts";
 
 /**
  * The lower triangle L of a positive definite matrix A = L Lᵀ (Cholesky), in place of A; zeros above.
@@ -131,4 +132,37 @@ function implicitShift(d: Float64Array, e: Float64Array, low: number, high: numb
   d[low] = d[low]! - shift;
   e[low] = g;
   e[high] = 0;
+}
+
+/**
+ * The eigenvectors of the `count` largest eigenvalues of a positive semidefinite matrix, the largest first: the power
+ * method on several vectors at once. Each is of length 1, its entry of largest size positive.
+ *
+ * @param a [n, n]; not changed.
+ */
+export function leadingVectors(a: Float64Array, n: number, count: number): Float64Array[] {
+  const random = new Random(0, "leading vectors"), some = Math.min(n, count + 8);
+  let vectors = Array.from({ length: some }, () => Float64Array.from({ length: n }, () => random.normal()));
+  for (let round = 0, change = Infinity; round < 500 && change > 1e-10; round++) {
+    const next = vectors.map((v) => {
+      const product = new Float64Array(n);
+      for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) product[i]! += a[i * n + j]! * v[j]!;
+      return product;
+    });
+    next.forEach((v, i) => {
+      for (const u of next.slice(0, i)) {
+        const along = v.reduce((sum, x, j) => sum + x * u[j]!, 0);
+        u.forEach((x, j) => v[j]! -= along * x);
+      }
+      const peak = v.reduce((most, x) => Math.abs(x) > Math.abs(most) ? x : most, 0);
+      const length = Math.sign(peak) * Math.hypot(...v) || 1;
+      v.forEach((x, j) => v[j] = x / length);
+    });
+    const moved = next.slice(0, count).map((v, i) =>
+      v.reduce((sum, x, j) => sum + (x - vectors[i]![j]!) ** 2, 0)
+    );
+    change = Math.max(...moved);
+    vectors = next;
+  }
+  return vectors.slice(0, count);
 }

@@ -39,7 +39,7 @@ const BLOCK = 2 ** 24;
 const CURVATURE = 0.05;
 
 /** A row's chosen features, with mean 0 and standard deviation 1 over the training images. */
-class Standardiser {
+export class Standardiser {
   readonly #mean: Float64Array;
   readonly #scale: Float64Array;
 

@@ -1,12 +1,17 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
 import type { Dataset } from "../data/dataset.ts";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import type { Normalisation } from "../data/transforms.ts";
+import { barChart } from "../display/bars.ts";
+import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import { formatPercent, Table } from "../display/table.ts";
+import { currentEngine } from "../engine/mod.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
+import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
+import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
@@ -15,16 +20,17 @@ export interface ProbeOptions extends Reading {
   layer?: Layer;
   /** Probe every layer too, into `perLayer`. Default false. */
   layers?: boolean;
-  /** Probe raw pixels, and the same network untrained with layer scale null, too. Default false. */
+  /**
+   * Probe raw pixels, and the same network untrained with layer scale null, too. The pixels' result is kept in the user's
+   * cache folder, by everything that it depends on. Default false.
+   */
   references?: boolean;
   /** Of the held-out choice, and of the untrained network. Default 0. */
   seed?: number;
 }
 
-/** One probe. */
-export interface Probe {
-  /** Share of the test images whose class was read right, 0 to 1. */
-  accuracy: number;
+/** One probe: how it did on the test images, and its fit. */
+export interface Probe extends Judged {
   /** Weight of the penalty that did best on held-out training images. */
   lambda: number;
   /** Whether {@linkcode Probe.excess} is at most 1e-4. */
@@ -51,9 +57,11 @@ const HELD_OUT = 5000;
 /** How near the optimum a fit ends (see {@linkcode Probe.excess}) while λ is chosen, and at last; most iterations. */
 const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
 
-/** What {@linkcode linearProbe} found; shows itself as a table. */
-export class ProbeResult implements Probe {
-  readonly accuracy: number;
+/** Raised when fits change, so that results kept from before are not taken. */
+const VERSION = 1;
+
+/** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
+export class ProbeResult extends Judgement implements Probe {
   readonly lambda: number;
   readonly converged: boolean;
   readonly excess: number;
@@ -62,6 +70,8 @@ export class ProbeResult implements Probe {
   readonly selection: Probe["selection"];
   /** Which layer was read. */
   readonly layer: Layer;
+  /** Of the held-out choice, and of the untrained network. */
+  readonly seed: number;
   /** Accuracy of each layer, by name, from below: "embedding", "1" to "L", "final". */
   readonly perLayer?: Readonly<Record<string, number>>;
   /** Accuracy of raw pixels. */
@@ -72,13 +82,17 @@ export class ProbeResult implements Probe {
   readonly probes: ReadonlyMap<string, Probe>;
 
   /** @param probes By layer name, "raw pixels" and "untrained". */
-  constructor(layer: Layer, probes: ReadonlyMap<string, Probe>, layers: readonly Layer[] | undefined) {
+  constructor(
+    layer: Layer,
+    seed: number,
+    probes: ReadonlyMap<string, Probe>,
+    layers: readonly Layer[] | undefined,
+  ) {
     const main = probes.get(String(layer))!,
       raw = probes.get("raw pixels"),
       untrained = probes.get("untrained");
-    this.layer = layer;
-    this.probes = probes;
-    this.accuracy = main.accuracy;
+    super(main);
+    [this.layer, this.seed, this.probes] = [layer, seed, probes];
     this.lambda = main.lambda;
     this.converged = main.converged;
     this.excess = main.excess;
@@ -96,9 +110,10 @@ export class ProbeResult implements Probe {
 
   /** All probes as a table. */
   table(): Table {
-    const rows = [...this.probes].map(([name, { accuracy, lambda, excess, converged }]) => ({
-      features: /^\d+$/.test(name) ? `block ${name}` : name,
+    const rows = [...this.probes].map(([name, { accuracy, interval, lambda, excess, converged }]) => ({
+      features: layerTitle(name),
       accuracy,
+      "95 %": formatInterval(interval),
       λ: lambda.toExponential(0),
       "above the optimum, at most": excess.toExponential(0) + (converged ? "" : " (not converged)"),
     }));
@@ -108,13 +123,24 @@ export class ProbeResult implements Probe {
     });
   }
 
-  [consoleDisplay](): string {
-    return this.table().toString();
+  /** Accuracies by layer, where there are several probes, and the confusion matrix. */
+  override plots(): Figure[] {
+    if (this.probes.size === 1) return super.plots();
+    const references = [["untrained", this.untrained], ["raw pixels", this.rawPixels]] as const;
+    const known = references.filter(([, share]) => share !== undefined);
+    const layers = [...this.probes].filter(([name]) => known.every(([reference]) => reference !== name));
+    const bars = Object.fromEntries(layers.map(([name, { accuracy }]) => [layerTitle(name), accuracy]));
+    const chart = barChart({ accuracy: bars }, {
+      title: "Linear probe, by the layer that is read",
+      references: Object.fromEntries(known) as Record<string, number>,
+    });
+    return [chart, ...super.plots()];
   }
+}
 
-  [jupyterDisplay](): MediaBundle {
-    return this.table()[jupyterDisplay]();
-  }
+/** A layer's name for readers: "block 2". */
+export function layerTitle(layer: Layer | string): string {
+  return /^\d+$/.test(String(layer)) ? `block ${layer}` : String(layer);
 }
 
 /**
@@ -152,29 +178,46 @@ export async function linearProbe(
 ): Promise<ProbeResult> {
   const { layer = "final", layers = false, references = false, seed = 0 } = options;
   checkSets(model, train, test);
-  const wanted = layers ? allLayers(model) : [layer];
-  const probes = new Map<string, Probe>(), judge = { train, test, seed };
-  const [fitted, judged] = await readSets(model, [train, test], wanted, options);
+  const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
+  const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
+    toProbe(await fitAndGuess(fitted, tested, train, seed, `probe, ${name}`), test);
+  const [fitted, tested] = await readSets(model, [train, test], wanted, options);
   for (const name of wanted) {
-    probes.set(String(name), await probe(fitted!.get(name)!, judged!.get(name)!, judge, `probe, ${name}`));
+    probes.set(String(name), await probe(fitted!.get(name)!, tested!.get(name)!, layerTitle(name)));
     fitted!.delete(name);
   }
   if (references) {
-    const fresh = new Nepa({ ...model.config, layerscaleValue: null }, {
-      seed,
-      preprocessor: model.preprocessor,
-    });
+    const fresh = untrained(model, seed);
     try {
-      const [fitted, judged] = await readSets(fresh, [train, test], [layer], options);
-      const found = await probe(fitted!.get(layer)!, judged!.get(layer)!, judge, "probe, untrained");
-      probes.set("untrained", found);
+      const [fitted, tested] = await readSets(fresh, [train, test], [layer], options);
+      probes.set("untrained", await probe(fitted!.get(layer)!, tested!.get(layer)!, "untrained"));
     } finally {
       fresh.dispose();
     }
-    const pixels = (set: Dataset) => readPixels(set, model.preprocessor);
-    probes.set("raw pixels", await probe(pixels(train), pixels(test), judge, "probe, raw pixels"));
+    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, seed));
   }
-  return new ProbeResult(layer, probes, layers ? wanted : undefined);
+  return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
+}
+
+/** The same network with fresh weights, without layer scale: what features are worth that no training made. */
+function untrained({ config, preprocessor }: Nepa, seed: number): Nepa {
+  return new Nepa({ ...config, layerscaleValue: null }, { seed, preprocessor });
+}
+
+async function probePixels(
+  train: Dataset,
+  test: Dataset,
+  { imageMean, imageStd }: Normalisation,
+  seed: number,
+): Promise<Probe> {
+  const { name, version } = currentEngine(), search = [LAMBDAS, HELD_OUT, SELECTING, FINAL];
+  const settings = [VERSION, name, version, imageMean, imageStd, seed, search];
+  const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
+  const found = await remembered(
+    `raw-pixels-${fingerprint([train, test], settings)}`,
+    () => fitAndGuess(pixels(train), pixels(test), train, seed, "probe, raw pixels"),
+  );
+  return toProbe(found, test);
 }
 
 /** Refuses data sets that cannot be used together with the network. */
@@ -190,13 +233,47 @@ export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
   }
 }
 
-/** Chooses λ, refits on all, judges. */
-async function probe(
+/**
+ * Accuracy of one quick fit, for a line beside a training: `final` features, λ 1e-4, near its optimum by 1e-3.
+ *
+ * @param train At most a few thousand images.
+ */
+export async function quickProbe(
+  model: Nepa,
+  train: Dataset,
+  test: Dataset,
+  causal: boolean,
+): Promise<number> {
+  const [fitted, tested] = await readSets(model, [train, test], ["final"], { causal, quiet: true });
+  const order = Int32Array.from({ length: train.length }, (_, i) => i), { hiddenSize: size } = model.config;
+  const regression = new LogisticRegression({ data: fitted!.get("final")!, size }, train.labels, {
+    classes: train.classes.length,
+    order,
+    heldOut: 0,
+  });
+  try {
+    const fit = await regression.fit({ lambda: 1e-4, selecting: false, ...SELECTING });
+    return judge(await regression.predict({ data: tested!.get("final")!, size }, fit), test).accuracy;
+  } finally {
+    regression.dispose();
+  }
+}
+
+/** A fit, and the class guessed for each test image. */
+type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
+
+function toProbe({ guesses, ...fit }: FitAndGuesses, test: Dataset): Probe {
+  return { ...judge(guesses, test), ...fit };
+}
+
+/** Chooses λ, refits on all, reads the test images. */
+async function fitAndGuess(
   features: Float32Array,
-  judged: Float32Array,
-  { train, test, seed }: { train: Dataset; test: Dataset; seed: number },
+  tested: Float32Array,
+  train: Dataset,
+  seed: number,
   title: string,
-): Promise<Probe> {
+): Promise<FitAndGuesses> {
   const size = features.length / train.length;
   const bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
@@ -218,7 +295,7 @@ async function probe(
     const from = best!.fit, { lambda } = from;
     const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
     return {
-      accuracy: share(await regression.predict({ data: judged, size }, fit), test.labels),
+      guesses: [...await regression.predict({ data: tested, size }, fit)],
       lambda,
       converged: fit.excess <= FINAL.excess,
       excess: fit.excess,
@@ -231,9 +308,4 @@ async function probe(
     bar.update(LAMBDAS.length + 1);
     await bar.end();
   }
-}
-
-/** Share of the guesses that are right. */
-export function share(guesses: Int32Array, labels: Int32Array): number {
-  return guesses.reduce((right, guess, i) => right + (guess === labels[i] ? 1 : 0), 0) / labels.length;
 }

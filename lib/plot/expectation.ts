@@ -11,6 +11,8 @@ import type { Nepa } from "../nepa.ts";
 export interface ExpectationOptions {
   /** Which patches are to be expected, from 0 in raster order. Default: four or fewer, evenly spread. */
   patches?: readonly number[];
+  /** What is drawn: cosines, or their softmax at temperature 1. Default "softmax". */
+  scale?: "softmax" | "cosine";
   /** Height of each picture in pixels. Default: 150, or less where there are more than four patches. */
   size?: number;
 }
@@ -73,7 +75,7 @@ async function expectations(
 
 /**
  * What the model expects next, for one or several patches of an image: above, the patches it has seen; below, over the
- * whole image, how like its prediction each patch's embedding is (softmax of the cosines at temperature 1). The patch
+ * whole image, how like its prediction each patch's embedding is. The patch
  * that comes next is outlined; below stands the cosine of its embedding with the prediction.
  *
  * @param image 8 bits a channel; normalised as the model's preprocessor says, not resized.
@@ -100,7 +102,7 @@ export async function plotExpectation(
     grid = { rows: image.height / patch, columns: image.width / patch, patch };
   const count = grid.rows * grid.columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
-  const patches = options.patches ?? spread;
+  const { patches = spread, scale = "softmax" } = options;
   for (const p of patches) {
     if (!Number.isInteger(p) || p < 0 || p >= count) {
       throw new RangeError(`plotExpectation: expected patches from 0 to ${count - 1}, got ${p}`);
@@ -114,7 +116,7 @@ export async function plotExpectation(
   }));
   const expected = found.map(({ shares, cosines }, i): Picture => ({
     ...image,
-    heat: { values: shares, rows: grid.rows, columns: grid.columns },
+    heat: { values: scale === "cosine" ? cosines : shares, rows: grid.rows, columns: grid.columns },
     marks: [outline(patches[i]!, grid)],
     caption: `cosine ${cosines[patches[i]!]!.toFixed(2).replace("-", "−")}`,
   }));
@@ -125,6 +127,6 @@ export async function plotExpectation(
     columns: patches.length,
     size: options.size ?? Math.max(64, Math.min(150, Math.floor(700 / patches.length) - 16)),
     gap: 16,
-    heatTitle: "softmax of the cosines",
+    heatTitle: scale === "cosine" ? "cosine" : "softmax of the cosines",
   });
 }

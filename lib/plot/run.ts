@@ -61,12 +61,14 @@ function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines"
   const cosine = sparse(history, "mean cosine", crimson, ({ metrics }) => metrics?.meanCosine);
   const rank = sparse(history, "effective rank", violet, ({ metrics }) => metrics?.effectiveRank);
   const accuracy = sparse(history, "held-out accuracy", green, ({ validation }) => validation?.accuracy);
+  const probe = sparse(history, "linear probe", violet, ({ probe }) => probe);
   const lr = dense(history, "learning rate", ink.soft, (step) => step.lr);
   const norm = dense(history, "gradient norm", ink.soft, ({ gradNorm }) => gradNorm);
   return [
     { title: "Spread", lines: [std, cosine], include: [0, 1] },
     { title: "Effective rank of z", lines: [rank], include: [1] },
     { title: "Held-out accuracy", lines: [accuracy], include: [0, 1] },
+    { title: "Accuracy of a linear probe", lines: [probe], include: [0, 1] },
     { title: "Learning rate", lines: [lr], include: [0] },
     { title: "Gradient norm", lines: [norm], include: [0] },
   ];

@@ -1,0 +1,128 @@
+/** How guesses compare with labels, and how every evaluation shows that. @module */
+import type { Dataset } from "../data/dataset.ts";
+import { Figure } from "../display/figure.ts";
+import {
+  consoleDisplay,
+  inNotebook,
+  jupyterDisplay,
+  type MediaBundle,
+  showDisplay,
+} from "../display/jupyter.ts";
+import { formatPercent, type Table } from "../display/table.ts";
+
+/** How guesses compare with labels. */
+export interface Judged {
+  /** Share of the images classified right, 0 to 1. */
+  readonly accuracy: number;
+  /** Wilson's 95 % interval of the accuracy: what the choice of test images leaves open; other seeds may move it more. */
+  readonly interval: readonly [low: number, high: number];
+  /** Accuracy on each class's images, by its name; NaN where there are none. */
+  readonly perClass: Readonly<Record<string, number>>;
+  /** Number of images by their class (row) and the class guessed (column), in the data set's order. */
+  readonly confusion: readonly (readonly number[])[];
+}
+
+/** Wilson's 95 % interval of a share (Journal of the American Statistical Association 22, 1927). */
+export function wilson(right: number, count: number): [low: number, high: number] {
+  const z = 1.959964, share = right / count, shrink = 1 + z * z / count;
+  const middle = (share + z * z / (2 * count)) / shrink;
+  const half = z / shrink * Math.sqrt(share * (1 - share) / count + z * z / (4 * count * count));
+  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+}
+
+/** Compares guesses [N] with the labels of N images. */
+export function judge(guesses: ArrayLike<number>, { labels, classes }: Dataset): Judged {
+  const confusion = classes.map(() => classes.map(() => 0));
+  labels.forEach((label, i) => confusion[label]![guesses[i]!]!++);
+  const hits = confusion.map((row, label) => row[label]!), right = hits.reduce((a, b) => a + b, 0);
+  const share = (label: number) => hits[label]! / confusion[label]!.reduce((a, b) => a + b, 0);
+  return {
+    accuracy: right / labels.length,
+    interval: wilson(right, labels.length),
+    perClass: Object.fromEntries(classes.map((name, label) => [name, share(label)])),
+    confusion,
+  };
+}
+
+/** An interval of shares as percent: "82.1 – 83.6 %". */
+export function formatInterval([low, high]: readonly [number, number]): string {
+  return `${(100 * low).toFixed(1)} – ${formatPercent(high)}`;
+}
+
+/** Shows itself as a table; in a notebook its plots stand above that. */
+export abstract class Showing {
+  /** The numbers. */
+  abstract table(): Table;
+  /** What a notebook shows besides. */
+  abstract plots(): Figure[];
+
+  /** The table as text. */
+  [consoleDisplay](): string {
+    return this.table().toString();
+  }
+
+  /** Puts the plots below the running cell; the cell's own value is the table. */
+  async [jupyterDisplay](): Promise<MediaBundle> {
+    if (inNotebook()) { for (const plot of this.plots()) await showDisplay(await plot[jupyterDisplay]()); }
+    return this.table()[jupyterDisplay]();
+  }
+}
+
+/** What an evaluation of a frozen network found on test images. */
+export abstract class Judgement extends Showing implements Judged {
+  readonly accuracy: number;
+  readonly interval: Judged["interval"];
+  readonly perClass: Judged["perClass"];
+  readonly confusion: Judged["confusion"];
+
+  /** Takes over the comparison. */
+  constructor({ accuracy, interval, perClass, confusion }: Judged) {
+    super();
+    [this.accuracy, this.interval, this.perClass, this.confusion] = [
+      accuracy,
+      interval,
+      perClass,
+      confusion,
+    ];
+  }
+
+  /** The confusion matrix: each class's images by the class guessed, the colour their share, the number how many. */
+  confusionPlot(): Figure {
+    const names = Object.entries(this.perClass), few = names.length <= 20;
+    const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
+    const side = Math.max(300, Math.min(700, 42 * names.length));
+    const axis = { type: "category", showgrid: false, ticks: "" } as const;
+    return new Figure([{
+      type: "heatmap",
+      name: "images",
+      x: names.map(([name]) => name),
+      y: names.map(([name, share]) => Number.isNaN(share) ? name : `${name} ${formatPercent(share)}`),
+      z: this.confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
+      zmin: 0,
+      zmax: 100,
+      ...(few && {
+        text: this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never,
+        texttemplate: "%{text}",
+      }),
+      colorbar: { title: { text: "% of the class" } },
+      xgap: few ? 1 : 0,
+      ygap: few ? 1 : 0,
+      hovertemplate: "%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
+    }], {
+      width: side + 260,
+      height: side + 170,
+      title: {
+        text: "What was taken for what",
+        subtitle: {
+          text: `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`,
+        },
+      },
+      xaxis: { ...axis, title: { text: "guessed" }, tickangle: -45 },
+      yaxis: { ...axis, title: { text: "class, share guessed right" }, autorange: "reversed" },
+    });
+  }
+
+  override plots(): Figure[] {
+    return [this.confusionPlot()];
+  }
+}

@@ -1,0 +1,81 @@
+/** Which patches a position looks at, drawn over the image. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Image } from "../data/dataset.ts";
+import { normalize } from "../data/transforms.ts";
+import { type Figure, palette } from "../display/figure.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
+import { attentionMap } from "../maps.ts";
+import type { Nepa } from "../nepa.ts";
+
+/** Options of {@linkcode plotAttention}. */
+export interface AttentionOptions {
+  /** The patch that looks, from 0 in raster order; "cls": the CLS token. Default: the last patch, which sees all. */
+  patch?: number | "cls";
+  /** Blocks drawn, from 1. Default: all. */
+  layers?: readonly number[];
+  /** All heads by their mean or their largest value, or each in a column of its own. Default "mean". */
+  heads?: "mean" | "max" | "each";
+  /** As for `forward`. Default: the model's. */
+  causal?: boolean;
+  /** Height of each picture in pixels. Default 120. */
+  size?: number;
+}
+
+/**
+ * How much one patch reads from every patch, by block and head, as colours over the image; what goes to CLS is left out.
+ *
+ * @param image 8 bits a channel; normalised as the model's preprocessor says, not resized.
+ * @throws {RangeError} If there is no such patch or block, or the image does not fit the model.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, plotAttention, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * const image = { data: test.get(0).image, height: 28, width: 28, channels: 1 };
+ * console.log(await plotAttention(model, image, { patch: 10, heads: "each" }));
+ * model.dispose();
+ * ```
+ */
+export async function plotAttention(
+  model: Nepa,
+  image: Image,
+  options: AttentionOptions = {},
+): Promise<Figure> {
+  const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
+  const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
+  const rows = image.height / p,
+    columns = image.width / p,
+    { patch = rows * columns - 1, size = 120 } = options;
+  const wrong = layers.find((layer) => !(Number.isInteger(layer) && layer >= 1 && layer <= L));
+  if (wrong !== undefined) throw new RangeError(`layers: expected blocks from 1 to ${L}, got ${wrong}`);
+  const token = patch === "cls" ? 0 : patch + 1;
+  const ways = heads === "each" ? Array.from({ length: A }, (_, head) => head) : [heads];
+  const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));
+  const shape: [number, number, number, number] = [1, image.height, image.width, image.channels];
+  const maps = tf.tidy(() => {
+    const pixels = tf.tensor4d(normalize(image.data, shape, model.preprocessor), shape);
+    const { attentions } = model.forward(pixels, { attentions: true, causal });
+    return tf.stack(
+      shown.map(({ layer, way }) => attentionMap(attentions!, token, { layers: [layer - 1], heads: way })),
+    ); // [pictures, patches]
+  });
+  const values = await maps.data(), count = rows * columns;
+  maps.dispose();
+  const at = { left: (token - 1) % columns * p, top: Math.floor((token - 1) / columns) * p };
+  const pictures = shown.map(({ layer, way }, i): Picture => ({
+    ...image,
+    heat: { values: values.slice(i * count, (i + 1) * count), rows, columns },
+    marks: patch === "cls" ? [] : [{ ...at, width: p, height: p, color: palette[9] }],
+    caption: `block ${layer}${typeof way === "number" ? `, head ${way + 1}` : ""}`,
+  }));
+  return imageGrid(pictures, {
+    title: patch === "cls" ? "What CLS looks at" : "What the outlined patch looks at",
+    subtitle: heads === "each" ? "a row for each block, a column for each head" : `${heads} of the heads`,
+    ...(heads === "each" ? { columns: A } : {}),
+    size,
+    heatTitle: "share of the attention",
+  });
+}

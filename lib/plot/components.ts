@@ -1,0 +1,169 @@
+/** Features by their principal components: patches as colours, images as points. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Dataset } from "../data/dataset.ts";
+import { Figure, palette, type Trace } from "../display/figure.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
+import { formatNumber } from "../display/table.ts";
+import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
+import { leadingVectors } from "../eval/linalg.ts";
+import type { Nepa } from "../nepa.ts";
+
+/** Options of {@linkcode plotPatchColors}. */
+export interface PatchColorOptions extends Pick<Reading, "causal"> {
+  /** Whose output: "embedding", block 1 to L, or "final". Default "final". */
+  layer?: Layer;
+  /** Height of each picture in pixels. Default 90. */
+  size?: number;
+}
+
+/** Rows [n, D] along their `count` principal directions: [n, count], and the share of the variance of each. */
+async function components(
+  rows: Float32Array,
+  size: number,
+  count: number,
+): Promise<{ values: Float32Array; shares: number[] }> {
+  const shape: [number, number] = [rows.length / size, size];
+  const centred = tf.tidy(() => {
+    const x = tf.tensor2d(rows, shape);
+    return tf.sub(x, tf.mean(x, 0, true)) as tf.Tensor2D;
+  });
+  try {
+    const gram = tf.tidy(() => tf.div(tf.matMul(centred, centred, true), shape[0])); // [D, D]
+    const covariance = Float64Array.from(await gram.data());
+    gram.dispose();
+    const vectors = leadingVectors(covariance, size, count);
+    const along = tf.tidy(() => {
+      const basis = tf.tensor2d(Float32Array.from(vectors.flatMap((v) => [...v])), [vectors.length, size]);
+      return tf.matMul(centred, basis, false, true); // [n, count]
+    });
+    const values = await along.data() as Float32Array;
+    along.dispose();
+    const total = covariance.reduce((sum, v, i) => i % (size + 1) === 0 ? sum + v : sum, 0);
+    const shares = vectors.map((_, c) =>
+      values.reduce((sum, v, i) => i % vectors.length === c ? sum + v * v : sum, 0) / shape[0] / (total || 1)
+    );
+    return { values, shares };
+  } finally {
+    centred.dispose();
+  }
+}
+
+/** Numbers as bytes, from the 2nd to the 98th percentile. */
+function toBytes(values: Float32Array): Uint8Array {
+  const sorted = values.slice().sort(), at = (q: number) => sorted[Math.round(q * (sorted.length - 1))]!;
+  const low = at(0.02), range = at(0.98) - low || 1;
+  return Uint8Array.from(values, (v) => Math.round(255 * Math.min(1, Math.max(0, (v - low) / range))));
+}
+
+/**
+ * Images above the patches' tokens as colours: the first three principal components over all patches shown are red, green
+ * and blue. Patches of one colour mean the same to the network.
+ *
+ * @param images A handful; their size is the network's.
+ * @throws {RangeError} If they do not fit the network, or there is no such layer.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, plotPatchColors, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * console.log(await plotPatchColors(model, test.balanced(1), { layer: 2 }));
+ * model.dispose();
+ * ```
+ */
+export async function plotPatchColors(
+  model: Nepa,
+  images: Dataset,
+  options: PatchColorOptions = {},
+): Promise<Figure> {
+  const { layer = "final", size = 90, causal = model.config.isCausal } = options;
+  const { hiddenSize: D, patchSize, imageSize } = model.config, side = imageSize / patchSize, N = side * side;
+  const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
+  const patches = new Float32Array(images.length * N * D);
+  for (let i = 0; i < images.length; i++) { // CLS is left out
+    patches.set(all.subarray((i * (N + 1) + 1) * D, (i + 1) * (N + 1) * D), i * N * D);
+  }
+  const { values, shares } = await components(patches, D, 3), count = shares.length;
+  const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
+  const [red, green = red, blue = green] = shares.map((_, c) => channel(c));
+  const { height, width, channels, classes } = images;
+  const shown = Array.from({ length: images.length }, (_, i) => images.get(i));
+  const colored = shown.map((_, i): Picture => ({
+    data: Uint8Array.from(
+      { length: 3 * N },
+      (_, j) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!,
+    ),
+    height: side,
+    width: side,
+    channels: 3,
+  }));
+  const pictures = shown.map(({ image: data, label }) => ({
+    data,
+    height,
+    width,
+    channels,
+    caption: classes[label]!,
+  }));
+  return imageGrid([...pictures, ...colored], {
+    title: "Patches by what the network makes of them",
+    subtitle: `first three components: ${
+      Math.round(100 * shares.reduce((a, b) => a + b, 0))
+    } % of the variance`,
+    columns: images.length,
+    size,
+  });
+}
+
+/**
+ * Images as points on the first two principal components of their features, a colour for each class.
+ *
+ * @param dataset Some hundreds of images or a few thousand; their size is the network's.
+ * @param options Layer and pooling, as for `linearProbe`.
+ * @throws {RangeError} If they do not fit the network, or there is no such layer.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, plotClassMap, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * console.log(await plotClassMap(model, test.balanced(20), { layer: 2 }));
+ * model.dispose();
+ * ```
+ */
+export async function plotClassMap(
+  model: Nepa,
+  dataset: Dataset,
+  options: Reading & { layer?: Layer } = {},
+): Promise<Figure> {
+  const { layer = "final", ...reading } = options;
+  const features = (await readFeatures(model, dataset, [layer], reading)).get(layer)!;
+  const { values, shares } = await components(features, features.length / dataset.length, 2);
+  const traces = dataset.classes.map((name, label): Trace => {
+    const mine = [...dataset.labels.keys()].filter((i) => dataset.labels[i] === label);
+    return {
+      type: "scatter",
+      mode: "markers",
+      name,
+      x: mine.map((i) => values[2 * i]!),
+      y: mine.map((i) => values[2 * i + 1]!),
+      marker: { size: 5, opacity: 0.75, color: palette[label % palette.length]! },
+    };
+  });
+  const axis = (i: number) => ({
+    title: { text: `component ${i + 1}, ${(100 * shares[i]!).toFixed(0)} % of the variance` },
+  });
+  return new Figure(traces, {
+    width: 760,
+    height: 560,
+    title: {
+      text: "Images by their features",
+      subtitle: { text: `${formatNumber(dataset.length)} of ${dataset.name}` },
+    },
+    xaxis: axis(0),
+    yaxis: axis(1),
+  });
+}

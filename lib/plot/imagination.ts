@@ -1,0 +1,141 @@
+/** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Dataset } from "../data/dataset.ts";
+import { normalize } from "../data/transforms.ts";
+import type { Figure } from "../display/figure.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
+import { formatNumber } from "../display/table.ts";
+import { readFeatures } from "../eval/features.ts";
+import type { Nepa } from "../nepa.ts";
+
+/** Options of {@linkcode plotImagination}. */
+export interface ImaginationOptions {
+  /** Real patches that stand before the model goes on alone, from 0. Default: half of all. */
+  given?: number;
+  /** Height of each picture in pixels. Default 90. */
+  size?: number;
+}
+
+/** The pixels of patch `index` of an image [side, side, channels], put at the same place of `to`. */
+function paint(
+  to: Uint8Array,
+  at: number,
+  from: Uint8Array,
+  index: number,
+  side: number,
+  p: number,
+  C: number,
+) {
+  const across = side / p, corner = (i: number) => (Math.floor(i / across) * p * side + i % across * p) * C;
+  for (let y = 0; y < p; y++) {
+    const row = corner(index) + y * side * C;
+    to.set(from.subarray(row, row + p * C), corner(at) + y * side * C);
+  }
+}
+
+/** The direction of every patch's embedding, [bank·N, D]. */
+async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D> {
+  const known = (await readFeatures(model, bank, ["embedding"], { pool: "all" })).get("embedding")!;
+  const { hiddenSize: D } = model.config;
+  return tf.tidy(() => {
+    const tokens = tf.tensor3d(known, [bank.length, known.length / bank.length / D, D]); // CLS first
+    const patches = tf.slice(tokens, [0, 1, 0]).reshape([-1, D]); // [bank·N, D]
+    return tf.div(patches, tf.maximum(tf.norm(patches, 2, 1, true), 1e-12));
+  });
+}
+
+/** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
+async function nearest(
+  model: Nepa,
+  pixels: Uint8Array,
+  shape: [number, number, number, number],
+  keys: tf.Tensor2D,
+): Promise<Int32Array> {
+  const found = tf.tidy(() => {
+    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
+    const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
+    const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
+  });
+  const numbers = await found.data();
+  found.dispose();
+  return numbers as Int32Array;
+}
+
+/**
+ * Images above what the model imagines. In the second row each patch is the one that it expects after the real patches
+ * before; in the third it goes on alone after the first few, reading what it painted itself. What it expects is an
+ * embedding; the patch of `bank` whose embedding is nearest, by cosine, is painted.
+ *
+ * @param images A handful, of the network's size.
+ * @param bank Where patches are taken from, up to a few thousand images; not those shown, or they will be found.
+ * @throws {RangeError} If the images do not fit the network, or `given` cannot be.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, plotImagination, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { train, test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 }); // load or train one, or it imagines nothing sensible
+ * console.log(await plotImagination(model, test.subset([0, 1]), train.balanced(10)));
+ * model.dispose();
+ * ```
+ */
+export async function plotImagination(
+  model: Nepa,
+  images: Dataset,
+  bank: Dataset,
+  options: ImaginationOptions = {},
+): Promise<Figure> {
+  const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
+  const { given = Math.ceil(N / 2), size = 90 } = options;
+  if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
+    throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
+  }
+  const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
+  const keys = await patchDirections(model, bank);
+  try {
+    const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
+    const bytes = imageSize * imageSize * images.channels;
+    const put = (to: Uint8Array, image: number, at: number, patch: number) =>
+      paint(
+        to.subarray(image * bytes, (image + 1) * bytes),
+        at,
+        bank.get(Math.floor(patch / N)).image,
+        patch % N,
+        imageSize,
+        patchSize,
+        images.channels,
+      );
+    const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
+    (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
+    for (let at = given; at < N; at++) {
+      const found = await expected(alone);
+      for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
+    }
+    const { height, width, channels } = images;
+    const row = (pixels: Uint8Array, caption: string) =>
+      Array.from({ length: images.length }, (_, i): Picture => ({
+        data: pixels.subarray(i * bytes, (i + 1) * bytes),
+        height,
+        width,
+        channels,
+        caption,
+      }));
+    return imageGrid([
+      ...row(real!.images, "real"),
+      ...row(guided, "expected next"),
+      ...row(alone, `alone after ${given}`),
+    ], {
+      title: "What the model imagines",
+      subtitle: `each patch the nearest to what it expects, of ${
+        formatNumber(bank.length * N)
+      } patches of ${bank.name}`,
+      columns: images.length,
+      size,
+    });
+  } finally {
+    keys.dispose();
+  }
+}
