@@ -37,6 +37,8 @@ export {
   resize,
 } from "./lib/data/transforms.ts";
 export type { Normalisation, RandomResizedCropOptions, Size, Transform } from "./lib/data/transforms.ts";
+export { randAugment } from "./lib/data/randaugment.ts";
+export type { RandAugmentOptions } from "./lib/data/randaugment.ts";
 export type { Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
