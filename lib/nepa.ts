@@ -16,6 +16,9 @@ import { Random } from "./random.ts";
 import { rotation } from "./rope.ts";
 import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
 
+/** The official class's name. */
+const PRETRAINED = "ViTNepaForPreTraining";
+
 /** Options of `new Nepa`. */
 export interface NepaInit {
   /** Where the random first values start. Default 0. */
@@ -209,7 +212,7 @@ export class Nepa extends Network {
    */
   static async load(source: string): Promise<Nepa> {
     currentEngine();
-    const { config, preprocessor, values } = await readCheckpoint(source, backboneShapes);
+    const { config, preprocessor, values } = await readCheckpoint(source, backboneShapes, PRETRAINED);
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
@@ -221,7 +224,7 @@ export class Nepa extends Network {
   async save(folder: string): Promise<void> {
     const { config, preprocessor, parameters } = this;
     await writeCheckpoint(folder, {
-      architecture: "ViTNepaForPreTraining",
+      architecture: PRETRAINED,
       config,
       preprocessor,
       parameters,

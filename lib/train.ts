@@ -1,6 +1,7 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
+import { refuseTransform } from "./feed.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "./nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "./objective.ts";
@@ -103,6 +104,8 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     model.config,
     options.augment === undefined && recipe === "default" || plan.augment === null,
   );
+  const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
+  if (plan.augment) refuseTransform(dataset, plan.augment, size);
   if (validation) refuseMisfit(validation, model.config, true);
   const interval = every.collapse ?? 250;
   if (!(Number.isSafeInteger(interval) && interval >= 1)) {

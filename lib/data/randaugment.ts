@@ -1,7 +1,7 @@
 /** RandAugment (arXiv 1909.13719) as timm has it, with Pillow's arithmetic, bit for bit. @module */
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
-import { roundEven } from "./resample.ts";
+import { roundEven } from "../round.ts";
 import type { Transform } from "./transforms.ts";
 
 /** Changes an image; `m` is the magnitude, 0 to 1, and `fill` what comes in from outside the image. */
@@ -21,7 +21,7 @@ function mapped(
 ): Image {
   const out = new Uint8Array(data.length);
   for (let c = 0; c < channels; c++) {
-    const to = Uint8Array.from({ length: 256 }, (_, x) => clip8(table(c)(x)));
+    const value = table(c), to = Uint8Array.from({ length: 256 }, (_, x) => clip8(value(x)));
     for (let i = c; i < data.length; i += channels) out[i] = to[data[i]!]!;
   }
   return { data: out, height, width, channels };
@@ -72,10 +72,11 @@ const enhanced = (m: number, random: Random): number => Math.max(0.1, 1 + signed
 /** Luma (ITU-R 601-2), a byte for each pixel. */
 function luma({ data, channels }: Image): Uint8Array {
   if (channels !== 3) return data;
-  return Uint8Array.from(
-    { length: data.length / 3 },
-    (_, i) => (data[3 * i]! * 19595 + data[3 * i + 1]! * 38470 + data[3 * i + 2]! * 7471 + 0x8000) >> 16,
-  );
+  const grey = new Uint8Array(data.length / 3);
+  for (let i = 0, at = 0; i < grey.length; i++, at += 3) {
+    grey[i] = (data[at]! * 19595 + data[at + 1]! * 38470 + data[at + 2]! * 7471 + 0x8000) >> 16;
+  }
+  return grey;
 }
 
 function smoothed({ data, height, width, channels }: Image): Uint8Array {
@@ -83,7 +84,9 @@ function smoothed({ data, height, width, channels }: Image): Uint8Array {
   for (let y = 1; y < height - 1; y++) {
     for (let i = y * row + channels; i < (y + 1) * row - channels; i++) {
       let sum = 4 * data[i]!;
-      for (const at of [i - row, i, i + row]) sum += data[at - channels]! + data[at]! + data[at + channels]!;
+      for (let at = i - row; at <= i + row; at += row) {
+        sum += data[at - channels]! + data[at]! + data[at + channels]!;
+      }
       out[i] = clip8(sum / 13 + 0.5);
     }
   }

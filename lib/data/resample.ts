@@ -16,12 +16,6 @@ const FILTERS: Record<Resample, { support: number; weight: (x: number) => number
   },
 };
 
-/** To the nearest integer, halves to the even one, as Python rounds. */
-export function roundEven(x: number): number {
-  const low = Math.floor(x), rest = x - low;
-  return rest === 0.5 ? low + low % 2 : Math.round(x);
-}
-
 /** Fractional bits of the integer weights, as in Pillow: 8 bits of value and 2 of headroom are left of 32. */
 const BITS = 22;
 

@@ -1,7 +1,8 @@
 /** From 8-bit images to what a model takes: augmentation and normalisation. @module */
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
-import { type Resample, resized, roundEven } from "./resample.ts";
+import { roundEven } from "../round.ts";
+import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
 export type Transform = (image: Image, random: Random) => Image;
