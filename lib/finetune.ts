@@ -17,7 +17,7 @@ import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
-  /** Where the defaults come from. "default": a plain one for few labels; "nano": for small images and thousands of labels. */
+  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
   recipe?: FinetuneRecipe;
   /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;

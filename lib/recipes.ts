@@ -116,25 +116,8 @@ export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Re
   if (name === "default") return PLAIN;
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
-  if (name === "nano") return nano(context);
+  if (name === "nano") return { ...PLAIN, layerWarmup: true };
   throw new RangeError(
     `recipe: expected "default", "official-base", "official-large" or "nano", got ${JSON.stringify(name)}`,
   );
-}
-
-/** For small images with thousands of labels. */
-function nano({ imageSize }: RecipeContext): Recipe & FinetuneSettings {
-  return {
-    ...PLAIN,
-    steps: 1500,
-    emaDecay: 0.99,
-    dropPath: 0.1,
-    mixup: 0.2,
-    cutmix: 1,
-    erasing: 0.25,
-    augment: compose(
-      randomResizedCrop({ size: imageSize, scale: [0.6, 1], resample: "bicubic" }),
-      horizontalFlip(0.5),
-    ),
-  };
 }

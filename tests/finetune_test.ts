@@ -96,6 +96,22 @@ Deno.test("the official recipe runs: mixed labels, drop path, averaged weights, 
   losses[0]!.forEach((loss, i) => assertAlmostEquals(loss, losses[1]![i]!, 1e-4));
 });
 
+Deno.test("the other recipes run, with their own peak, warm-up and layers", async () => {
+  // The largest rate of update 1 of 10: of the head in "nano", whose warm-up is one update; of the head's own rate.
+  for (const [recipe, rate] of [["nano", 3e-3], ["official-large", 1e-3]] as const) {
+    const classifier = fresh();
+    const run = finetune(classifier, few, { recipe, steps: 10, batchSize: 8, compile: false });
+    for await (const { step, lr } of run) {
+      if (step < 2) continue;
+      assertAlmostEquals(lr, rate, 1e-12, recipe);
+      break;
+    }
+    run.dispose();
+    run.ema?.dispose();
+    classifier.dispose();
+  }
+});
+
 Deno.test("the run ends with the weights that did best on the validation images, and reads the test images once", async () => {
   const classifier = fresh(), tensors = tf.memory().numTensors;
   let read = 0;
