@@ -159,12 +159,14 @@ function classesOf(json: Record<string, unknown>): string[] {
  *
  * @param folder Its path.
  * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
+ * @param architecture The official class's name.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
  * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
  */
 export async function readCheckpoint(
   folder: string,
   shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
+  architecture: string,
 ): Promise<Checkpoint> {
   const [configFile, preprocessorFile] = await Promise.all(
     ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
@@ -177,6 +179,15 @@ export async function readCheckpoint(
       `${folder}: expected a folder with config.json and model.safetensors; there is no ${
         missing.join(", no ")
       }`,
+    );
+  }
+  const found = Array.isArray(json.architectures) ? json.architectures : [];
+  if (found.length > 0 && !found.includes(architecture)) {
+    throw new CheckpointError(
+      `${folder}: config.json: architectures: expected ${architecture}, got ${
+        found.join(", ")
+      }: another task's model; ` +
+        "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), a classifier with NepaClassifier.load",
     );
   }
   const config = fromOfficialConfig(json), classes = classesOf(json);

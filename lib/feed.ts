@@ -10,11 +10,19 @@ export interface Feed {
   /** [B, H, W, C], normalised. */
   images: Float32Array;
   shape: [number, number, number, number];
-  /** [B] */
-  labels: Int32Array;
+  /** [B] class numbers, or [B, K] shares of the classes. */
+  labels: Int32Array | Float32Array;
   /** Passes over the data begun before this one. */
   epoch: number;
 }
+
+/** Changes normalised images [B, H, W, C] in place and gives their labels: the same, or shares of the classes [B, K]. */
+export type Finish = (
+  images: Float32Array,
+  shape: Feed["shape"],
+  labels: Int32Array,
+  update: number,
+) => Feed["labels"];
 
 /** What decides about the data of every update. */
 export interface FeederOptions {
@@ -24,6 +32,50 @@ export interface FeederOptions {
   normalisation: Normalisation;
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
+  finish?: Finish;
+}
+
+/**
+ * Changes each image of a batch.
+ *
+ * @param batch The images, and where in the data set each lies.
+ * @param transform What is done to them.
+ * @param size Height and width of all results.
+ * @param random For image i of the batch.
+ * @throws {RangeError} If a result has another size.
+ */
+export function transformed(
+  { images, shape, indices }: Pick<Batch, "images" | "shape" | "indices">,
+  transform: Transform,
+  { height, width }: FeederOptions["size"],
+  random: (i: number) => Random,
+): { images: Uint8Array; shape: Feed["shape"] } {
+  const [count, fromHeight, fromWidth, channels] = shape, from = fromHeight * fromWidth * channels;
+  const to = height * width * channels, out = new Uint8Array(count * to);
+  for (let i = 0; i < count; i++) {
+    const data = images.subarray(i * from, (i + 1) * from);
+    const made = transform({ data, height: fromHeight, width: fromWidth, channels }, random(i));
+    const got = [made.height, made.width, made.channels], expected = [height, width, channels];
+    if (got.join() !== expected.join()) {
+      throw new RangeError(
+        `augment: image ${indices[i]}: expected ${expected.join("x")} to come out, got ${got.join("x")}; ` +
+          "end it with a resize",
+      );
+    }
+    out.set(made.data, i * to);
+  }
+  return { images: out, shape: [count, height, width, channels] };
+}
+
+/** Refuses a transform that gives another size than the network's, by the first image. */
+export function refuseTransform(dataset: Dataset, transform: Transform, size: FeederOptions["size"]): void {
+  const { height, width, channels } = dataset, indices = Int32Array.of(0);
+  const batch = {
+    images: dataset.get(0).image,
+    shape: [1, height, width, channels] as Feed["shape"],
+    indices,
+  };
+  transformed(batch, transform, size, () => new Random(0));
 }
 
 /** Patches read at once: enough to keep the kernels busy, few enough for the caches. */
@@ -69,30 +121,12 @@ export class Feeder {
   }
 
   #make(batch: Batch, k: number, epoch: number): Feed {
-    const { augment, normalisation, seed, size: { height, width } } = this.#options;
-    const [count, fromHeight, fromWidth, channels] = batch.shape, from = fromHeight * fromWidth * channels;
-    const shape: Feed["shape"] = augment ? [count, height, width, channels] : batch.shape;
-    let pixels = batch.images;
-    if (augment) {
-      const to = height * width * channels;
-      pixels = new Uint8Array(count * to);
-      for (let i = 0; i < count; i++) {
-        const image = {
-          data: batch.images.subarray(i * from, (i + 1) * from),
-          height: fromHeight,
-          width: fromWidth,
-          channels,
-        };
-        const made = augment(image, new Random(seed, "augment", k, i));
-        if (made.data.length !== to) {
-          throw new RangeError(
-            `augment: expected images of ${height}x${width}, got ${made.height}x${made.width}; end it with a resize`,
-          );
-        }
-        pixels.set(made.data, i * to);
-      }
-    }
-    return { images: normalize(pixels, shape, normalisation), shape, labels: batch.labels, epoch };
+    const { augment, normalisation, seed, size, finish } = this.#options;
+    const { images: pixels, shape } = augment
+      ? transformed(batch, augment, size, (i) => new Random(seed, "augment", k, i))
+      : batch;
+    const images = normalize(pixels, shape, normalisation);
+    return { images, shape, labels: finish?.(images, shape, batch.labels, k) ?? batch.labels, epoch };
   }
 }
 
@@ -101,6 +135,7 @@ export class Feeder {
  *
  * @param dataset The images.
  * @param network What reads them: the fewer its tokens, the more images are in a batch.
+ * @param prepare What is done to each image before that, and the size that comes out. Default: nothing.
  * @returns Batches with their images [n, H, W, C], which are disposed of afterwards; in the last, those after
  * `batch.size` are black.
  */
@@ -110,12 +145,14 @@ export function* inOrder(
     config: NepaConfig;
     preprocessor: Normalisation;
   },
+  prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): Generator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
   for (const batch of dataset.batches({ size, shuffle: false, dropLast: false })) {
-    const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
-    const pixels = new Uint8Array(size * batch.images.length / batch.size);
-    pixels.set(batch.images);
+    const made = prepare ? transformed(batch, prepare.transform, prepare.size, (i) => new Random(i)) : batch;
+    const [, ...image] = made.shape, full: [number, number, number, number] = [size, ...image];
+    const pixels = new Uint8Array(size * made.images.length / batch.size);
+    pixels.set(made.images);
     const images = tf.tensor4d(normalize(pixels, full, normalisation), full);
     try {
       yield { images, batch };

@@ -1,53 +1,47 @@
-/** Fine-tuning: the whole network learns to classify. The step is in `step.ts`. @module */
-import * as tf from "@tensorflow/tfjs";
+/** Fine-tuning: the whole network learns to classify. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
+import { nepaConfig } from "./config.ts";
+import { eraseRandomly, mixedLabels, mixImages } from "./data/augment.ts";
 import type { Dataset } from "./data/dataset.ts";
-import { horizontalFlip } from "./data/transforms.ts";
-import { type Compiled, currentEngine } from "./engine/mod.ts";
-import { uncompiled } from "./engine/uncompiled.ts";
-import { inOrder } from "./feed.ts";
-import type { NepaClassifier } from "./heads.ts";
+import { makeDraws } from "./draws.ts";
+import { Referee, refuseLabelled } from "./evaluation.ts";
+import type { Finish } from "./feed.ts";
+import { NepaClassifier } from "./heads.ts";
 import { crossEntropy } from "./objective.ts";
-import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./plan.ts";
-import { Run, type Validation } from "./run.ts";
-import { layerDecay, warmupCosine } from "./schedule.ts";
-import { Trainer } from "./trainer.ts";
+import { makePlan, type Plan, type TrainOptions } from "./plan.ts";
+import { Random } from "./random.ts";
+import { type FinetuneRecipe, finetuneRecipe, type FinetuneSettings } from "./recipes.ts";
+import { Run } from "./run.ts";
+import { layerCosine, layersAbove } from "./schedule.ts";
+import type { Trainable } from "./step.ts";
+import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
-export interface FinetuneOptions extends TrainOptions {
-  /** Factor of the learning rate from each block to the one below it, above 0 to 1. Default 0.75; 1: all learn alike. */
-  layerDecay?: number;
-  /** Share of each label that goes to all classes alike, 0 to below 1. Default 0.1. */
-  labelSmoothing?: number;
-  /** Labelled images held out from training, of the network's size. */
+export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
+  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
+  recipe?: FinetuneRecipe;
+  /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;
+  /** Labelled images that decide nothing: they are read once, after the last update. */
+  test?: Dataset;
   /** How many updates lie between two readings of the validation images; they are read at the end too. Default: at the end. */
   every?: { validation?: number };
 }
-
-const RECIPE: Recipe = {
-  steps: 300,
-  batchSize: 64,
-  learningRate: 3e-3,
-  weightDecay: 0.05,
-  betas: [0.9, 0.999],
-  warmupRatio: 0.2,
-  clipNorm: 1,
-  emaDecay: null,
-  augment: horizontalFlip(0.5),
-  seed: 0,
-  compile: true,
-};
 
 /**
  * Trains a classifier, backbone and head. Nothing is computed before the run is iterated; see {@linkcode Run}.
  *
  * Without options: 300 updates of 64 images with AdamW (0.9, 0.999), weight decay 0.05, gradients clipped at norm 1, label
  * smoothing 0.1, images mirrored half of the time; the learning rate rises to 3e-3 over a fifth of the updates, falls to 0
- * along a cosine, and is multiplied by 0.75 from each block to the one below it.
+ * along a cosine, and is multiplied by 0.75 from each block to the one below it. `recipe: "official-base"` and
+ * `"official-large"` are the authors' for the published sizes: 100 epochs, batches of 1,024, RandAugment, bicubic crops,
+ * random erasing, mixup and cutmix, drop path, warm-up by layer, averaged weights, and the patch embedding left as it is.
+ *
+ * Validation and test images are read with the averaged weights if `emaDecay` is set, which then are also those that end as
+ * the best; else with the classifier's own.
  *
  * @param classifier Its weights change in place: `NepaClassifier.from(model, …)`, or a new one to learn from scratch.
  * @param dataset Labelled images, with the classifier's classes.
- * @param options What differs.
+ * @param options What differs from the recipe.
  * @returns A run; `run.ema` is a second classifier, the caller's to dispose of, if `emaDecay` is set.
  * @throws {RangeError | TypeError} If an option cannot be, or the images or the classes do not fit the classifier.
  *
@@ -71,106 +65,148 @@ export function finetune(
   dataset: Dataset,
   options: FinetuneOptions = {},
 ): Run<NepaClassifier> {
-  const { layerDecay: decay = 0.75, labelSmoothing = 0.1, validation, every = {} } = options;
-  const plan = makePlan(options, RECIPE, dataset, ["layerDecay", "labelSmoothing", "validation", "every"]);
-  if (!(decay > 0 && decay <= 1)) {
-    throw new RangeError(`layerDecay: expected a number above 0, at most 1, got ${decay}`);
+  if (!(classifier instanceof NepaClassifier)) {
+    throw new TypeError(
+      "finetune: expected a NepaClassifier; NepaClassifier.from puts a head on a pretrained model",
+    );
   }
-  if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
-    throw new RangeError(`labelSmoothing: expected a number from 0 to below 1, got ${labelSmoothing}`);
-  }
-  refuseMisfit(dataset, classifier.config, options.augment === undefined || plan.augment === null);
-  for (const set of [dataset, ...validation ? [validation] : []]) refuseClasses(set, classifier);
+  const { recipe: name = "default", validation, test, every = {} } = options;
+  const recipe = finetuneRecipe(name, {
+    images: dataset.length,
+    batchSize: options.batchSize,
+    imageSize: classifier.config.imageSize,
+    mean: classifier.preprocessor.imageMean,
+  });
+  const plan = makePlan(options, recipe, dataset, [...SETTINGS, "recipe", "validation", "test", "every"]);
+  const settings = checkedSettings(recipe, options);
+  refuseSets(classifier, [dataset, validation, test], settings, plan);
   const interval = every.validation ?? plan.steps;
-  const rate = warmupCosine({ peak: plan.learningRate, steps: plan.steps, warmupSteps: plan.warmupSteps });
-  const layers = classifier.config.numHiddenLayers;
-  const factors = [
-    ...new Set([...classifier.parameters.keys()].map((name) => layerDecay(name, layers, decay))),
-  ];
-  const evaluation = validation && new Evaluation(classifier, plan.compile);
+  if (!(Number.isSafeInteger(interval) && interval >= 1)) {
+    throw new RangeError(`every.validation: expected an integer from 1, got ${interval}`);
+  }
+  const schedules = learningRates(classifier, plan, settings);
   const ema = plan.emaDecay === null ? undefined : classifier.clone();
-  const trainer = new Trainer(classifier, dataset, plan, {
+  const { prepare } = settings, { steps, compile } = plan;
+  const referee = new Referee(ema ?? classifier, { validation, test, interval, steps, prepare, compile });
+  const trainer = new Trainer(trainedPart(classifier, settings), dataset, plan, {
     loss: (images, labels, draws) =>
-      crossEntropy(classifier.forward(images, { training: draws }).logits, labels, labelSmoothing),
-    rates: (k) => factors.map((factor) => factor * rate(k)),
-    optimizer: { group: (name) => factors.indexOf(layerDecay(name, layers, decay)) },
-    measure: async (step) =>
-      evaluation && (step % interval === 0 || step === plan.steps)
-        ? { validation: await evaluation.read(validation) }
-        : {},
-    dispose: () => evaluation?.dispose(),
+      crossEntropy(classifier.forward(images, { training: draws }).logits, labels, settings.labelSmoothing),
+    ...schedules,
+    finish: finishing(classifier.classes.length, plan.seed, settings),
+    measure: (step) => referee.measure(step),
+    dispose: () => referee.dispose(),
   }, ema);
   return new Run(classifier, trainer, { ema, signal: plan.signal });
 }
 
-function refuseClasses(dataset: Dataset, classifier: NepaClassifier): void {
-  if (dataset.classes.length !== classifier.classes.length) {
+const SHARE = (x: number) => x >= 0 && x < 1, FROM_ZERO = (x: number) => x >= 0 && x < Infinity;
+
+/** What each setting may be. */
+const SETTING: Record<keyof FinetuneSettings, [expected: string, holds: (value: number) => boolean]> = {
+  layerDecay: ["a number above 0, at most 1", (x) => x > 0 && x <= 1],
+  layerDecayEnd: ["a number above 0, at most 1, or null", (x) => x > 0 && x <= 1],
+  layerWarmup: ["true or false", (x) => typeof x === "boolean"],
+  headLearningRate: ["a number above 0, or null", (x) => x > 0 && x < Infinity],
+  dropPath: ["a number from 0 to below 1, or null", SHARE],
+  freezePatches: ["true or false", (x) => typeof x === "boolean"],
+  labelSmoothing: ["a number from 0 to below 1", SHARE],
+  mixup: ["a number from 0", FROM_ZERO],
+  cutmix: ["a number from 0", FROM_ZERO],
+  erasing: ["a number from 0 to 1", (x) => x >= 0 && x <= 1],
+  prepare: ["a transform or null", (x) => typeof x === "function"],
+};
+const SETTINGS = Object.keys(SETTING) as (keyof FinetuneSettings)[];
+
+function checkedSettings(recipe: FinetuneSettings, options: FinetuneOptions): FinetuneSettings {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const all: FinetuneSettings = { ...recipe, ...given };
+  for (const name of SETTINGS) {
+    const [expected, holds] = SETTING[name], value = all[name];
+    if (value === null ? !expected.endsWith("null") : !holds(value as number)) {
+      throw new RangeError(`${name}: expected ${expected}, got ${value}`);
+    }
+  }
+  return all;
+}
+
+/** Refuses sets that do not fit the classifier or that are one another's. */
+function refuseSets(
+  classifier: NepaClassifier,
+  [dataset, ...heldOut]: [Dataset, ...(Dataset | undefined)[]],
+  { prepare }: FinetuneSettings,
+  { augment }: Plan,
+): void {
+  refuseLabelled(dataset, classifier, augment);
+  for (const set of heldOut) if (set) refuseLabelled(set, classifier, prepare);
+  const sets = [dataset, ...heldOut].filter((set) => set !== undefined);
+  if (new Set(sets).size < sets.length) {
     throw new RangeError(
-      `${dataset.name}: expected ${classifier.classes.length} classes, as the classifier has, got ` +
-        `${dataset.classes.length}`,
+      "validation, test: expected images held out from training and from one another, got one set twice",
     );
   }
 }
 
-/**
- * How well a classifier does on labelled images.
- *
- * @param classifier Not changed.
- * @param dataset Images of the network's size, with the classifier's classes.
- * @returns `accuracy`, the share classified as labelled, and `loss`, the mean cross-entropy in nats, without smoothing.
- * @throws {RangeError} If the images or the classes do not fit the classifier.
- *
- * @example
- * ```ts
- * import { evaluate, fashionMnist, NepaClassifier, useEngine } from "nepa";
- * import { assert } from "@std/assert";
- *
- * await useEngine();
- * const { test } = await fashionMnist();
- * const classifier = new NepaClassifier({ preset: "mini" }, { classes: test.classes, seed: 0 });
- * const { accuracy } = await evaluate(classifier, test.subset(0.02));
- * assert(accuracy >= 0 && accuracy <= 1);
- * classifier.dispose();
- * ```
- */
-export async function evaluate(classifier: NepaClassifier, dataset: Dataset): Promise<Required<Validation>> {
-  refuseMisfit(dataset, classifier.config, true);
-  refuseClasses(dataset, classifier);
-  const evaluation = new Evaluation(classifier, true);
-  try {
-    return await evaluation.read(dataset);
-  } finally {
-    evaluation.dispose();
-  }
+/** What the updates change, and the chance in them. */
+function trainedPart(
+  classifier: NepaClassifier,
+  { freezePatches, dropPath }: FinetuneSettings,
+): Trainable {
+  const { preprocessor, parameters, config: { imageSize } } = classifier;
+  const config = nepaConfig(
+    dropPath === null ? classifier.config : { ...classifier.config, dropPathProb: dropPath },
+  );
+  const size = { height: imageSize, width: imageSize };
+  return {
+    config,
+    preprocessor,
+    parameters: new Map(
+      [...parameters].filter(([name]) => !(freezePatches && name.includes(".projection."))),
+    ),
+    draws: (batchSize, random) => makeDraws(config, batchSize, random, size),
+  };
 }
 
-/** A classifier's forward pass, kept for several readings. */
-class Evaluation {
-  readonly #classifier: NepaClassifier;
-  readonly #pass: Compiled<[tf.Tensor4D], tf.Tensor>;
+/** A schedule for each layer and one for the head; which is whose. */
+function learningRates(
+  { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
+  { learningRate: peak, steps, warmupSteps }: Plan,
+  settings: FinetuneSettings,
+): Pick<Task, "rates" | "optimizer"> {
+  const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
+  const isHead = (name: string) =>
+    headLearningRate !== null && (name.startsWith("classifier.") || name.startsWith("vit_nepa.layernorm."));
+  const above = (name: string) => isHead(name) ? "head" : layersAbove(name, layers);
+  const groups = [...new Set([...parameters.keys()].map(above))];
+  const schedules = groups.map((group) =>
+    layerCosine({
+      peak: group === "head" ? headLearningRate! : peak,
+      above: group === "head" ? 0 : group,
+      steps,
+      warmupSteps,
+      decay,
+      layerWarmup,
+      ...(layerDecayEnd !== null && { decayEnd: layerDecayEnd }),
+    })
+  );
+  return {
+    rates: (k) => schedules.map((rate) => rate(k)),
+    optimizer: { group: (name) => groups.indexOf(above(name)) },
+  };
+}
 
-  constructor(classifier: NepaClassifier, compile: boolean) {
-    this.#classifier = classifier;
-    const pass = (images: tf.Tensor4D) => tf.logSoftmax(classifier.forward(images).logits);
-    this.#pass = compile ? currentEngine().compile(pass, { name: "evaluation" }) : uncompiled(pass);
-  }
-
-  async read(dataset: Dataset): Promise<Required<Validation>> {
-    const classes = dataset.classes.length;
-    let right = 0, loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier)) {
-      const output = await this.#pass(images), logs = await output.data();
-      output.dispose();
-      batch.labels.forEach((label, i) => {
-        const row = logs.subarray(i * classes, (i + 1) * classes);
-        if (row.indexOf(Math.max(...row)) === label) right++;
-        loss -= row[label]!;
-      });
+/** Erasing, then mixing: what is done to a batch's normalised images. */
+function finishing(classes: number, seed: number, { erasing, mixup, cutmix }: FinetuneSettings): Finish {
+  return (images, shape, labels, k) => {
+    const [batch, height, width, channels] = shape, size = height * width * channels;
+    for (let i = 0; erasing > 0 && i < batch; i++) {
+      const image = images.subarray(i * size, (i + 1) * size);
+      eraseRandomly(image, [height, width, channels], erasing, new Random(seed, "erase", k, i));
     }
-    return { accuracy: right / dataset.length, loss: loss / dataset.length };
-  }
-
-  dispose(): void {
-    this.#pass.dispose();
-  }
+    if (mixup === 0 && cutmix === 0) return labels;
+    return mixedLabels(
+      labels,
+      classes,
+      mixImages(images, shape, { mixup, cutmix }, new Random(seed, "mix", k)),
+    );
+  };
 }

@@ -11,6 +11,9 @@ import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } f
 import type { Random } from "./random.ts";
 import { layerNorm, linear } from "./transformer.ts";
 
+/** The official class's name. */
+const CLASSIFIER = "ViTNepaForImageClassification";
+
 /** Options of `new NepaClassifier`. */
 export interface ClassifierInit extends NepaInit {
   /** The classes' names, or how many there are. */
@@ -25,6 +28,8 @@ export interface ClassifierOptions {
   pool?: "mean" | "last";
   /** Whether a token sees only itself and those before it. Default false. */
   causal?: boolean;
+  /** Multiply layer scale into the weights before it, so that the classifier has none (`layerscaleValue: null`). Default false. */
+  foldLayerScale?: boolean;
   /** Changes to the model's configuration, such as `dropPathProb`, or `qkNormAffine` (new norm weights start at 1). */
   config?: NepaOptions;
   /** Where random numbers start. Default 0. */
@@ -44,6 +49,13 @@ function classifierShapes(config: NepaConfig, classes: number): Shapes {
   const { hiddenSize: D } = config, shapes = backboneShapes(config);
   if (config.addPoolingLayer) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
   return shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
+}
+
+/** The layer scale [D] that what this parameter computes is multiplied by, if any. */
+function scaleAfter({ parameters }: Nepa, name: string): tf.Variable | undefined {
+  const [, branch] = /^(.*?)(?:\.attention)?\.output\.dense\.(?:weight|bias)$/.exec(name) ?? [];
+  if (branch === undefined) return undefined;
+  return parameters.get(`${branch}${name.includes(".attention.") ? "" : ".output"}.layer_scale.lambda1`);
 }
 
 /**
@@ -106,13 +118,16 @@ export class NepaClassifier extends Network {
    * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
    */
   static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
-    const { classes, pool = "mean", causal = false, config: changes = {}, seed = 0 } = options;
+    const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
+      options;
     if (pool !== "mean" && pool !== "last") {
       throw new RangeError(`pool: expected "mean" or "last", got ${String(pool)}`);
     }
     const all = { ...model.config, isCausal: causal, addPoolingLayer: pool === "mean", ...changes };
-    const config = nepaConfig(all), fresh = randomInitial(config, seed), shapes = backboneShapes(config);
+    const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
+    const fresh = randomInitial(config, seed), shapes = backboneShapes(config);
     for (const [name, { shape }] of model.parameters) {
+      if (foldLayerScale && name.endsWith(".lambda1")) continue;
       if (shapes.get(name)?.join() !== shape.join()) {
         throw new RangeError(
           `config: ${name}: expected the model's shape [${shape}], got ${
@@ -125,8 +140,11 @@ export class NepaClassifier extends Network {
       classes,
       seed,
       preprocessor: model.preprocessor,
-      initial: (name, shape) =>
-        model.parameters.get(name) ?? (name.startsWith("classifier.") ? tf.zeros(shape) : fresh(name, shape)),
+      initial: (name, shape) => {
+        const weight = model.parameters.get(name), scale = foldLayerScale && scaleAfter(model, name);
+        if (weight) return scale ? tf.mul(weight, scale) : weight; // [in, out] or [out], times [out]
+        return name.startsWith("classifier.") ? tf.zeros(shape) : fresh(name, shape);
+      },
     });
   }
 
@@ -167,7 +185,11 @@ export class NepaClassifier extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, classes, values } = await readCheckpoint(folder, classifierShapes);
+    const { config, preprocessor, classes, values } = await readCheckpoint(
+      folder,
+      classifierShapes,
+      CLASSIFIER,
+    );
     const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
     return new NepaClassifier(config, { classes, preprocessor, initial });
   }
@@ -182,7 +204,7 @@ export class NepaClassifier extends Network {
   async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters, classes } = this;
     await writeCheckpoint(folder, {
-      architecture: "ViTNepaForImageClassification",
+      architecture: CLASSIFIER,
       config,
       preprocessor,
       parameters,

@@ -18,6 +18,9 @@ import { Random } from "./random.ts";
 import { rotation } from "./rope.ts";
 import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
 
+/** The official class's name. */
+const PRETRAINED = "ViTNepaForPreTraining";
+
 /** Options of `new Nepa`. */
 export interface NepaInit {
   /** Where the random first values start. Default 0. */
@@ -216,7 +219,7 @@ export class Nepa extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes);
+    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes, PRETRAINED);
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
@@ -231,7 +234,7 @@ export class Nepa extends Network {
   async save(folder: string, options: SaveOptions = {}): Promise<void> {
     const { config, preprocessor, parameters } = this;
     await writeCheckpoint(folder, {
-      architecture: "ViTNepaForPreTraining",
+      architecture: PRETRAINED,
       config,
       preprocessor,
       parameters,

@@ -84,6 +84,22 @@ export class Random {
     return mean + std * radius * Math.cos(angle);
   }
 
+  /** A draw from the Gamma distribution of that shape, above 0 (Marsaglia and Tsang's method). */
+  #gamma(shape: number): number {
+    if (shape < 1) return this.#gamma(shape + 1) * (1 - this.uniform()) ** (1 / shape);
+    const d = shape - 1 / 3;
+    while (true) {
+      const x = this.normal(), v = (1 + x / Math.sqrt(9 * d)) ** 3;
+      if (v > 0 && Math.log(1 - this.uniform()) < x * x / 2 + d * (1 - v + Math.log(v))) return d * v;
+    }
+  }
+
+  /** A number from 0 to 1, from the Beta(`a`, `b`) distribution. */
+  beta(a: number, b: number): number {
+    const x = this.#gamma(a), y = this.#gamma(b);
+    return x / (x + y);
+  }
+
   /** The integers 0 to `n` - 1 in random order (Fisher and Yates' shuffle). */
   permutation(n: number): Int32Array {
     const order = Int32Array.from({ length: n }, (_, i) => i);

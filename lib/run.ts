@@ -46,6 +46,10 @@ export interface Step {
   validation?: Validation;
   /** Accuracy of a linear probe of the frozen features, 0 to 1, where one runs beside pretraining. */
   probe?: number;
+  /** At the last update: the one whose weights the model has from here on, since they did best on the validation images. */
+  best?: number;
+  /** At the last update: what the test images say about those weights. They are read only here. */
+  test?: Validation;
   /** Plain words, when something has to be said. */
   notice?: string;
 }
@@ -61,6 +65,10 @@ export interface RunResult {
   history: readonly Step[];
   /** Whether it ended before its last step. */
   stopped: boolean;
+  /** See {@linkcode Step.best}. */
+  best?: number;
+  /** See {@linkcode Step.test}. */
+  test?: Validation;
 }
 
 /** Thrown when a loss or a gradient is not a number; the weights are those before that update. */
@@ -204,8 +212,10 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** How it stands. */
   result(): RunResult {
-    const { history } = this;
+    const { history } = this, { best, test } = history.at(-1) ?? {};
     return {
+      ...(best !== undefined && { best }),
+      ...(test && { test }),
       steps: history.length,
       lossFirst: meanLoss(history.slice(0, LOSS_WINDOW)),
       lossLast: meanLoss(history.slice(-LOSS_WINDOW)),

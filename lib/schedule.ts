@@ -1,4 +1,5 @@
 /** Learning rates by the number of the update. @module */
+import { roundEven } from "./round.ts";
 
 /** Options of {@linkcode warmupCosine}. */
 export interface WarmupCosineOptions {
@@ -41,24 +42,67 @@ export function warmupCosine(options: WarmupCosineOptions): (update: number) => 
 }
 
 /**
- * How much of the learning rate a parameter gets under layer-wise decay: the deeper in the network, the more.
+ * How many layers lie above a parameter; layer-wise decay multiplies its learning rate by decay^layers.
  *
  * @param name Its official name.
  * @param layers Blocks of the network.
- * @param decay Factor from one layer to the one before it, 0 to 1.
- * @returns decay^(layers − 1 − i) for block i, decay^layers for the embeddings, 1 for the last norm and the head.
+ * @returns layers − 1 − i for block i, `layers` for the embeddings, 0 for the last norm and the head.
  *
  * @example
  * ```ts
- * import { layerDecay } from "nepa";
+ * import { layersAbove } from "nepa";
  * import { assertEquals } from "@std/assert";
  *
- * assertEquals(layerDecay("vit_nepa.encoder.layer.2.output.dense.weight", 4, 0.5), 0.5);
- * assertEquals(layerDecay("classifier.weight", 4, 0.5), 1);
+ * assertEquals(layersAbove("vit_nepa.encoder.layer.2.output.dense.weight", 4), 1);
+ * assertEquals(layersAbove("classifier.weight", 4), 0);
  * ```
  */
-export function layerDecay(name: string, layers: number, decay: number): number {
+export function layersAbove(name: string, layers: number): number {
   const block = /\.encoder\.layer\.(\d+)\./.exec(name)?.[1];
-  if (block !== undefined) return decay ** (layers - 1 - Number(block));
-  return name.startsWith("vit_nepa.embeddings.") ? decay ** layers : 1;
+  if (block !== undefined) return layers - 1 - Number(block);
+  return name.startsWith("vit_nepa.embeddings.") ? layers : 0;
+}
+
+/** Options of {@linkcode layerCosine}. */
+export interface LayerCosineOptions extends WarmupCosineOptions {
+  /** Layers above, from {@linkcode layersAbove}. */
+  above: number;
+  /** Factor of the rate from each layer to the one below it, above 0. */
+  decay: number;
+  /** What `decay` itself moves to by the end, along half a cosine; then all layers warm up together. Default: it stays. */
+  decayEnd?: number | undefined;
+  /** Whether a layer rises for the longer, the smaller its factor f is: over W − W·f updates, at least one. Default false. */
+  layerWarmup?: boolean | undefined;
+}
+
+/**
+ * The learning rate of one layer: {@linkcode warmupCosine}, times decay^above (the official `llrd_cosine`, or with
+ * `layerWarmup` `llrd_cosine_warmup`).
+ *
+ * @param options The schedule of the top, and what this layer makes of it.
+ * @returns The rate of update k, counted from 0.
+ * @throws {RangeError} If a number cannot be.
+ *
+ * @example
+ * ```ts
+ * import { layerCosine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rate = layerCosine({ peak: 4, steps: 6, warmupSteps: 2, above: 1, decay: 0.5 });
+ * assertEquals([rate(0), rate(1), rate(2), rate(6)], [0, 1, 2, 0]);
+ * ```
+ */
+export function layerCosine(options: LayerCosineOptions): (update: number) => number {
+  const { above, decay, decayEnd, layerWarmup = false, steps, warmupSteps: all } = options;
+  for (const [name, value] of Object.entries({ decay, decayEnd: decayEnd ?? decay })) {
+    if (!(value > 0)) throw new RangeError(`${name}: expected a number above 0, got ${value}`);
+  }
+  if (layerWarmup && decayEnd !== undefined) {
+    throw new RangeError("decayEnd: expected none where layers warm up by their factors, got both");
+  }
+  const own = Math.max(1, all - roundEven(all * Math.min(1, decay ** above)));
+  const rate = warmupCosine({ ...options, warmupSteps: layerWarmup && all > 0 ? own : all });
+  if (decayEnd === undefined) return (update) => decay ** above * rate(update);
+  const moved = (update: number) => 0.5 * (1 - Math.cos(Math.PI * update / steps));
+  return (update) => (decay + (decayEnd - decay) * moved(update)) ** above * rate(update);
 }

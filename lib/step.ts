@@ -26,15 +26,17 @@ export interface Trainable {
   draws(batchSize: number, random: Random): Draws;
 }
 
+/** Class numbers [B], int32, or shares of the classes [B, K]. */
+export type Labels = tf.Tensor1D | tf.Tensor2D;
+
 /** The loss of a batch, a number. Called once if the step is compiled, else at every step. */
-export type Loss = (images: tf.Tensor4D, labels: tf.Tensor1D, draws: Draws) => tf.Scalar;
+export type Loss = (images: tf.Tensor4D, labels: Labels, draws: Draws) => tf.Scalar;
 
 /** A batch and its random numbers: what loss and gradients depend on besides the weights. */
 export interface BatchInputs {
   /** [B, H, W, C], normalised. */
   images: tf.Tensor4D;
-  /** [B], int32. */
-  labels: tf.Tensor1D;
+  labels: Labels;
   draws: Draws;
 }
 
@@ -111,7 +113,7 @@ export class TrainingStep {
 
   #gradients(images: tf.Tensor, labels: tf.Tensor, chance: readonly tf.Tensor[]): LossAndGradients {
     const draws = Object.fromEntries(chance.map((draw, i) => [this.#chances[i]!, draw]));
-    return this.gradients({ images: images as tf.Tensor4D, labels: labels as tf.Tensor1D, draws });
+    return this.gradients({ images: images as tf.Tensor4D, labels: labels as Labels, draws });
   }
 
   /** Embed, predict, compare; and the gradients of that. */

@@ -2,6 +2,7 @@
 import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
 import { quickProbe } from "./eval/probe.ts";
+import { refuseTransform } from "./feed.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "./nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "./objective.ts";
@@ -109,6 +110,8 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     model.config,
     options.augment === undefined && recipe === "default" || plan.augment === null,
   );
+  const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
+  if (plan.augment) refuseTransform(dataset, plan.augment, size);
   if (validation) refuseMisfit(validation, model.config, true);
   const { interval, probing } = intervals(every);
   const probe = probing === undefined

@@ -7,7 +7,7 @@ import * as tf from "@tensorflow/tfjs";
 import { trainingFlops } from "./config.ts";
 import type { Dataset } from "./data/dataset.ts";
 import { Ema } from "./ema.ts";
-import { type Feed, Feeder } from "./feed.ts";
+import { type Feed, Feeder, type Finish } from "./feed.ts";
 import { firstNonFinite, Watch } from "./health.ts";
 import type { AdamWOptions } from "./optimizer.ts";
 import type { Plan } from "./plan.ts";
@@ -20,6 +20,8 @@ export interface Measured {
   metrics?: Metrics;
   validation?: Validation;
   probe?: number;
+  best?: number;
+  test?: Validation;
 }
 
 /** What a kind of training adds. */
@@ -27,6 +29,8 @@ export interface Task {
   loss: Loss;
   /** Learning rate of update k, from 0, for each of the optimizer's groups. */
   rates(k: number): number[];
+  /** What is done to a batch once it is normalised. */
+  finish?: Finish;
   /** Which group a parameter is in. */
   optimizer?: Pick<AdamWOptions, "group">;
   /** Called after each update with how many are done. */
@@ -66,7 +70,15 @@ export class Trainer implements Training {
       ...(ema && { ema }),
     });
     const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
-    this.#feeder = new Feeder(dataset, { batchSize, seed, augment, normalisation: model.preprocessor, size });
+    const { preprocessor: normalisation } = model, { finish } = task;
+    this.#feeder = new Feeder(dataset, {
+      batchSize,
+      seed,
+      augment,
+      normalisation,
+      size,
+      ...(finish && { finish }),
+    });
     this.#flops = trainingFlops(model.config, batchSize);
   }
 
@@ -75,7 +87,9 @@ export class Trainer implements Training {
     const { batchSize, seed, emaDecay } = this.#plan;
     return {
       images: tf.tensor4d(images, shape),
-      labels: tf.tensor1d(labels, "int32"),
+      labels: labels instanceof Int32Array
+        ? tf.tensor1d(labels, "int32")
+        : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
       rates: this.#step.optimizer.rates(k, this.#task.rates(k)),
       decay: tf.scalar(Ema.decayAt(k, emaDecay ?? 0)),
       draws: this.#model.draws(batchSize, new Random(seed, "draws", k)),

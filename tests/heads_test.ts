@@ -6,6 +6,7 @@ import { lossAndGradients } from "../lib/gradient.ts";
 import { NepaClassifier } from "../lib/heads.ts";
 import { Nepa } from "../lib/nepa.ts";
 import { crossEntropy } from "../lib/objective.ts";
+import { readSafetensors } from "../lib/safetensors.ts";
 
 await useEngine("cpu");
 
@@ -99,4 +100,41 @@ Deno.test("classes that cannot be are refused before anything is made", () => {
     );
   }
   assertEquals(tf.memory().numTensors, tensors);
+});
+
+const folder = (name: string) => new URL(`fixtures/${name}`, import.meta.url).pathname;
+
+Deno.test("putting on a head gives what the official conversion gives, layer scale folded or not", async () => {
+  const affine = { qkNormAffine: true };
+  const cases = [
+    ["pretrain-a", "init-a-affine", { causal: false, config: { ...affine, dropPathProb: 0.1 } }],
+    ["pretrain-a", "init-a-folded", { causal: false, foldLayerScale: true, config: affine }],
+    ["pretrain-b", "init-b-folded", { causal: true, foldLayerScale: true }],
+  ] as const;
+  for (const [source, target, options] of cases) {
+    const model = await Nepa.load(folder(source)), official = await NepaClassifier.load(folder(target));
+    const tensors = tf.memory().numTensors;
+    const classifier = NepaClassifier.from(model, { classes: official.classes, ...options });
+    assertEquals(classifier.config, official.config);
+    assertEquals([...classifier.parameters.keys()].sort(), [...official.parameters.keys()].sort());
+    for (const [name, variable] of official.parameters) {
+      assertEquals(classifier.parameters.get(name)!.dataSync(), variable.dataSync(), `${target}: ${name}`);
+    }
+    const { tensors: expected } = readSafetensors(
+      await Deno.readFile(`${folder(target)}/expect.safetensors`),
+    );
+    tf.tidy(() => {
+      const { data, shape } = expected.get("pixel_values")!;
+      const pixels = tf.tensor(data as Float32Array, [...shape]).transpose([0, 2, 3, 1]) as tf.Tensor4D; // [B, H, W, C]
+      const { predictions, pooled, logits } = classifier.forward(pixels);
+      for (const [name, got] of Object.entries({ last_hidden_state: predictions, pooled, logits })) {
+        const wanted = tf.tensor(expected.get(name)!.data as Float32Array, got.shape);
+        assert(tf.max(tf.abs(tf.sub(got, wanted))).dataSync()[0]! < 2e-5, `${target}: ${name}`);
+      }
+    });
+    classifier.dispose();
+    assertEquals(tf.memory().numTensors, tensors);
+    model.dispose();
+    official.dispose();
+  }
 });

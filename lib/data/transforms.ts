@@ -1,6 +1,7 @@
 /** From 8-bit images to what a model takes: augmentation and normalisation. @module */
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
+import { roundEven } from "../round.ts";
 import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
@@ -106,12 +107,6 @@ function checkedSize(name: string, size: Size): Size {
     }
   }
   return size;
-}
-
-/** To the nearest integer, halves to the even one, as Python rounds. */
-function roundEven(x: number): number {
-  const low = Math.floor(x), rest = x - low;
-  return rest === 0.5 ? low + low % 2 : Math.round(x);
 }
 
 /**

@@ -2,7 +2,8 @@
 import type { Dataset } from "../data/dataset.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
-import { evaluate, finetune, type FinetuneOptions } from "../finetune.ts";
+import { evaluate } from "../evaluation.ts";
+import { finetune, type FinetuneOptions } from "../finetune.ts";
 import { NepaClassifier } from "../heads.ts";
 import { Nepa } from "../nepa.ts";
 import { Random } from "../random.ts";

@@ -1,0 +1,174 @@
+/** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { Dataset } from "./data/dataset.ts";
+import type { Transform } from "./data/transforms.ts";
+import { type Compiled, currentEngine } from "./engine/mod.ts";
+import { uncompiled } from "./engine/uncompiled.ts";
+import { inOrder, refuseTransform } from "./feed.ts";
+import type { NepaClassifier } from "./heads.ts";
+import { copyOf } from "./network.ts";
+import { refuseMisfit } from "./plan.ts";
+import type { Validation } from "./run.ts";
+import type { Measured } from "./trainer.ts";
+
+const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
+
+/** Refuses images or labels that the classifier cannot take. */
+export function refuseLabelled(
+  dataset: Dataset,
+  classifier: NepaClassifier,
+  prepare: Transform | null,
+): void {
+  const { name, classes, labels } = dataset, expected = classifier.classes.length;
+  if (!(dataset.length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
+  refuseMisfit(dataset, classifier.config, prepare === null);
+  if (classes.length !== expected) {
+    throw new RangeError(
+      `${name}: expected ${expected} classes, as the classifier has, got ${classes.length}; ` +
+        "NepaClassifier.from puts on a head with others",
+    );
+  }
+  const wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < expected));
+  if (wrong >= 0) {
+    throw new RangeError(
+      `${name}: image ${wrong}: expected a label from 0 to ${expected - 1}, got ${labels[wrong]}`,
+    );
+  }
+  if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
+}
+
+/**
+ * How well a classifier does on labelled images.
+ *
+ * @param classifier Not changed.
+ * @param dataset Images of the network's size, with the classifier's classes.
+ * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`.
+ * @returns `accuracy`, the share classified as labelled, and `loss`, the mean cross-entropy in nats, without smoothing.
+ * @throws {RangeError} If the images or the classes do not fit the classifier.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, fashionMnist, NepaClassifier, useEngine } from "nepa";
+ * import { assert } from "@std/assert";
+ *
+ * await useEngine();
+ * const { test } = await fashionMnist();
+ * const classifier = new NepaClassifier({ preset: "mini" }, { classes: test.classes, seed: 0 });
+ * const { accuracy } = await evaluate(classifier, test.subset(0.02));
+ * assert(accuracy >= 0 && accuracy <= 1);
+ * classifier.dispose();
+ * ```
+ */
+export async function evaluate(
+  classifier: NepaClassifier,
+  dataset: Dataset,
+  options: { prepare?: Transform | null } = {},
+): Promise<Required<Validation>> {
+  const { prepare = null } = options;
+  refuseLabelled(dataset, classifier, prepare);
+  const evaluation = new Evaluation(classifier, prepare, true);
+  try {
+    return await evaluation.read(dataset);
+  } finally {
+    evaluation.dispose();
+  }
+}
+
+/** A classifier's forward pass, kept for several readings. */
+class Evaluation {
+  readonly #classifier: NepaClassifier;
+  readonly #prepare: Transform | null;
+  readonly #pass: Compiled<[tf.Tensor4D], tf.Tensor>;
+
+  constructor(classifier: NepaClassifier, prepare: Transform | null, compile: boolean) {
+    this.#classifier = classifier;
+    this.#prepare = prepare;
+    const pass = (images: tf.Tensor4D) => tf.logSoftmax(classifier.forward(images).logits);
+    this.#pass = compile ? currentEngine().compile(pass, { name: "evaluation" }) : uncompiled(pass);
+  }
+
+  async read(dataset: Dataset): Promise<Required<Validation>> {
+    const classes = dataset.classes.length, transform = this.#prepare;
+    const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
+    let right = 0, loss = 0;
+    for (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+      const output = await this.#pass(images), logs = await output.data();
+      output.dispose();
+      batch.labels.forEach((label, i) => {
+        const row = logs.subarray(i * classes, (i + 1) * classes);
+        if (row.indexOf(Math.max(...row)) === label) right++;
+        loss -= row[label]!;
+      });
+    }
+    return { accuracy: right / dataset.length, loss: loss / dataset.length };
+  }
+
+  dispose(): void {
+    this.#pass.dispose();
+  }
+}
+
+/** What a {@linkcode Referee} reads, and when. */
+export interface RefereeOptions {
+  validation?: Dataset | undefined;
+  test?: Dataset | undefined;
+  /** Updates between two readings of the validation images. */
+  interval: number;
+  /** Updates in all. */
+  steps: number;
+  prepare: Transform | null;
+  compile: boolean;
+}
+
+/** Reads validation images now and then, has the best weights win in the end, and reads the test images then, once. */
+export class Referee {
+  readonly #classifier: NepaClassifier;
+  readonly #options: RefereeOptions;
+  readonly #evaluation: Evaluation;
+  #best: { step: number; reading: Required<Validation>; weights: Map<string, tf.Tensor> } | undefined;
+
+  constructor(classifier: NepaClassifier, options: RefereeOptions) {
+    this.#classifier = classifier;
+    this.#options = options;
+    this.#evaluation = new Evaluation(classifier, options.prepare, options.compile);
+  }
+
+  /** To be called after each update, with how many are done. */
+  async measure(step: number): Promise<Measured> {
+    const { validation, test, interval, steps } = this.#options,
+      ends = step === steps,
+      measured: Measured = {};
+    if (validation && (ends || step % interval === 0)) {
+      measured.validation = await this.#evaluation.read(validation);
+      this.#consider(step, measured.validation as Required<Validation>);
+    }
+    if (ends && this.#best) measured.best = this.#restore(this.#best.step !== step);
+    if (ends && test) measured.test = await this.#evaluation.read(test);
+    return measured;
+  }
+
+  /** Of two that are equally accurate the one with the smaller loss is the better. */
+  #consider(step: number, reading: Required<Validation>): void {
+    const before = this.#best?.reading;
+    if (before && reading.accuracy < before.accuracy) return;
+    if (before && reading.accuracy === before.accuracy && !(reading.loss < before.loss)) return;
+    tf.dispose([...this.#best?.weights.values() ?? []]);
+    const kept = step === this.#options.steps ? [] : [...this.#classifier.parameters];
+    const weights = new Map(kept.map(([name, weight]) => [name, copyOf(weight)]));
+    this.#best = { step, reading, weights };
+  }
+
+  #restore(changed: boolean): number {
+    const { step, weights } = this.#best!;
+    if (changed) {
+      tf.tidy(() => weights.forEach((x, name) => this.#classifier.parameters.get(name)!.assign(copyOf(x))));
+    }
+    return step;
+  }
+
+  dispose(): void {
+    this.#evaluation.dispose();
+    tf.dispose([...this.#best?.weights.values() ?? []]);
+    this.#best = undefined;
+  }
+}
