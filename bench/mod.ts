@@ -1,6 +1,7 @@
 /** `deno task bench NAME …`: the timings by name. */
 import { benchFuzz } from "./fuzz.ts";
 import { benchInterop } from "./interop.ts";
+import { benchKill } from "./kill.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchStep } from "./step.ts";
@@ -8,6 +9,7 @@ import { benchStep } from "./step.ts";
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
   fuzz: benchFuzz,
   interop: benchInterop,
+  kill: benchKill,
   step: benchStep,
   memory: benchMemory,
   parity: benchParity,

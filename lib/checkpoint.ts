@@ -5,7 +5,6 @@
  *
  * @module
  */
-import type * as tf from "@tensorflow/tfjs";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
 import {
   defaultPreprocessor,
@@ -194,13 +193,20 @@ export async function readCheckpoint(
   return { config, preprocessor, classes, values };
 }
 
+/** A variable, or a copy of its values. */
+export interface Readable {
+  readonly shape: readonly number[];
+  /** A Float32Array. */
+  data(): Promise<unknown>;
+}
+
 /** What {@linkcode writeCheckpoint} writes. */
 export interface CheckpointContents {
   /** The official class's name. */
   readonly architecture: string;
   readonly config: NepaConfig;
   readonly preprocessor: Preprocessor;
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly parameters: ReadonlyMap<string, Readable>;
   readonly classes?: readonly string[];
 }
 

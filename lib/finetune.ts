@@ -6,6 +6,7 @@ import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
 import { inOrder } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
+import { FolderKeeper } from "./keeper.ts";
 import { crossEntropy } from "./objective.ts";
 import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./plan.ts";
 import { Run, type Validation } from "./run.ts";
@@ -103,7 +104,16 @@ export function finetune(
         : {},
     dispose: () => evaluation?.dispose(),
   }, ema);
-  return new Run(classifier, trainer, { ema, signal: plan.signal });
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    kind: "finetune",
+    model: classifier,
+    ema,
+    trainer,
+    plan,
+    options: { layerDecay: decay, labelSmoothing, every: { validation: interval } },
+    data: dataset,
+  });
+  return new Run(classifier, trainer, { ema, signal: plan.signal, keeper });
 }
 
 function refuseClasses(dataset: Dataset, classifier: NepaClassifier): void {

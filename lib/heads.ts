@@ -1,6 +1,6 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
-import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
@@ -171,9 +171,10 @@ export class NepaClassifier extends Network {
    * Writes the classifier into a folder, as the official PyTorch code reads it, in float32.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
    */
-  async save(folder: string): Promise<void> {
-    const { config, preprocessor, parameters, classes } = this;
+  async save(folder: string, parameters: ReadonlyMap<string, Readable> = this.parameters): Promise<void> {
+    const { config, preprocessor, classes } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForImageClassification",
       config,

@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
@@ -217,9 +217,10 @@ export class Nepa extends Network {
    * Writes the model into a folder, as the official PyTorch code reads it, in float32.
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
    */
-  async save(folder: string): Promise<void> {
-    const { config, preprocessor, parameters } = this;
+  async save(folder: string, parameters: ReadonlyMap<string, Readable> = this.parameters): Promise<void> {
+    const { config, preprocessor } = this;
     await writeCheckpoint(folder, {
       architecture: "ViTNepaForPreTraining",
       config,

@@ -1,6 +1,7 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
+import { FolderKeeper } from "./keeper.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "./nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "./objective.ts";
@@ -131,5 +132,14 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
       step === 1 || step % interval === 0 || step === plan.steps ? await meter.read() : {},
     dispose: () => meter.dispose(),
   }, ema);
-  return new Run(model, trainer, { ema, signal: plan.signal });
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    kind: "pretrain",
+    model,
+    ema,
+    trainer,
+    plan,
+    options: { causal, shift, stopGradient, every: { collapse: interval } },
+    data: dataset,
+  });
+  return new Run(model, trainer, { ema, signal: plan.signal, keeper });
 }
