@@ -1,6 +1,26 @@
 /** The options of keeping a training on disk. @module */
 
-/** How a training is kept on disk. */
+/**
+ * How a training is kept on disk. The folder holds `step-…`, checkpoints that `load` reads too; `run.json`; `metrics.csv`
+ * and `timings.csv`, a row for each update. One process at a time writes there.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("wasm");
+ * const { train } = await fashionMnist(), folder = await Deno.makeTempDir();
+ * const start = () => {
+ *   const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ *   return pretrain(model, train, { steps: 4, batchSize: 8, checkpoint: { folder, resume: "auto" } });
+ * };
+ * for await (const { step } of start()) if (step === 2) break; // or the process ends
+ * const { history } = await start().finish(); // goes on after step 2
+ * assertEquals(history.map(({ step }) => step), [1, 2, 3, 4]);
+ * await Deno.remove(folder, { recursive: true });
+ * ```
+ */
 export interface CheckpointOptions {
   /** The run's folder, for one run; made if it is not there. */
   folder: string;

@@ -63,8 +63,17 @@ async function readRows(folder: string, name: string): Promise<Fields[]> {
 /**
  * The steps that a run's folder tells of.
  *
- * @param folder Of the run.
- * @returns In order; the speeds are NaN where they are not known.
+ * @param folder Of the run: `checkpoint.folder`.
+ * @returns In order; the speeds are NaN where they are not known. Nothing where there is no log.
+ *
+ * @example
+ * ```ts
+ * import { readLog } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const steps = await readLog("runs/none");
+ * assertEquals(steps.map(({ step, loss }) => [step, loss]), []);
+ * ```
  */
 export async function readLog(folder: string): Promise<Step[]> {
   const timings = new Map((await readRows(folder, "timings.csv")).map((fields) => [fields.step, fields]));

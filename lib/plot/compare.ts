@@ -26,7 +26,7 @@ const SIDES: [string, (step: Step) => number | undefined][] = [
  * ```ts
  * import { compareRuns, fashionMnist, Nepa, pretrain, useEngine } from "nepa";
  *
- * await useEngine();
+ * await useEngine("wasm");
  * const { train } = await fashionMnist(), runs = await Deno.makeTempDir();
  * for (const learningRate of [1e-3, 1e-2]) {
  *   const model = new Nepa({ preset: "mini" }, { seed: 0 }), checkpoint = { folder: `${runs}/${learningRate}` };
