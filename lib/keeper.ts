@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { cpus, hostname, totalmem } from "node:os";
 import { fromOfficial, type Readable } from "./checkpoint.ts";
 import type { Dataset } from "./data/dataset.ts";
-import { inNotebook } from "./display/jupyter.ts";
+import { say } from "./display/jupyter.ts";
 import { currentEngine } from "./engine/mod.ts";
 import type { Keeping } from "./keeping.ts";
 import { Log, readLog } from "./log.ts";
@@ -36,11 +36,6 @@ export interface Kept {
 
 /** Batches that are skipped at one update before a run is given up. */
 const MOST_SKIPPED = 3;
-
-/** Says it where people look: standard error looks like trouble in a notebook. */
-function say(text: string): void {
-  (inNotebook() ? console.log : console.error)(text);
-}
 
 /** The values of variables in the machine's memory. */
 async function copyOf(variables: ReadonlyMap<string, tf.Variable>): Promise<Map<string, HostTensor>> {
