@@ -3,6 +3,7 @@ import { benchEngines } from "./engines.ts";
 import { benchFeatures } from "./features.ts";
 import { benchFuzz } from "./fuzz.ts";
 import { benchInterop } from "./interop.ts";
+import { benchKill } from "./kill.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchProfile } from "./profile.ts";
@@ -11,6 +12,7 @@ import { benchStep } from "./step.ts";
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
   fuzz: benchFuzz,
   interop: benchInterop,
+  kill: benchKill,
   step: benchStep,
   engines: benchEngines,
   profile: benchProfile,

@@ -6,7 +6,6 @@
  * @module
  */
 import { basename, resolve } from "node:path";
-import type * as tf from "@tensorflow/tfjs";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
 import {
@@ -207,13 +206,20 @@ export async function readCheckpoint(
   return { config, preprocessor, classes, values };
 }
 
+/** A variable, or a copy of its values. */
+export interface Readable {
+  readonly shape: readonly number[];
+  /** A Float32Array. */
+  data(): Promise<unknown>;
+}
+
 /** What {@linkcode writeCheckpoint} writes. */
 export interface CheckpointContents {
   /** The official class's name. */
   readonly architecture: string;
   readonly config: NepaConfig;
   readonly preprocessor: Preprocessor;
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly parameters: ReadonlyMap<string, Readable>;
   readonly classes?: readonly string[];
   /** What the model card says besides. */
   readonly options?: SaveOptions;
@@ -227,7 +233,10 @@ export interface CheckpointContents {
  */
 export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
   const { architecture, config, preprocessor, parameters, classes, options } = contents;
-  const parameterCount = [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  const parameterCount = [...parameters.values()].reduce(
+    (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
+    0,
+  );
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
   const labels = classes && {

@@ -6,6 +6,7 @@ import { makeDraws } from "./draws.ts";
 import { Referee, refuseLabelled } from "./evaluation.ts";
 import type { Finish } from "./feed.ts";
 import { NepaClassifier } from "./heads.ts";
+import { FolderKeeper } from "./keeper.ts";
 import { crossEntropy } from "./objective.ts";
 import { makePlan, type Plan, type TrainOptions } from "./plan.ts";
 import { Random } from "./random.ts";
@@ -96,7 +97,16 @@ export function finetune(
     measure: (step) => referee.measure(step),
     dispose: () => referee.dispose(),
   }, ema);
-  return new Run(classifier, trainer, { ema, signal: plan.signal });
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    kind: "finetune",
+    model: classifier,
+    ema,
+    trainer,
+    plan,
+    options: { ...settings, prepare: prepare !== null, every: { validation: interval } },
+    data: dataset,
+  });
+  return new Run(classifier, trainer, { ema, signal: plan.signal, keeper });
 }
 
 const SHARE = (x: number) => x >= 0 && x < 1, FROM_ZERO = (x: number) => x >= 0 && x < Infinity;

@@ -6,7 +6,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { SaveOptions } from "./card.ts";
-import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
+import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
@@ -229,10 +229,15 @@ export class Nepa extends Network {
    *
    * @param folder Made if it is not there; files in it are replaced whole or not at all.
    * @param options For the card: the run, the licence, the data sets.
+   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
    * @throws {RangeError} If the licence or a data set is no name on the hub.
    */
-  async save(folder: string, options: SaveOptions = {}): Promise<void> {
-    const { config, preprocessor, parameters } = this;
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    parameters: ReadonlyMap<string, Readable> = this.parameters,
+  ): Promise<void> {
+    const { config, preprocessor } = this;
     await writeCheckpoint(folder, {
       architecture: PRETRAINED,
       config,

@@ -107,6 +107,13 @@ export class AdamW {
     return tf.tidy(() => ({ m: part(m), v: part(v) }));
   }
 
+  /** The moments as they are kept: few long vectors, by names of their own. Assign to them to go on from others. */
+  get state(): Map<string, tf.Variable> {
+    return new Map(
+      [...this.#moments].flatMap(([block, { m, v }]) => [[`m ${block}`, m] as const, [`v ${block}`, v]]),
+    );
+  }
+
   /**
    * What changes from update to update.
    *

@@ -1,6 +1,7 @@
 /** The options of a training, checked and filled in. @module */
 import type { Dataset } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
+import { type CheckpointOptions, type Keeping, keeping } from "./keeping.ts";
 import { currentEngine, type Precision, precisionRefusal } from "./engine/mod.ts";
 
 /** Options that pretraining and fine-tuning share. */
@@ -40,6 +41,8 @@ export interface TrainOptions {
   precision?: Precision | "force bfloat16";
   /** Parts that a batch is computed in, one after the other, where it does not fit into memory. Default 1. */
   accumulate?: number;
+  /** Keep the run in a folder: checkpoints that it can go on from exactly, `run.json`, `metrics.csv`. Default: nothing is. */
+  checkpoint?: CheckpointOptions;
 }
 
 /** {@linkcode TrainOptions} with nothing left open. */
@@ -59,12 +62,16 @@ export interface Plan {
   precision: Precision;
   accumulate: number;
   signal: AbortSignal | undefined;
+  checkpoint: Keeping | undefined;
 }
 
 /** What a recipe sets where the options leave it open. */
 export type Recipe =
   & Required<
-    Omit<TrainOptions, "epochs" | "learningRate" | "baseLearningRate" | "signal" | "precision" | "accumulate">
+    Omit<
+      TrainOptions,
+      "epochs" | "learningRate" | "baseLearningRate" | "signal" | "precision" | "accumulate" | "checkpoint"
+    >
   >
   & ({ learningRate: number } | { baseLearningRate: number });
 
@@ -121,7 +128,7 @@ export function makePlan(
       ? recipe.learningRate
       : base! * batchSize / 256);
   expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
-  const { accumulate = 1, precision = "float32" } = options;
+  const { accumulate = 1, precision = "float32", checkpoint } = options;
   expect(
     whole(accumulate) && batchSize % accumulate === 0,
     "accumulate",
@@ -143,6 +150,8 @@ export function makePlan(
     seed,
     compile,
     signal,
+    checkpoint: checkpoint &&
+      keeping(checkpoint, (options as { validation?: unknown }).validation !== undefined),
   };
 }
 
@@ -177,6 +186,7 @@ function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
     "compile",
     "precision",
     "accumulate",
+    "checkpoint",
     ...known,
   ];
   const unknown = Object.keys(options).find((name) => !names.includes(name));

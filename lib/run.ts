@@ -1,5 +1,5 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
-import { onInterrupt } from "./engine/interrupt.ts";
+import { onInterrupt, onTerminate } from "./engine/interrupt.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./display/jupyter.ts";
 import { progress } from "./display/progress.ts";
 
@@ -42,6 +42,8 @@ export interface Step {
   imagesPerSecond: number;
   /** 10^9 floating-point operations a second, products only. */
   gflops: number;
+  /** Seconds that went into recording and compiling, in the updates that did. */
+  compileSeconds?: number;
   metrics?: Metrics;
   validation?: Validation;
   /** Accuracy of a linear probe of the frozen features, 0 to 1, where one runs beside pretraining. */
@@ -88,6 +90,18 @@ export interface Training {
   dispose(): void;
 }
 
+/** What keeps a run on disk, so that another process can go on with it. */
+export interface Keeper {
+  /** Takes hold of the disk before updates are made. The first time it gives what was done before, if anything. */
+  begin(done: number): Promise<{ done: number; history: Step[] } | undefined>;
+  /** Called after each update, the last of the history. */
+  after(history: readonly Step[]): Promise<void>;
+  /** After update `failed`, from 0, failed: goes back to what was kept, and gives how many updates are done then. Or throws. */
+  rollBack(error: NonFiniteError, failed: number): Promise<number>;
+  /** Called when no updates follow for now: keeps the state, where it is sound, and lets go of the disk. */
+  end(done: number, history: readonly Step[], reason: string | undefined, sound: boolean): Promise<void>;
+}
+
 /** How many losses are averaged where one alone says little. */
 export const LOSS_WINDOW = 50;
 
@@ -127,23 +141,26 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   readonly history: Step[] = [];
   /** What had to be said so far, in plain words. */
   readonly notices: string[] = [];
-  /** Why the last iteration ended early: "break", "aborted", "interrupted"; undefined while running or done. */
+  /** Why the last iteration ended early: "break", "aborted", "interrupted", "terminated"; undefined while running or done. */
   reason: string | undefined;
   readonly #training: Training;
   readonly #signal: AbortSignal | undefined;
+  readonly #keeper: Keeper | undefined;
+  #done = 0;
   #active = false;
   #prepared: { step: number; ready: Promise<void> } | undefined;
 
   constructor(
     model: M,
     training: Training,
-    options: { ema?: M | undefined; signal?: AbortSignal | undefined } = {},
+    options: { ema?: M | undefined; signal?: AbortSignal | undefined; keeper?: Keeper | undefined } = {},
   ) {
     this.model = model;
     this.ema = options.ema;
     this.steps = training.steps;
     this.#training = training;
     this.#signal = options.signal;
+    this.#keeper = options.keeper;
   }
 
   /** Whether it ended before its last step. */
@@ -153,41 +170,74 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /**
    * The steps from here on. `break`, the abort signal, Ctrl-C and the notebook's Stop button end it after the current step.
+   * Where checkpoints are kept, each of these saves one, and so does SIGTERM, which then ends the process.
    *
    * @throws {NonFiniteError} If a loss or a gradient is not a number.
+   * @throws {RunFolderError} If the checkpoints' folder cannot be used, or the last state could not be saved.
    * @throws {TypeError} If the run is being iterated already.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Step, void, void> {
     if (this.#active) throw new TypeError("this run is being iterated already; wait for that loop to end");
     this.#active = true;
-    this.reason = this.history.length < this.steps ? "break" : undefined;
-    let interrupted = false;
-    const unlisten = onInterrupt(() => interrupted = true);
+    this.reason = this.#done < this.steps ? "break" : undefined;
+    let asked: string | undefined, sound = false;
+    const keeper = this.#done < this.steps ? this.#keeper : undefined;
+    const unlisten = [onInterrupt(() => asked ??= "interrupted")];
+    if (keeper) unlisten.push(onTerminate(() => asked = "terminated"));
     try {
-      while (this.history.length < this.steps) {
-        if (interrupted || this.#signal?.aborted) {
-          this.reason = interrupted ? "interrupted" : "aborted";
+      if (keeper) await this.#begin(keeper);
+      sound = true;
+      while (this.#done < this.steps) {
+        if (asked || this.#signal?.aborted) {
+          this.reason = asked ?? "aborted";
           return;
         }
+        sound = false;
         const step = await this.#next();
-        if (this.history.length === this.steps) this.reason = undefined;
+        sound = true;
+        if (this.#done === this.steps) this.reason = undefined;
         yield step;
       }
     } finally {
-      unlisten();
-      this.#active = false;
-      if (this.history.length === this.steps) this.#training.dispose();
+      try {
+        await keeper?.end(this.#done, this.history, this.reason, sound);
+      } finally {
+        for (const end of unlisten) end();
+        this.#active = false;
+        if (this.#done === this.steps) this.#training.dispose();
+        if (asked === "terminated") Deno.exit(143); // what the signal was for
+      }
     }
   }
 
+  async #begin(keeper: Keeper): Promise<void> {
+    const before = await keeper.begin(this.#done);
+    if (!before) return;
+    this.#done = before.done;
+    if (this.#done === this.steps) this.reason = undefined;
+    this.history.push(...before.history);
+    this.notices.push(...before.history.flatMap(({ notice }) => notice ?? []));
+  }
+
   async #next(): Promise<Step> {
-    const k = this.history.length;
+    const k = this.#done;
     await this.#prepare(k);
     const pending = this.#training.update(k);
     if (k + 1 < this.steps) this.#prepare(k + 1).catch(() => {}); // it is thrown when it is waited for
-    const step = await pending;
+    let step: Step;
+    try {
+      step = await pending;
+    } catch (error) {
+      if (!(error instanceof NonFiniteError && this.#keeper)) throw error;
+      this.#done = await this.#keeper.rollBack(error, k);
+      this.#prepared = undefined;
+      while (this.history.at(-1) && this.history.at(-1)!.step > this.#done) this.history.pop();
+      return await this.#next();
+    }
+    this.#done = k + 1;
     this.history.push(step);
     if (step.notice !== undefined) this.notices.push(step.notice);
+    await this.#keeper?.after(this.history);
     return step;
   }
 
@@ -199,10 +249,13 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   /** Drives the run to its end, with a progress bar where there is somebody to see it. */
   async finish(): Promise<RunResult> {
     const bar = progress({ title: "training", total: this.steps, unit: "steps" });
+    let compiled = 0;
     try {
-      for await (const { step, loss, imagesPerSecond, notice } of this) {
+      for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
         if (notice !== undefined) console.warn(notice);
-        bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s`);
+        compiled += compileSeconds ?? 0;
+        const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
+        bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
       }
     } finally {
       await bar.end();
@@ -216,7 +269,7 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
     return {
       ...(best !== undefined && { best }),
       ...(test && { test }),
-      steps: history.length,
+      steps: this.#done,
       lossFirst: meanLoss(history.slice(0, LOSS_WINDOW)),
       lossLast: meanLoss(history.slice(-LOSS_WINDOW)),
       history,

@@ -121,6 +121,11 @@ export class TrainingStep {
     return lossAndGradients(() => this.#loss(images, labels, draws), this.#model.parameters);
   }
 
+  /** Seconds that went into recording and compiling so far. */
+  get compileSeconds(): number {
+    return this.#whole.compileSeconds + this.#part.compileSeconds + this.#end.compileSeconds;
+  }
+
   /** Changes the weights. The caller owns the inputs and what it gets. */
   async run(inputs: StepInputs): Promise<StepOutputs> {
     const { images, labels, rates, decay, draws } = inputs;

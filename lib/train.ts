@@ -3,6 +3,7 @@ import type { Dataset } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
 import { quickProbe } from "./eval/probe.ts";
 import { refuseTransform } from "./feed.ts";
+import { FolderKeeper } from "./keeper.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "./nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "./objective.ts";
@@ -142,7 +143,16 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     }),
     dispose: () => meter.dispose(),
   }, ema);
-  return new Run(model, trainer, { ema, signal: plan.signal });
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    kind: "pretrain",
+    model,
+    ema,
+    trainer,
+    plan,
+    options: { causal, shift, stopGradient, every: { collapse: interval } },
+    data: dataset,
+  });
+  return new Run(model, trainer, { ema, signal: plan.signal, keeper });
 }
 
 function intervals({ collapse = 250, probe }: NonNullable<PretrainOptions["every"]>) {

@@ -42,12 +42,14 @@ export interface Task {
 /** Moves a model on, update by update. */
 export class Trainer implements Training {
   readonly steps: number;
+  /** Batches that no update takes, rising; the updates after them take later ones. Call `prepare` after a change. */
+  skipped: readonly number[] = [];
   readonly #model: Trainable;
   readonly #plan: Plan;
   readonly #task: Task;
   readonly #step: TrainingStep;
   readonly #feeder: Feeder;
-  readonly #watch = new Watch();
+  #watch = new Watch();
   readonly #flops: number;
   #next: Feed | undefined;
 
@@ -82,6 +84,27 @@ export class Trainer implements Training {
     this.#flops = trainingFlops(model.config, batchSize);
   }
 
+  /** What the optimizer remembers, by name. */
+  get moments(): ReadonlyMap<string, tf.Variable> {
+    return this.#step.optimizer.state;
+  }
+
+  /** The batch that update k takes, which decides about its images, their augmentation and the network's draws. */
+  batch(k: number): number {
+    return this.skipped.reduce((batch, skipped) => skipped <= batch ? batch + 1 : batch, k);
+  }
+
+  /** Takes note of steps that were made before: they come back with what had to be said at each. */
+  recall(history: readonly Step[]): Step[] {
+    this.#watch = new Watch();
+    return history.map((step) => this.#watched(step));
+  }
+
+  #watched(step: Step): Step {
+    const notice = this.#watch.notice(step);
+    return notice === undefined ? step : { ...step, notice };
+  }
+
   /** What the step takes for update k. Whatever differs from update to update is among it. */
   #inputs(k: number, { images, shape, labels }: Feed): StepInputs {
     const { batchSize, seed, emaDecay } = this.#plan;
@@ -92,17 +115,18 @@ export class Trainer implements Training {
         : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
       rates: this.#step.optimizer.rates(k, this.#task.rates(k)),
       decay: tf.scalar(Ema.decayAt(k, emaDecay ?? 0)),
-      draws: this.#model.draws(batchSize, new Random(seed, "draws", k)),
+      draws: this.#model.draws(batchSize, new Random(seed, "draws", this.batch(k))),
     };
   }
 
   prepare(k: number): Promise<void> {
-    this.#next = this.#feeder.feed(k);
+    this.#next = this.#feeder.feed(this.batch(k));
     return Promise.resolve();
   }
 
   async update(k: number): Promise<Step> {
     const started = performance.now(), { batchSize } = this.#plan, feed = this.#next!;
+    const compiledBefore = this.#step.compileSeconds;
     const inputs = this.#inputs(k, feed);
     try {
       const outputs = await this.#step.run(inputs);
@@ -114,9 +138,10 @@ export class Trainer implements Training {
       const seconds = (performance.now() - started) / 1000, gflops = this.#flops / seconds / 1e9;
       const lr = Math.max(...this.#task.rates(k)), imagesPerSecond = batchSize / seconds;
       const step: Step = { step: k + 1, epoch: feed.epoch, loss, lr, gradNorm, imagesPerSecond, gflops };
+      const compileSeconds = this.#step.compileSeconds - compiledBefore;
+      if (compileSeconds > 0) step.compileSeconds = compileSeconds;
       Object.assign(step, await this.#task.measure(k + 1));
-      const notice = this.#watch.notice(step);
-      return notice === undefined ? step : { ...step, notice };
+      return this.#watched(step);
     } finally {
       tf.dispose({ ...inputs });
     }

@@ -18,6 +18,11 @@ export function inNotebook(): boolean {
   }
 }
 
+/** Says it where people look: standard error looks like trouble in a notebook. */
+export function say(text: string): void {
+  (inNotebook() ? console.log : console.error)(text);
+}
+
 /**
  * Shows a bundle below the running cell.
  *

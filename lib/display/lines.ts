@@ -31,6 +31,8 @@ export interface LineChart {
   bottom: number;
   /** Numbers that the vertical axis must show, whatever the lines do. */
   include?: readonly number[];
+  /** Whether the lines' names stand above it. Default: if there is more than one line. */
+  legend?: boolean;
 }
 
 /** Charts over one common horizontal axis. */
@@ -103,7 +105,7 @@ function roundTicks(low: number, high: number, count: number): number[] {
 const tickText = (value: number) => formatNumber(Number(value.toPrecision(6))).replace("-", "−");
 
 /** What stands above a chart: its title, and the names of its lines in their colours. */
-function heading({ title, lines }: LineChart, tag: "span" | "tspan"): string {
+function heading({ title, lines, legend = lines.length > 1 }: LineChart, tag: "span" | "tspan"): string {
   const names = lines.map(({ name, color, dash }) => {
     const style = tag === "span" ? `style="color:${color}"` : `fill="${color}"`;
     return `<${tag} ${style}>${dash ? "╌" : "━"} ${escapeHtml(name)}</${tag}>`;
@@ -111,7 +113,7 @@ function heading({ title, lines }: LineChart, tag: "span" | "tspan"): string {
   const bold = tag === "span"
     ? `<b>${escapeHtml(title)}</b>`
     : `<tspan font-weight="bold">${escapeHtml(title)}</tspan>`;
-  return [bold, ...(lines.length > 1 ? names : [])].join(" \u00a0");
+  return [bold, ...(legend ? names : [])].join(" \u00a0");
 }
 
 function chartSvg(board: LineBoard, chart: LineChart): string {

@@ -45,3 +45,15 @@ export function onInterrupt(listener: () => void): () => void {
     update();
   };
 }
+
+/**
+ * Calls `listener` at each SIGTERM, which does not end the process then, until the result is called.
+ *
+ * @param listener Asks whatever runs to stop and the process to end; must not throw.
+ * @returns Ends the listening.
+ */
+export function onTerminate(listener: () => void): () => void {
+  if (Deno.build.os === "windows") return () => {}; // there is no such signal
+  Deno.addSignalListener("SIGTERM", listener);
+  return () => Deno.removeSignalListener("SIGTERM", listener);
+}

@@ -1,6 +1,6 @@
 /** Chooses what computes the tensors, checks it, and describes it. @module */
 import * as tf from "@tensorflow/tfjs";
-import { consoleDisplay, inNotebook, jupyterDisplay } from "../display/jupyter.ts";
+import { consoleDisplay, inNotebook, jupyterDisplay, say } from "../display/jupyter.ts";
 import { measureGflops, passSeconds, selfCheck } from "./check.ts";
 import { gpuOffer } from "./cuda.ts";
 import { findTensorFlow } from "./install.ts";
@@ -200,9 +200,7 @@ async function choose(): Promise<Engine> {
   const engine = await attempt("tensorflow", notes) ?? await withoutTensorFlow(notes);
   automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
   if (notes.length > 0 || inNotebook() || Deno.stderr.isTerminal()) {
-    // Standard error looks like trouble in a notebook.
-    const print = inNotebook() ? console.log : console.error;
-    print([`engine: ${engine}`, ...engine.notes].join("\n  "));
+    say([`engine: ${engine}`, ...engine.notes].join("\n  "));
   }
   return automatic;
 }

@@ -9,7 +9,7 @@ import { LOSS_WINDOW, type Metrics, Run, type Step } from "../run.ts";
 const [blue, orange, green, crimson, violet, brown] = palette;
 
 /** The mean of the last `LOSS_WINDOW` losses at each step, or of as many as there are. */
-function smooth(losses: readonly number[]): number[] {
+export function smooth(losses: readonly number[]): number[] {
   let sum = 0;
   return losses.map((loss, i) => {
     sum += loss - (i < LOSS_WINDOW ? 0 : losses[i - LOSS_WINDOW]!);
@@ -80,20 +80,22 @@ const filled = <C extends { lines: readonly Line[] }>(chart: C): C => ({
   lines: chart.lines.filter(({ x }) => x.length > 0),
 });
 
-/** The charts of a run. @param words What stands below the title. */
-function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard {
+/** The loss on the left, smaller charts on the right, of those that have lines. */
+export function lossBoard(
+  words: Pick<LineBoard, "title" | "subtitle" | "notice">,
+  loss: readonly Line[],
+  smaller: readonly Pick<LineChart, "title" | "lines" | "include" | "legend">[],
+): LineBoard {
   const width = 820, height = 480, top = 104, bottom = 432, gap = 38;
-  const side = sideCharts(history).map(filled).filter(({ lines }) => lines.length > 0);
+  const side = smaller.map(filled).filter(({ lines }) => lines.length > 0);
   const share = (bottom - top + gap) / side.length;
   return {
-    title: "Training",
-    subtitle: words,
-    notice: notices.at(-1),
+    ...words,
     xTitle: "step",
     width,
     height,
     charts: [
-      { ...filled({ title: "Loss", lines: lossLines(history) }), left: 54, top, right: 544, bottom },
+      { ...filled({ title: "Loss", lines: loss }), left: 54, top, right: 544, bottom },
       ...side.map((chart, i) => ({
         ...chart,
         left: 610,
@@ -103,6 +105,12 @@ function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard 
       })),
     ],
   };
+}
+
+/** The charts of a run. @param words What stands below the title. */
+function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard {
+  const head = { title: "Training", subtitle: words, notice: notices.at(-1) };
+  return lossBoard(head, lossLines(history), sideCharts(history));
 }
 
 /** How the run stands, in one line. */

@@ -1,0 +1,23 @@
+/**
+ * Kills a very small training with kill -9 at random moments, saving included, and goes on from what it left. A kill has
+ * passed if weights, optimizer and averaged weights are the same bytes as those of a run that was never stopped, at the
+ * newest checkpoint then and at the run's end, and the log's rows are too.
+ *
+ *     deno task bench kill [--kills 100] [--engine tensorflow] [--steps 50] [--seed 0] [--place FOLDER]
+ */
+import { killRuns } from "../tests/kill.ts";
+
+/** `deno task bench kill`. */
+export async function benchKill(args: readonly string[]): Promise<void> {
+  const option = (name: string, value: string) =>
+    args.includes(`--${name}`) ? args[args.indexOf(`--${name}`) + 1]! : value;
+  const dir = option("place", ""), place = await Deno.makeTempDir(dir ? { dir } : {});
+  const [kills, steps, seed] = [option("kills", "100"), option("steps", "50"), option("seed", "0")].map(
+    Number,
+  );
+  const engine = option("engine", "tensorflow"), result = await killRuns(place, engine, kills!, steps!, seed);
+  await Deno.remove(place, { recursive: true });
+  console.log(`${engine}: ${result.runs} runs of ${steps} updates; ${result.saving} kills hit a save`);
+  console.log(`${result.passed} passed, ${result.failed} failed`);
+  if (result.failed > 0) Deno.exit(1);
+}

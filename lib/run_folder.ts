@@ -1,0 +1,240 @@
+/** A run's folder on disk: its lock, and its checkpoints, each of which is whole or not there. @module */
+import { hostname } from "node:os";
+import process from "node:process";
+import { crc32 } from "node:zlib";
+
+/** What was wrong with a run's folder. */
+export type RunFolderErrorKind =
+  | "locked"
+  | "occupied"
+  | "empty"
+  | "torn"
+  | "different"
+  | "full"
+  | "read-only"
+  | "vanished"
+  | "unwritable";
+
+/** A run's folder that cannot be used, read or written. The message says what to do. */
+export class RunFolderError extends Error {
+  /** What it is, for those who cannot ask for the class. */
+  override name = "RunFolderError";
+  /** What was wrong. */
+  readonly kind: RunFolderErrorKind;
+  /** The folder, as it was named. */
+  readonly folder: string;
+
+  /** @param message What stands after the folder's name. */
+  constructor(kind: RunFolderErrorKind, folder: string, message: string, options?: ErrorOptions) {
+    super(`${folder}: ${message}`, options);
+    this.kind = kind;
+    this.folder = folder;
+  }
+}
+
+/** A checkpoint that is whole. */
+export interface Found {
+  readonly step: number;
+  readonly folder: string;
+  /** What {@linkcode RunFolder.write} was given. */
+  readonly state: Readonly<Record<string, unknown>>;
+}
+
+const STATE = "state.json", NAME = /^step-(\d{8,})$/;
+const nameOf = (step: number): string => `step-${String(step).padStart(8, "0")}`;
+
+/** The operating system's refusals by their codes. */
+const REFUSALS: Record<string, [RunFolderErrorKind, string]> = {
+  ENOSPC: ["full", "the disk is full; free some space"],
+  EDQUOT: ["full", "the disk quota is used up; free some space"],
+  EROFS: ["read-only", "cannot be written, its file system is read-only; give another folder"],
+  EACCES: ["read-only", "cannot be written with this user's rights; give another folder"],
+  EPERM: ["read-only", "cannot be written with this user's rights; give another folder"],
+  ENOENT: ["vanished", "has vanished; put it back"],
+};
+
+/** What `work` gives; errors of the file system get a name. */
+export async function naming<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const code = (error as { code?: string }).code;
+    if (error instanceof RunFolderError || code === undefined) throw error;
+    const [kind, message] = REFUSALS[code] ?? ["unwritable", (error as Error).message];
+    throw new RunFolderError(kind, folder, message, { cause: error });
+  }
+}
+
+/** Asks the disk to hold what was written to a file; or, of a folder, its names. */
+export async function sync(path: string): Promise<void> {
+  if (Deno.build.os === "windows" && (await Deno.stat(path)).isDirectory) return; // cannot be opened there
+  using file = await Deno.open(path, { read: true });
+  await file.sync();
+}
+
+async function checksum(path: string): Promise<{ size: number; crc32: number }> {
+  using file = await Deno.open(path);
+  const part = new Uint8Array(1 << 20);
+  let size = 0, sum = 0;
+  for (let read; (read = await file.read(part)) !== null; size += read) {
+    sum = crc32(part.subarray(0, read), sum);
+  }
+  return { size, crc32: sum };
+}
+
+/** The files of a folder and of those in it, by their paths from there; folders end in a slash. */
+async function contents(folder: string, prefix = ""): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(`${folder}/${prefix}`)) {
+    if (isDirectory) found.push(...await contents(folder, `${prefix}${name}/`), `${prefix}${name}/`);
+    else found.push(prefix + name);
+  }
+  return found.sort();
+}
+
+/** What is wrong with a checkpoint, or what it says of itself. */
+async function examine(folder: string): Promise<{ state: Found["state"] } | { wrong: string }> {
+  try {
+    const { files, ...state } = JSON.parse(await Deno.readTextFile(`${folder}/${STATE}`));
+    for (const [name, expected] of Object.entries<{ size: number; crc32: number }>(files)) {
+      const got = await checksum(`${folder}/${name}`);
+      if (got.size !== expected.size || got.crc32 !== expected.crc32) return { wrong: `${name} is damaged` };
+    }
+    return { state };
+  } catch (error) {
+    return { wrong: (error as Error).message };
+  }
+}
+
+async function remove(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/** A folder that this process alone writes, until {@linkcode RunFolder.close}. */
+export class RunFolder {
+  readonly path: string;
+  readonly #lock: Deno.FsFile;
+
+  private constructor(path: string, lock: Deno.FsFile) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /**
+   * Makes the folder if it is not there, locks it and clears away what a killed process left half written. The lock is
+   * the operating system's, on the file `lock`: it ends with the process, whatever ends that.
+   *
+   * @throws {RunFolderError} If another run has it, or it cannot be written.
+   */
+  static async open(path: string): Promise<RunFolder> {
+    return await naming(path, async () => {
+      await Deno.mkdir(path, { recursive: true });
+      const name = `${path}/lock`;
+      const lock = await Deno.open(name, { read: true, write: true, create: true });
+      try {
+        if (!await lock.tryLock(true)) {
+          throw new RunFolderError(
+            "locked",
+            path,
+            `another run writes here (${await Deno.readTextFile(
+              name,
+            )}); wait for it, stop it, or give another folder`,
+          );
+        }
+        await lock.truncate();
+        await lock.write(new TextEncoder().encode(`process ${process.pid} on ${hostname()}`));
+        for (const left of await contents(path)) {
+          if (/^step-\d+\.(part|old)\/$/.test(left)) await remove(`${path}/${left}`);
+        }
+        return new RunFolder(path, lock);
+      } catch (error) {
+        lock.close();
+        throw error;
+      }
+    });
+  }
+
+  /** The updates after which there is a checkpoint, rising. */
+  async steps(): Promise<number[]> {
+    const steps: number[] = [];
+    for await (const { name } of Deno.readDir(this.path)) {
+      const match = NAME.exec(name);
+      if (match) steps.push(Number(match[1]));
+    }
+    return steps.sort((a, b) => a - b);
+  }
+
+  /**
+   * The newest whole checkpoint. Newer ones that are torn are renamed to `….torn` and told to `say`.
+   *
+   * @returns undefined if there is no checkpoint.
+   * @throws {RunFolderError} If there are some, and none is whole.
+   */
+  async newest(say: (text: string) => void): Promise<Found | undefined> {
+    return await naming(this.path, async () => {
+      const steps = await this.steps();
+      for (const step of steps.toReversed()) {
+        const folder = `${this.path}/${nameOf(step)}`, found = await examine(folder);
+        if ("state" in found) return { step, folder, state: found.state };
+        await remove(`${folder}.torn`);
+        await Deno.rename(folder, `${folder}.torn`);
+        say(`${folder} is torn (${found.wrong}); it is set aside as ${nameOf(step)}.torn`);
+      }
+      if (steps.length === 0) return undefined;
+      throw new RunFolderError(
+        "torn",
+        this.path,
+        `none of its ${steps.length} checkpoints is whole; they are set aside. Begin anew in another folder`,
+      );
+    });
+  }
+
+  /**
+   * Writes a checkpoint: beside its place, onto the disk, then moved there in one go. One that is there already stays.
+   *
+   * @param step Updates done.
+   * @param fill Writes the files into a folder.
+   * @param state JSON to find again.
+   * @throws {RunFolderError} If it cannot; nothing of it stays.
+   */
+  async write(step: number, fill: (folder: string) => Promise<void>, state: object): Promise<void> {
+    const folder = `${this.path}/${nameOf(step)}`, part = `${folder}.part`;
+    await naming(this.path, async () => {
+      if ((await this.steps()).includes(step)) return;
+      try {
+        await remove(part);
+        await Deno.mkdir(part);
+        await fill(part);
+        const names = await contents(part), files = names.filter((name) => !name.endsWith("/"));
+        const sums = await Promise.all(files.map(async (name) => [name, await checksum(`${part}/${name}`)]));
+        const text = JSON.stringify({ ...state, files: Object.fromEntries(sums) }, null, 2);
+        await Deno.writeTextFile(`${part}/${STATE}`, text + "\n");
+        await Promise.all([...names, STATE, "."].map((name) => sync(`${part}/${name}`)));
+        await Deno.rename(part, folder);
+        await sync(this.path);
+      } catch (error) {
+        await remove(part).catch(() => {});
+        throw error;
+      }
+    });
+  }
+
+  /** Removes the checkpoints that are not to be kept. */
+  async prune(keep: ReadonlySet<number>): Promise<void> {
+    for (const step of await this.steps()) {
+      const folder = `${this.path}/${nameOf(step)}`;
+      if (keep.has(step)) continue;
+      await Deno.rename(folder, `${folder}.old`); // a kill in the middle leaves no half checkpoint
+      await remove(`${folder}.old`);
+    }
+  }
+
+  /** Lets others have the folder. */
+  close(): void {
+    this.#lock.close();
+  }
+}

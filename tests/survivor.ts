@@ -1,0 +1,20 @@
+// A process that trains a very small network in a folder and goes on with what is there; it may be killed at any moment.
+// Arguments: the folder, the engine, how many updates, `checkpoint` options as JSON, and "halting" to stop and go on
+// after each step.
+import { type EngineName, useEngine } from "nepa";
+import { tinyRun } from "./tiny.ts";
+
+const [folder = "", engine = "", steps = "", options = "{}", halting] = Deno.args;
+await useEngine(engine as EngineName);
+const run = tinyRun({
+  steps: Number(steps),
+  checkpoint: { folder, every: 3, best: "loss", resume: "auto", ...JSON.parse(options) },
+});
+do {
+  for await (const { step } of run) {
+    console.log("step", step);
+    if (halting) break; // which saves
+  }
+} while (halting && run.stopped);
+console.log("ended", run.reason ?? "whole");
+Deno.exit(0); // a kernel thread may still wait for work
