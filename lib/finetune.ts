@@ -20,7 +20,10 @@ import { type Task, Trainer } from "./trainer.ts";
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
   /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
   recipe?: FinetuneRecipe;
-  /** Labelled images held out from training. The run ends with the weights that did best on them. */
+  /**
+   * Labelled images held out from training. The run ends with the weights that did best on them; in a run that was resumed,
+   * of those read since.
+   */
   validation?: Dataset;
   /** Labelled images that decide nothing: they are read once, after the last update. */
   test?: Dataset;
