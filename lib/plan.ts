@@ -36,7 +36,7 @@ export interface TrainOptions {
   compile?: boolean;
   /**
    * What the step's matrix products are computed in; weights, statistics and all else are float32. "bfloat16" is refused
-   * where it is slower, as `engine.describe()` measures it, unless it is forced. Default "float32".
+   * where it gains nothing, as `engine.describe()` measures it, unless it is forced. Default "float32".
    */
   precision?: Precision | "force bfloat16";
   /** Parts that a batch is computed in, one after the other, where it does not fit into memory. Default 1. */

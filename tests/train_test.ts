@@ -164,10 +164,11 @@ Deno.test("with products in bfloat16 the loss stays within 1 % of float32's over
 Deno.test("bfloat16 is taken where it is faster, and refused with the reason where it is slower", async () => {
   const { float32, bfloat16 } = engine.products!(), model = new Nepa(config, { seed: 1 });
   const start = () => pretrain(model, few, { ...short, precision: "bfloat16" });
-  if (bfloat16 > float32) start().dispose();
-  else assertThrows(start, RangeError, "precision: bfloat16 is refused: slower here than float32 (");
+  const gains = bfloat16 > 1.2 * float32;
+  if (gains) start().dispose();
+  else assertThrows(start, RangeError, "precision: bfloat16 is refused: no faster here than float32 (");
   const { text } = await engine.describe();
-  assert(text.includes(bfloat16 > float32 ? "faster than float32" : "slower here than float32"), text);
+  assert(text.includes(gains ? ", faster than float32" : "no faster here than float32"), text);
   for (const precision of ["bfloat16", "force bfloat16"] as const) {
     assertThrows(() => pretrain(model, few, { ...short, precision, compile: false }), RangeError, "compiled");
   }

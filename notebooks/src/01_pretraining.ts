@@ -195,16 +195,8 @@ assert(budget(probe.accuracy > probe.untrained!, true), "training did not help")
 probe;
 
 // %% [markdown]
-// Which block is read matters. The first blocks have mixed little yet; the last has to turn toward its own task, the next
-// embedding.
-
-// %%
-const blocks = ["1", "2", "3", "4"].map((block) => [`block ${block}`, probe.perLayer![block]!]);
-barChart({ accuracy: Object.fromEntries([...blocks, ["final", probe.accuracy]]) }, {
-  title: "Linear probe, by the layer that is read",
-  subtitle: `${held.length.toLocaleString("en-US")} test images`,
-  references: { "raw pixels": probe.rawPixels!, "untrained": probe.untrained! },
-});
+// Which block is read matters, as the bars above say. The first blocks have mixed little yet; the last has to turn toward
+// its own task, the next embedding.
 
 // %% [markdown]
 // ## Few labels
