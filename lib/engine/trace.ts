@@ -7,7 +7,7 @@ const INNER = [
   new RegExp(`^${RegExp.escape(import.meta.resolve("./"))}`),
 ];
 
-/** The places on a stack, innermost first, such as "file:///work/model.ts:12:20". */
+/** The places on a stack, innermost first, such as "file:///home/me/model.ts:12:20". */
 function places({ stack = "" }: Error): string[] {
   const frames = stack.matchAll(/^ {4}at (?:.* \()?([^()\s]+:\d+:\d+)\)?$/gm);
   return [...frames].map(([, place]) => place!);
