@@ -21,6 +21,9 @@ const WEIGHT_DECAY = 0.05, BETAS = [0.9, 0.95] as const, EPS = 1e-8, MAX_NORM = 
 /** Looks a parameter up, for one use. */
 type Weights = (name: string) => np.Array;
 
+/** What a block is told besides its input and its weights. */
+type Context = { config: NepaConfig; batch: number; by: { cos: np.Array; sin: np.Array } };
+
 function linear(x: np.Array, weights: Weights, name: string): np.Array {
   return np.matmul(x, weights(`${name}.weight`)).add(weights(`${name}.bias`));
 }
@@ -31,7 +34,7 @@ function layerNorm(x: np.Array, config: NepaConfig, weights: Weights, name: stri
 }
 
 /** Cosines and sines [T, 1, d] of coordinates stretched by `rescale`; CLS is not rotated. */
-function rotation(config: NepaConfig, rescale: np.Array): { cos: np.Array; sin: np.Array } {
+function rotation(config: NepaConfig, rescale: np.Array): Context["by"] {
   const side = config.imageSize / config.patchSize, size = config.hiddenSize / config.numAttentionHeads;
   const centres = np.array(new Float32Array(patchCoordinates(side, side))).reshape([side * side, 2, 1]).mul(
     rescale,
@@ -43,7 +46,7 @@ function rotation(config: NepaConfig, rescale: np.Array): { cos: np.Array; sin: 
   return { cos: np.cos(all.ref), sin: np.sin(all) };
 }
 
-function rotate(x: np.Array, by: { cos: np.Array; sin: np.Array }): np.Array {
+function rotate(x: np.Array, by: Context["by"]): np.Array {
   const half = x.shape.at(-1)! / 2;
   const turned = np.concatenate(
     [x.ref.slice([], [], [], [half]).neg(), x.ref.slice([], [], [], [0, half])],
@@ -53,13 +56,7 @@ function rotate(x: np.Array, by: { cos: np.Array; sin: np.Array }): np.Array {
 }
 
 /** x [B·T, D]: what each token reads from itself and those before it. */
-function attention(
-  x: np.Array,
-  config: NepaConfig,
-  weights: Weights,
-  batch: number,
-  by: { cos: np.Array; sin: np.Array },
-): np.Array {
+function attention(x: np.Array, weights: Weights, { config, batch, by }: Context): np.Array {
   const { numAttentionHeads: heads, hiddenSize, layerNormEps: epsilon } = config;
   const part = (name: string) =>
     linear(x.ref, weights, `attention.attention.${name}`).reshape([batch, -1, heads, hiddenSize / heads]); // [B, T, A, d]
@@ -70,14 +67,9 @@ function attention(
   return linear(read.reshape([-1, hiddenSize]), weights, "attention.output.dense"); // [B·T, D]
 }
 
-function block(
-  x: np.Array,
-  config: NepaConfig,
-  weights: Weights,
-  batch: number,
-  by: { cos: np.Array; sin: np.Array },
-): np.Array {
-  const read = attention(layerNorm(x.ref, config, weights, "layernorm_before"), config, weights, batch, by);
+function block(x: np.Array, weights: Weights, context: Context): np.Array {
+  const { config } = context;
+  const read = attention(layerNorm(x.ref, config, weights, "layernorm_before"), weights, context);
   const seen = x.add(read.mul(weights("layer_scale.lambda1")));
   const up = linear(
     layerNorm(seen.ref, config, weights, "layernorm_after"),
@@ -116,7 +108,7 @@ export function loss(parameters: Arrays, images: np.Array, rescale: np.Array, co
   const embeddings = embed(images, config, weights);
   let x = embeddings.ref;
   for (let i = 0; i < config.numHiddenLayers; i++) {
-    x = block(x, config, under(`vit_nepa.encoder.layer.${i}.`), batch, by);
+    x = block(x, under(`vit_nepa.encoder.layer.${i}.`), { config, batch, by });
   }
   const tokens = (y: np.Array) => y.reshape([batch, -1, config.hiddenSize]); // [B·T, D] to [B, T, D]
   const predictions = tokens(layerNorm(x, config, weights, "layernorm"));

@@ -1,5 +1,6 @@
 /** The official PyTorch code as a process that works when it is asked to. */
 import { type NepaConfig, toOfficialConfig } from "nepa";
+import { cacheRoot } from "../lib/engine/install.ts";
 import type { Contender } from "./common.ts";
 
 const MODES = ["eager", "compile", "bf16"] as const;
@@ -16,8 +17,9 @@ async function succeeds(command: string, ...args: string[]): Promise<boolean> {
 /** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
 export async function python(given: string): Promise<string> {
   if (given) return given;
-  const cache = Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME")}/.cache`;
-  const folder = `${cache}/nepa/bench-venv`, python = `${folder}/bin/python`, done = `${folder}/installed`;
+  const folder = `${cacheRoot(Deno.env.toObject())}/bench-venv`,
+    python = `${folder}/bin/python`,
+    done = `${folder}/installed`;
   const wanted = [TORCH, ...REST].join(" ");
   if (await Deno.readTextFile(done).catch(() => "") === wanted) return python;
   console.error(`installing ${wanted} into ${folder}`);

@@ -1,16 +1,12 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fashionMnist, lowShot, LowShotResult, Nepa, tf, useEngine } from "nepa";
+import { small } from "./small.ts";
 
 await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
 const config = {
-  imageSize: 28,
-  patchSize: 7,
-  numChannels: 1,
-  hiddenSize: 32,
+  ...small,
   numHiddenLayers: 1,
-  numAttentionHeads: 2,
-  intermediateSize: 64,
 } as const;
 
 Deno.test("few labels: every arm is trained and judged as said, scratch by its best way, and no tensor stays", async () => {

@@ -12,19 +12,14 @@ import {
 import { tf, useEngine } from "nepa";
 import { judge, wilson } from "../lib/eval/judged.ts";
 import { LogisticRegression } from "../lib/eval/logistic.ts";
+import { small } from "./small.ts";
 
 await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
 Deno.env.set("XDG_CACHE_HOME", await Deno.makeTempDir()); // where the raw pixels' results are kept
 const few = train.balanced(30), fewTest = test.balanced(20);
 const config = {
-  imageSize: 28,
-  patchSize: 7,
-  numChannels: 1,
-  hiddenSize: 32,
-  numHiddenLayers: 2,
-  numAttentionHeads: 2,
-  intermediateSize: 64,
+  ...small,
   qkNorm: true,
 } as const;
 

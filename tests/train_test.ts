@@ -7,6 +7,7 @@ import { makePlan } from "../lib/plan.ts";
 import { Random } from "../lib/random.ts";
 import { type Loss, TrainingStep } from "../lib/step.ts";
 import { SMALL } from "../lib/train.ts";
+import { small } from "./small.ts";
 
 const engine = await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
@@ -14,13 +15,7 @@ const few: Dataset = train.subset(0.02, 0);
 
 /** Small, with everything on that draws random numbers. */
 const config = {
-  imageSize: 28,
-  patchSize: 7,
-  numChannels: 1,
-  hiddenSize: 32,
-  numHiddenLayers: 2,
-  numAttentionHeads: 2,
-  intermediateSize: 64,
+  ...small,
   qkNorm: true,
   dropPathProb: 0.2,
   posEmbedShift: 0.1,

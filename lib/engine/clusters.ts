@@ -166,7 +166,8 @@ class Split {
       for (const { node: from } of node.inputs) {
         if (isConstant(from)) continue;
         level = Math.max(level, at.get(from)! + (isProduct(from) ? 1 : 0));
-        users.set(from, [...users.get(from) ?? [], node]);
+        if (!users.has(from)) users.set(from, []);
+        users.get(from)!.push(node);
       }
       at.set(node, level);
     }

@@ -1,6 +1,7 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
 import type { Dataset } from "../data/dataset.ts";
+import { cacheRoot } from "../engine/install.ts";
 
 /** A name for all that a result depends on: every pixel and label of the data sets, and `settings`. */
 export function fingerprint(sets: readonly Dataset[], settings: unknown): string {
@@ -16,8 +17,9 @@ export function fingerprint(sets: readonly Dataset[], settings: unknown): string
 
 /** What `compute` gives, or gave in an earlier process under this name. Where no file can be kept, it is computed. */
 export async function remembered<T>(name: string, compute: () => Promise<T>): Promise<T> {
-  const root = Deno.env.get("XDG_CACHE_HOME") || `${Deno.env.get("HOME") ?? ""}/.cache`;
-  const folder = `${root}/nepa/results`, file = `${folder}/${name}.json`;
+  const root = cacheRoot(Deno.env.toObject());
+  if (!root) return await compute();
+  const folder = `${root}/results`, file = `${folder}/${name}.json`;
   try {
     return JSON.parse(await Deno.readTextFile(file)) as T;
   } catch { /* not there, or not whole */ }
