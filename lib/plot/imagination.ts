@@ -1,7 +1,6 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
@@ -52,7 +51,7 @@ async function nearest(
   keys: tf.Tensor2D,
 ): Promise<Int32Array> {
   const found = tf.tidy(() => {
-    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
+    const x = tf.tensor4d(pixels, shape, "int32");
     const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
     return tf.argMax(tf.matMul(rows, keys, false, true), 1);
