@@ -162,7 +162,10 @@ export class Figure {
   }
 
   /** The figure as plotly.js takes it: `Plotly.newPlot(element, figure)`. */
-  toJSON(): { data: Record<string, unknown>[]; layout: Record<string, unknown> } {
+  toJSON(): {
+    data: Record<string, unknown>[];
+    layout: Record<string, unknown> & { width: number; height: number };
+  } {
     const { width, height } = this,
       layout = { template: theme, ...this.#layout, width, height, autosize: false };
     return plain({ data: this.#data, layout }) as ReturnType<Figure["toJSON"]>;
@@ -170,7 +173,7 @@ export class Figure {
 
   /** The figure as an SVG document. */
   svg(): Promise<string> {
-    return this.#svg ??= drawSvg({ ...this.toJSON(), width: this.width, height: this.height });
+    return this.#svg ??= drawSvg(this.toJSON());
   }
 
   /**
