@@ -5,6 +5,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
 import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
@@ -97,9 +98,8 @@ export class NepaClassifier extends Network {
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
-    if (names.length < 1 || new Set(names).size < names.length) {
-      throw new RangeError(`classes: expected one or more, no two alike, got ${JSON.stringify(classes)}`);
-    }
+    const alike = names.length < 1 || new Set(names).size < names.length;
+    expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
     const backbone = new Nepa(config, rest), below = backbone.parameters;
     super(backbone.config, backbone.preprocessor);
     this.backbone = backbone;
@@ -120,21 +120,14 @@ export class NepaClassifier extends Network {
   static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
       options;
-    if (pool !== "mean" && pool !== "last") {
-      throw new RangeError(`pool: expected "mean" or "last", got ${String(pool)}`);
-    }
+    expect(pool === "mean" || pool === "last", "pool", '"mean" or "last"', pool);
     const all = { ...model.config, isCausal: causal, addPoolingLayer: pool === "mean", ...changes };
     const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
     const fresh = randomInitial(config, seed), shapes = backboneShapes(config);
     for (const [name, { shape }] of model.parameters) {
       if (foldLayerScale && name.endsWith(".lambda1")) continue;
-      if (shapes.get(name)?.join() !== shape.join()) {
-        throw new RangeError(
-          `config: ${name}: expected the model's shape [${shape}], got ${
-            shapes.get(name) ?? "no such tensor"
-          }`,
-        );
-      }
+      const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
+      expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
     }
     return new NepaClassifier(config, {
       classes,

@@ -8,6 +8,7 @@ import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { progress } from "./display/progress.ts";
 import type { Environment } from "./engine/download.ts";
+import { expect } from "./expect.ts";
 import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
 
@@ -130,9 +131,7 @@ async function fetchModel(hub: Hub, storage: string): Promise<string> {
 /** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
 async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
   const { environment = Deno.env.toObject(), pause = 500 } = options;
-  if (!REVISION.test(revision)) {
-    throw new RangeError(`revision: expected a branch, a tag or a commit, got ${JSON.stringify(revision)}`);
-  }
+  expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `models--${repo.replace("/", "--")}`);
   const off = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"].find((name) =>

@@ -10,6 +10,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { causalMask } from "./masks.ts";
 import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
@@ -117,12 +118,9 @@ export class Nepa extends Network {
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
     const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
-    if (!last && !causal) {
-      throw new RangeError("last: expected true where attention is not causal, got false");
-    }
-    const [rows, columns] = this.#grid(images),
-      batch = images.shape[0],
-      tokens = rows * columns + (last ? 1 : 0);
+    expect(last || causal, "last", "true where attention is not causal", last);
+    const [rows, columns] = this.#grid(images), batch = images.shape[0];
+    const tokens = rows * columns + (last ? 1 : 0);
     const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
     return tf.tidy(() => {
       const all = this.#trainingDraws(images, options.training),
@@ -172,19 +170,13 @@ export class Nepa extends Network {
    * @throws {RangeError} If there is no such layer.
    */
   features(images: tf.Tensor4D, options: FeatureOptions = {}): tf.Tensor2D {
-    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options,
-      { numHiddenLayers } = this.config;
-    if (typeof layer === "number" && !(Number.isInteger(layer) && layer >= 1 && layer <= numHiddenLayers)) {
-      throw new RangeError(`layer: expected "embedding", 1 to ${numHiddenLayers}, or "final", got ${layer}`);
-    }
+    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options;
+    const last = this.config.numHiddenLayers, named = typeof layer !== "number";
+    const known = named || Number.isInteger(layer) && layer >= 1 && layer <= last;
+    expect(known, "layer", `"embedding", 1 to ${last}, or "final"`, layer);
     return tf.tidy(() => {
-      const outputs = this.forward(images, { causal, hidden: typeof layer === "number" });
-      const tokens = layer === "embedding"
-        ? outputs.embeddings
-        : layer === "final"
-        ? outputs.predictions
-        : outputs.hidden![layer - 1]!;
-      return poolTokens(tokens, pool);
+      const outputs = this.forward(images, { causal, hidden: !named });
+      return poolTokens(tokensOf(outputs, layer), pool);
     });
   }
 
@@ -260,11 +252,9 @@ export class Nepa extends Network {
   /** Patches down and across. */
   #grid({ shape }: tf.Tensor4D): [number, number] {
     const { patchSize: p, numChannels } = this.config, [, height, width, channels] = shape;
-    if (shape.length !== 4 || channels !== numChannels || height % p || width % p || height * width === 0) {
-      throw new RangeError(
-        `images: expected [B, H, W, ${numChannels}] with H and W multiples of ${p}, got [${shape}]`,
-      );
-    }
+    const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
+    const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
+    expect(fits && height * width > 0, "images", expected, `[${shape}]`);
     return [height / p, width / p];
   }
 
@@ -273,9 +263,8 @@ export class Nepa extends Network {
     training: boolean | Draws = false,
   ): Draws | undefined {
     if (typeof training === "object") return training;
-    return training
-      ? this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width })
-      : undefined;
+    if (!training) return undefined;
+    return this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width });
   }
 
   /** Images to embedded patches behind the CLS token, [B, T, D]. */
@@ -294,6 +283,13 @@ export class Nepa extends Network {
     const cls = tf.add(tf.zeros([batch, 1, 1]), this.#of("embeddings.cls_token")); // [B, 1, D]
     return tf.concat([cls, embedded], 1) as tf.Tensor3D;
   }
+}
+
+/** The tokens [B, T, D] of a layer, of outputs with `hidden` tokens. */
+export function tokensOf(outputs: ForwardOutputs, layer: NonNullable<FeatureOptions["layer"]>): tf.Tensor3D {
+  if (layer === "embedding") return outputs.embeddings;
+  if (layer === "final") return outputs.predictions;
+  return outputs.hidden![layer - 1]!;
 }
 
 /** Makes one row of an image's tokens [B, T, D]. */

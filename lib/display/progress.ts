@@ -1,4 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
+import { expect } from "../expect.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */
@@ -91,9 +92,7 @@ function terminalWidth(): number {
  * ```
  */
 export function progress(options: ProgressOptions): Progress {
-  if (!(options.total >= 0)) {
-    throw new RangeError(`total: expected a number of 0 or more, got ${options.total}`);
-  }
+  expect(options.total >= 0, "total", "a number of 0 or more", options.total);
   const live = inNotebook() ? liveDisplay() : undefined;
   const terminal = !live && Deno.stderr.isTerminal();
   if (!live && !terminal) return { update() {}, end: () => Promise.resolve() };

@@ -4,6 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import { formatPercent, Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect, isCount } from "../expect.ts";
 import { lossAndGradients } from "../gradient.ts";
 import type { Nepa } from "../nepa.ts";
 import { makeParameters } from "../network.ts";
@@ -224,15 +225,10 @@ export async function attentiveProbe(
   const settings: AttentiveSettings = { heads, ...training, ...given };
   checkSets(model, train, test);
   for (const name of ["heads", "epochs", "batchSize"] as const) {
-    const value = settings[name];
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new RangeError(`${name}: expected an integer from 1, got ${value}`);
-    }
+    expect(isCount(settings[name]), name, "an integer from 1", settings[name]);
   }
-  if (D % settings.heads) throw new RangeError(`heads: expected a divisor of ${D}, got ${settings.heads}`);
-  if (!(settings.learningRate > 0)) {
-    throw new RangeError(`learningRate: expected a positive number, got ${settings.learningRate}`);
-  }
+  expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
+  expect(settings.learningRate > 0, "learningRate", "a positive number", settings.learningRate);
   const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal });
   const features = { data: fitted!.get(layer)!, size: D }, tokens = features.data.length / train.length / D;
   const head = new AttentiveHead(features, tokens, train.classes.length, settings);

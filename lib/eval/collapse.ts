@@ -1,5 +1,6 @@
 /** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
 import * as tf from "@tensorflow/tfjs";
+import { expect } from "../expect.ts";
 import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
@@ -39,11 +40,8 @@ export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Coll
     ? embeddings.shape
     : [embeddings.length, embeddings[0]?.length ?? 0];
   const [n = 0, dimensions = 0] = shape;
-  if (shape.length !== 2 || n < 2 || dimensions < 1) {
-    throw new RangeError(
-      `collapse: expected embeddings [n, D] with n >= 2, got [${shape}]; put images and positions on one axis`,
-    );
-  }
+  const fits = shape.length === 2 && n >= 2 && dimensions >= 1, help = "put images and positions on one axis";
+  expect(fits, "collapse", "embeddings [n, D] with n >= 2", `[${shape}]; ${help}`);
   const z = embeddings instanceof tf.Tensor ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
   try {
     const [spread, direction, singular] = [
@@ -92,9 +90,7 @@ async function singularValues(z: tf.Tensor2D): Promise<Float64Array> {
   const d = z.shape[1], gram = Float64Array.from(await numbers(tf.matMul(z, z, true)));
   let trace = 0;
   for (let i = 0; i < d; i++) trace += gram[i * d + i]!;
-  if (!Number.isFinite(trace)) {
-    throw new RangeError("collapse: expected finite embeddings, got a NaN or an infinity");
-  }
+  expect(Number.isFinite(trace), "collapse", "finite embeddings", "a NaN or an infinity");
   if (trace === 0) return new Float64Array(d); // all zero
   for (let i = 0; i < d; i++) gram[i * d + i]! += 1e-5 * trace;
   const l = cholesky(gram, d);

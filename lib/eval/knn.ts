@@ -4,6 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import { formatPercent, Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect, isCount } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
 import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
@@ -83,10 +84,9 @@ export async function knn(
 ): Promise<KnnResult> {
   const { k = 20, temperature = 0.07, centred = false, layer = "final" } = options;
   checkSets(model, train, test);
-  if (!(Number.isInteger(k) && k >= 1 && k <= train.length)) {
-    throw new RangeError(`k: expected an integer from 1 to ${train.length}, the training images, got ${k}`);
-  }
-  if (!(temperature > 0)) throw new RangeError(`temperature: expected a positive number, got ${temperature}`);
+  const n = train.length;
+  expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);
+  expect(temperature > 0, "temperature", "a positive number", temperature);
   const [banked, asked] = await readSets(model, [train, test], [layer], options);
   const bank = banked!.get(layer)!, queries = asked!.get(layer)!;
   const guesses = await vote(bank, train.labels, queries, test.length, {

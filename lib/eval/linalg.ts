@@ -1,4 +1,5 @@
 /** Dense symmetric matrices in float64, row-major. @module */
+import { expect } from "../expect.ts";
 import { Random } from "../random.ts";
 
 /**
@@ -12,9 +13,7 @@ export function cholesky(a: Float64Array, n: number): Float64Array {
     const rowJ = a.subarray(j * n, j * n + j);
     let pivot = a[j * n + j]!;
     for (let k = 0; k < j; k++) pivot -= rowJ[k]! * rowJ[k]!;
-    if (!(pivot > 0)) {
-      throw new RangeError(`cholesky: expected a positive definite matrix, got pivot ${pivot} at ${j}`);
-    }
+    expect(pivot > 0, "cholesky", "a positive definite matrix", `pivot ${pivot} at ${j}`);
     const root = Math.sqrt(pivot);
     a[j * n + j] = root;
     for (let i = j + 1; i < n; i++) {
@@ -91,9 +90,7 @@ function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; besi
  * @throws {RangeError} If a value is not finite.
  */
 export function eigenvalues(a: Float64Array, n: number): Float64Array {
-  if (!a.every(Number.isFinite)) {
-    throw new RangeError("eigenvalues: expected finite numbers, got a NaN or an infinity");
-  }
+  expect(a.every(Number.isFinite), "eigenvalues", "finite numbers", "a NaN or an infinity");
   const { diagonal: d, beside } = tridiagonal(a, n),
     e = Float64Array.from({ length: n }, (_, i) => beside[i + 1] ?? 0);
   const small = (i: number) => Math.abs(e[i]!) <= Number.EPSILON * (Math.abs(d[i]!) + Math.abs(d[i + 1]!));

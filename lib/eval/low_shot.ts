@@ -3,6 +3,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../evaluation.ts";
+import { expect, isCount } from "../expect.ts";
 import { finetune, type FinetuneOptions } from "../finetune.ts";
 import { NepaClassifier } from "../heads.ts";
 import { Nepa } from "../nepa.ts";
@@ -155,15 +156,13 @@ export async function lowShot(
   const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options, classes = train.classes.length;
   checkSets(model, train, test);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
-  if (!(Number.isInteger(heldOut) && heldOut >= 1 && heldOut < train.length)) {
-    throw new RangeError(`heldOut: expected an integer from 1 to ${train.length - 1}, got ${heldOut}`);
-  }
+  const most = train.length - 1;
+  expect(isCount(heldOut) && heldOut <= most, "heldOut", `an integer from 1 to ${most}`, heldOut);
   for (const count of labels) {
-    if (count !== Infinity && !(Number.isInteger(count / classes) && count >= 10)) {
-      throw new RangeError(`labels: expected multiples of ${classes} from 10, or Infinity, got ${count}`);
-    }
+    const holds = count === Infinity || Number.isInteger(count / classes) && count >= 10;
+    expect(holds, "labels", `multiples of ${classes} from 10, or Infinity`, count);
   }
-  if (options.scratch?.length === 0) throw new RangeError("scratch: expected at least one way, got none");
+  expect(options.scratch?.length !== 0, "scratch", "at least one way", "none");
   const { rest, aside } = putAside(train, heldOut), runs: LowShotRun[] = [];
   const drawn = labels.flatMap((count) => seeds.map((seed) => ({ set: draw(rest, count, seed), seed })));
   for (const { set, seed } of drawn) {

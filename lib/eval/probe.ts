@@ -6,6 +6,7 @@ import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import { formatPercent, Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect } from "../expect.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
@@ -223,14 +224,9 @@ async function probePixels(
 /** Refuses data sets that cannot be used together with the network. */
 export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
   for (const set of [train, test]) refuseMisfit(set, model.config, true);
-  if (train.classes.length !== test.classes.length) {
-    throw new RangeError(
-      `${test.name}: expected the ${train.classes.length} classes of ${train.name}, got ${test.classes.length}`,
-    );
-  }
-  if (train.length < 10) {
-    throw new RangeError(`${train.name}: expected at least 10 images, got ${train.length}`);
-  }
+  const there = train.classes.length, here = test.classes.length;
+  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
+  expect(train.length >= 10, train.name, "at least 10 images", train.length);
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Image } from "../data/dataset.ts";
 import { normalize } from "../data/transforms.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
+import { expect, isCount } from "../expect.ts";
 import { attentionMap } from "../maps.ts";
 import type { Nepa } from "../nepa.ts";
 
@@ -46,11 +47,9 @@ export async function plotAttention(
 ): Promise<Figure> {
   const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
   const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
-  const rows = image.height / p,
-    columns = image.width / p,
-    { patch = rows * columns - 1, size = 120 } = options;
-  const wrong = layers.find((layer) => !(Number.isInteger(layer) && layer >= 1 && layer <= L));
-  if (wrong !== undefined) throw new RangeError(`layers: expected blocks from 1 to ${L}, got ${wrong}`);
+  const rows = image.height / p, columns = image.width / p;
+  const { patch = rows * columns - 1, size = 120 } = options;
+  for (const layer of layers) expect(isCount(layer) && layer <= L, "layers", `blocks from 1 to ${L}`, layer);
   const token = patch === "cls" ? 0 : patch + 1;
   const ways = heads === "each" ? Array.from({ length: A }, (_, head) => head) : [heads];
   const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));

@@ -4,6 +4,7 @@ import type { Image } from "../data/dataset.ts";
 import { normalize } from "../data/transforms.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { imageGrid, type Mark, type Picture } from "../display/pictures.ts";
+import { expect } from "../expect.ts";
 import { predictionMap } from "../maps.ts";
 import type { Nepa } from "../nepa.ts";
 
@@ -104,9 +105,8 @@ export async function plotExpectation(
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
   const { patches = spread, scale = "softmax" } = options;
   for (const p of patches) {
-    if (!Number.isInteger(p) || p < 0 || p >= count) {
-      throw new RangeError(`plotExpectation: expected patches from 0 to ${count - 1}, got ${p}`);
-    }
+    const within = Number.isInteger(p) && p >= 0 && p < count;
+    expect(within, "plotExpectation", `patches from 0 to ${count - 1}`, p);
   }
   const found = await expectations(model, image, patches);
   const seen = patches.map((p): Picture => ({

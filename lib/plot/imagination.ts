@@ -6,6 +6,7 @@ import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { readFeatures } from "../eval/features.ts";
+import { expect } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
 
 /** Options of {@linkcode plotImagination}. */
@@ -90,9 +91,7 @@ export async function plotImagination(
 ): Promise<Figure> {
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
   const { given = Math.ceil(N / 2), size = 90 } = options;
-  if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
-    throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
-  }
+  expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
   const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
   const keys = await patchDirections(model, bank);
   try {

@@ -3,6 +3,7 @@ import type * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import { Figure, palette } from "../display/figure.ts";
 import { imageGrid } from "../display/pictures.ts";
+import { expect } from "../expect.ts";
 
 /** The patches moved apart by `gap` white pixels. */
 function apart(image: Image, patch: number, gap: number): Image {
@@ -35,11 +36,8 @@ function apart(image: Image, patch: number, gap: number): Image {
  */
 export function plotPatches(image: Image, patchSize: number): Figure {
   const { height, width } = image, rows = height / patchSize, columns = width / patchSize;
-  if (!Number.isInteger(rows) || !Number.isInteger(columns) || patchSize < 1) {
-    throw new RangeError(
-      `plotPatches: expected a patch size that divides ${height} x ${width} pixels, got ${patchSize}`,
-    );
-  }
+  const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
+  expect(divides, "plotPatches", `a patch size that divides ${height} x ${width} pixels`, patchSize);
   const gap = Math.max(1, Math.round(patchSize / 5)), count = rows * columns;
   const marks = Array.from({ length: count }, (_, i) => ({
     left: (i % columns) * (patchSize + gap),
@@ -80,9 +78,7 @@ export function plotPatches(image: Image, patchSize: number): Figure {
  */
 export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
   const [tokens, columns] = mask.shape;
-  if (mask.rank !== 2 || tokens !== columns) {
-    throw new RangeError(`plotMask: expected a mask [T, T], got [${mask.shape}]`);
-  }
+  expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);
   const values = await mask.data(),
     names = Array.from({ length: tokens }, (_, i) => i === 0 ? "CLS" : String(i));
   const sees = names.map((_, i) => names.map((_, j) => values[i * tokens + j] === 0 ? 1 : 0));
