@@ -94,15 +94,11 @@ async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): 
   const { repo, revision, endpoint } = hub, mega = (bytes: number) => Math.round(bytes / 1e5) / 10;
   const total = mega(files.reduce((sum, { size }) => sum + size, 0));
   say(`${repo}, ${revision}: ${total} MB, kept in ${folder}, fetched from ${endpoint} where missing`);
-  const bar = progress({ title: repo, total, unit: "MB" });
+  await using bar = progress({ title: repo, total, unit: "MB" });
   let before = 0;
-  try {
-    for (const file of files) {
-      await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
-      bar.update(mega(before += file.size));
-    }
-  } finally {
-    await bar.end();
+  for (const file of files) {
+    await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
+    bar.update(mega(before += file.size));
   }
 }
 

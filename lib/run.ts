@@ -248,17 +248,13 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** Drives the run to its end, with a progress bar where there is somebody to see it. */
   async finish(): Promise<RunResult> {
-    const bar = progress({ title: "training", total: this.steps, unit: "steps" });
+    await using bar = progress({ title: "training", total: this.steps, unit: "steps" });
     let compiled = 0;
-    try {
-      for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
-        if (notice !== undefined) console.warn(notice);
-        compiled += compileSeconds ?? 0;
-        const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
-        bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
-      }
-    } finally {
-      await bar.end();
+    for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
+      if (notice !== undefined) console.warn(notice);
+      compiled += compileSeconds ?? 0;
+      const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
+      bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
     }
     return this.result();
   }

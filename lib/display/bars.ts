@@ -17,7 +17,7 @@ export interface BarChartOptions {
 }
 
 /** Mean and sample standard deviation; of one number, the number and NaN. */
-function spread(values: readonly number[]): { mean: number; std: number } {
+export function spread(values: readonly number[]): { mean: number; std: number } {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
   return { mean, std: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (values.length - 1)) };
 }

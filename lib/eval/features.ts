@@ -64,18 +64,17 @@ export async function readSets(
     const outputs = model.forward(images, { causal, hidden: true });
     return layers.map((layer) => poolTokens(tokensOf(outputs, layer), pool));
   }, { name: "features" });
-  const bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
+  await using bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
   let before = 0;
   try {
     for (const set of sets) {
       found.push(await readOne(pass, set, model, layers, (done) => bar?.update(before + done)));
       before += set.length;
     }
+    return found;
   } finally {
     pass.dispose();
-    await bar?.end();
   }
-  return found;
 }
 
 function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly Layer[], pool: string): void {

@@ -1,14 +1,9 @@
 /** How guesses compare with labels, and how every evaluation shows that. @module */
 import type { Dataset } from "../data/dataset.ts";
 import { Figure } from "../display/figure.ts";
-import {
-  consoleDisplay,
-  inNotebook,
-  jupyterDisplay,
-  type MediaBundle,
-  showDisplay,
-} from "../display/jupyter.ts";
-import { formatPercent, type Table } from "../display/table.ts";
+import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { showDisplay } from "../display/jupyter.ts";
+import { type Cell, formatPercent, Table } from "../display/table.ts";
 
 /** How guesses compare with labels. */
 export interface Judged {
@@ -49,6 +44,11 @@ export function formatInterval([low, high]: readonly [number, number]): string {
   return `${(100 * low).toFixed(1)} – ${formatPercent(high)}`;
 }
 
+/** Rows with an accuracy each. */
+export function accuracyTable(title: string, rows: readonly Readonly<Record<string, Cell>>[]): Table {
+  return new Table(rows, { title, format: { accuracy: formatPercent } });
+}
+
 /** Shows itself as a table; in a notebook its plots stand above that. */
 export abstract class Showing {
   /** The numbers. */
@@ -70,20 +70,15 @@ export abstract class Showing {
 
 /** What an evaluation of a frozen network found on test images. */
 export abstract class Judgement extends Showing implements Judged {
-  readonly accuracy: number;
-  readonly interval: Judged["interval"];
-  readonly perClass: Judged["perClass"];
-  readonly confusion: Judged["confusion"];
+  declare readonly accuracy: number;
+  declare readonly interval: Judged["interval"];
+  declare readonly perClass: Judged["perClass"];
+  declare readonly confusion: Judged["confusion"];
 
-  /** Takes over the comparison. */
-  constructor({ accuracy, interval, perClass, confusion }: Judged) {
+  /** Takes over the comparison, and what else is there. */
+  constructor(judged: Judged) {
     super();
-    [this.accuracy, this.interval, this.perClass, this.confusion] = [
-      accuracy,
-      interval,
-      perClass,
-      confusion,
-    ];
+    Object.assign(this, judged);
   }
 
   /** The confusion matrix: each class's images by the class guessed, the colour their share, the number how many. */

@@ -1,5 +1,6 @@
 /** What pretraining buys: accuracy against the number of labels, pretrained and from scratch. @module */
 import type { Dataset } from "../data/dataset.ts";
+import { spread } from "../display/bars.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../evaluation.ts";
@@ -50,22 +51,17 @@ const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
 
 /** What {@linkcode lowShot} found; shows itself as a table, in a notebook with its plot. */
 export class LowShotResult extends Showing {
-  /** Every training, in order. */
-  readonly runs: readonly LowShotRun[];
-
-  /** Made by {@linkcode lowShot}. */
-  constructor(runs: readonly LowShotRun[]) {
+  /** Made by {@linkcode lowShot}, of every training in order. */
+  constructor(readonly runs: readonly LowShotRun[]) {
     super();
-    this.runs = runs;
   }
 
   /** Mean and sample standard deviation over the seeds, by number of labels. */
   #points(arm: Arm): { labels: number; mean: number; std: number }[] {
     return [...new Set(this.runs.map(({ labels }) => labels))].map((labels) => {
       const found = this.runs.filter((run) => run.arm === arm && run.labels === labels);
-      const mean = found.reduce((sum, { accuracy }) => sum + accuracy, 0) / found.length;
-      const squares = found.reduce((sum, { accuracy }) => sum + (accuracy - mean) ** 2, 0);
-      return { labels, mean, std: found.length > 1 ? Math.sqrt(squares / (found.length - 1)) : 0 };
+      const { mean, std } = spread(found.map(({ accuracy }) => accuracy));
+      return { labels, mean, std: std || 0 };
     });
   }
 

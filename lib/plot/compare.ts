@@ -2,7 +2,6 @@
 import { basename } from "node:path";
 import { type Figure, palette } from "../display/figure.ts";
 import { boardFigure, type Line } from "../display/lines.ts";
-import { expect } from "../expect.ts";
 import { readLog } from "../log.ts";
 import { LOSS_WINDOW, type Step } from "../run.ts";
 import { lossBoard, smooth } from "./run.ts";
@@ -39,10 +38,10 @@ const SIDES: [string, (step: Step) => number | undefined][] = [
  * ```
  */
 export async function compareRuns(folders: readonly string[]): Promise<Figure> {
-  expect(folders.length > 0, "folders", "one or more", "none");
+  if (folders.length === 0) throw new RangeError("folders: expected one or more, got none");
   const runs = await Promise.all(folders.map(async (folder, i) => {
     const history = await readLog(folder), color = palette[i % palette.length]!;
-    expect(history.length > 0, folder, "a metrics.csv with steps", "none");
+    if (history.length === 0) throw new RangeError(`${folder}: expected a metrics.csv with steps, got none`);
     return { name: basename(folder), history, color, dash: i >= palette.length };
   }));
   const through = (value: (step: Step) => number | undefined): Line[] =>
