@@ -131,8 +131,6 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   /** How a run shows itself in a notebook; the plots set it, since this file knows nothing of them. */
   static show: ((run: Run<unknown>) => Promise<MediaBundle>) | undefined;
 
-  /** The model being trained; its weights are the current ones at every step. */
-  readonly model: M;
   /** The model with averaged weights, where that was asked for. */
   readonly ema: M | undefined;
   /** Updates in all. */
@@ -150,12 +148,12 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   #active = false;
   #prepared: { step: number; ready: Promise<void> } | undefined;
 
+  /** @param model The one being trained; its weights are the current ones at every step. */
   constructor(
-    model: M,
+    readonly model: M,
     training: Training,
     options: { ema?: M | undefined; signal?: AbortSignal | undefined; keeper?: Keeper | undefined } = {},
   ) {
-    this.model = model;
     this.ema = options.ema;
     this.steps = training.steps;
     this.#training = training;
