@@ -83,9 +83,11 @@ export abstract class Judgement extends Showing implements Judged {
 
   /** The confusion matrix: each class's images by the class guessed, the colour their share, the number how many. */
   confusionPlot(): Figure {
-    const names = Object.entries(this.perClass), few = names.length <= 20;
+    const names = Object.entries(this.perClass), few = names.length <= 20, gap = few ? 1 : 0;
     const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
     const side = Math.max(300, Math.min(700, 42 * names.length));
+    const subtitle = `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`;
+    const counts = this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never;
     const axis = { type: "category", showgrid: false, ticks: "" } as const;
     return new Figure([{
       type: "heatmap",
@@ -95,23 +97,15 @@ export abstract class Judgement extends Showing implements Judged {
       z: this.confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
       zmin: 0,
       zmax: 100,
-      ...(few && {
-        text: this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never,
-        texttemplate: "%{text}",
-      }),
+      ...(few && { text: counts, texttemplate: "%{text}" }),
       colorbar: { title: { text: "% of the class" } },
-      xgap: few ? 1 : 0,
-      ygap: few ? 1 : 0,
+      xgap: gap,
+      ygap: gap,
       hovertemplate: "%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
     }], {
       width: side + 260,
       height: side + 170,
-      title: {
-        text: "What was taken for what",
-        subtitle: {
-          text: `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`,
-        },
-      },
+      title: { text: "What was taken for what", subtitle: { text: subtitle } },
       xaxis: { ...axis, title: { text: "guessed" }, tickangle: -45 },
       yaxis: { ...axis, title: { text: "class, share guessed right" }, autorange: "reversed" },
     });
