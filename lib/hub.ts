@@ -6,6 +6,7 @@
  */
 import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
+import { say } from "./display/jupyter.ts";
 import { progress } from "./display/progress.ts";
 import type { Environment } from "./engine/download.ts";
 import { expect } from "./expect.ts";
@@ -26,7 +27,6 @@ const REVISION = /^(?!.*(\.\.|\/\/|\/$))\w[\w.+\/-]*$/;
 const CONFIG = "config.json", PREPROCESSOR = "preprocessor_config.json";
 const WEIGHTS = "model.safetensors", INDEX = "model.safetensors.index.json";
 
-const say = (line: string) => console.error(line);
 const isFile = (path: string) => Deno.stat(path).then(({ isFile }) => isFile, () => false);
 const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCase());
 const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
@@ -40,8 +40,8 @@ async function settings(
       .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);
   const home = path(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
   const cache = path(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
-  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, ""),
-    url = URL.parse(endpoint);
+  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const url = URL.parse(endpoint);
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search) {
     throw new HubError("HF_ENDPOINT: expected an address such as https://huggingface.co, got something else");
   }
@@ -130,9 +130,8 @@ async function hubFolder(repo: string, revision: string, options: SourceOptions)
   expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `models--${repo.replace("/", "--")}`);
-  const off = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"].find((name) =>
-    isOn(environment[name])
-  );
+  const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
+  const off = switches.find((name) => isOn(environment[name]));
   try {
     if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage);
     const help = `unset ${off}, or give the path of its folder`;

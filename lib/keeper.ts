@@ -10,8 +10,8 @@ import type { Keeping } from "./keeping.ts";
 import { Log, readLog } from "./log.ts";
 import type { Plan } from "./plan.ts";
 import type { Keeper, NonFiniteError, Step } from "./run.ts";
-import { type Found, naming, RunFolder, RunFolderError } from "./run_folder.ts";
-import { type HostTensor, writeSafetensors } from "./safetensors.ts";
+import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
+import { type HostTensor, isObject, writeSafetensors } from "./safetensors.ts";
 import type { Trainable } from "./step.ts";
 import { openSafetensors } from "./tensor_files.ts";
 import type { Trainer } from "./trainer.ts";
@@ -72,6 +72,16 @@ async function fill(
   }
 }
 
+/** Where two trainings, as JSON, differ; names do not count. */
+function differences(then: unknown, now: unknown, name = ""): string[] {
+  if (isObject(then) && isObject(now)) {
+    const keys = Object.keys({ ...then, ...now }).filter((key) => key !== "name");
+    return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
+  }
+  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
+  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
+}
+
 /** A {@linkcode Keeper} with a folder. */
 export class FolderKeeper implements Keeper {
   readonly #options: Keeping;
@@ -94,36 +104,19 @@ export class FolderKeeper implements Keeper {
 
   /** What decides about the training. */
   #about(): Record<string, unknown> {
-    const { kind, model: { config }, plan: { signal: _, checkpoint: __, augment, ...plan }, options, data } =
-      this.#kept;
+    const { kind, model: { config }, plan, options, data } = this.#kept;
+    const { signal: _, checkpoint: __, augment, ...rest } = plan;
     const { name, length, height, width, channels, classes } = data;
-    return {
-      kind,
-      config,
-      options: { ...plan, augment: augment !== null, ...options },
-      data: { name, length, height, width, channels, classes },
-    };
+    const images = { name, length, height, width, channels, classes };
+    return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
   }
 
   #session(): Record<string, unknown> {
-    const engine = currentEngine(), cpu = cpus();
-    return {
-      engine: String(engine),
-      versions: {
-        nepa: VERSION,
-        deno: Deno.version.deno,
-        tfjs: tf.version_core,
-        [engine.name]: engine.version,
-      },
-      machine: {
-        host: hostname(),
-        system: `${Deno.build.os} ${Deno.build.arch}`,
-        processor: cpu[0]?.model,
-        processors: cpu.length,
-        memory: totalmem(),
-        device: engine.device,
-      },
-    };
+    const engine = currentEngine(), cpu = cpus(), { name, version, device } = engine;
+    const versions = { nepa: VERSION, deno: Deno.version.deno, tfjs: tf.version_core, [name]: version };
+    const system = `${Deno.build.os} ${Deno.build.arch}`, processor = cpu[0]?.model, memory = totalmem();
+    const machine = { host: hostname(), system, processor, processors: cpu.length, memory, device };
+    return { engine: String(engine), versions, machine };
   }
 
   async begin(done: number): Promise<{ done: number; history: Step[] } | undefined> {
@@ -132,14 +125,9 @@ export class FolderKeeper implements Keeper {
     const found = await this.#folder.newest(say);
     if (this.#begun) {
       if (found?.step === this.#saved) return undefined;
-      throw new RunFolderError(
-        "different",
-        path,
-        `expected a newest checkpoint of step ${this.#saved}, as this run left it, got ${
-          found?.step ?? "none"
-        }; ` +
-          `another run has used the folder since. Begin a new run to go on from there`,
-      );
+      const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
+      const help = "another run has used the folder since. Begin a new run to go on from there";
+      throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
     this.#refuse(found);
     const history = found ? await this.#restore(found) : [];
@@ -160,50 +148,28 @@ export class FolderKeeper implements Keeper {
   /** Refuses a folder that is not as `resume` says, or from another training. */
   #refuse(found: Found | undefined): void {
     const { folder, resume } = this.#options;
+    const refuse = (kind: RunFolderErrorKind, text: string): never => {
+      throw new RunFolderError(kind, folder, text);
+    };
     if (!found) {
-      if (resume !== true) return;
-      throw new RunFolderError(
-        "empty",
-        folder,
-        'there is no checkpoint to go on from; `resume: "auto"` would begin one',
-      );
+      if (resume === true) {
+        refuse("empty", 'there is no checkpoint to go on from; `resume: "auto"` would begin one');
+      }
+      return;
     }
     if (!resume) {
-      throw new RunFolderError(
-        "occupied",
-        folder,
-        `there is a run here already, saved after step ${found.step}; go on with it by \`resume: true\`, or give ` +
-          `another folder`,
-      );
+      const help = "go on with it by `resume: true`, or give another folder";
+      refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
     }
-    const differences: string[] = [], about = this.#about();
-    const compare = (name: string, then: unknown, now: unknown) => {
-      if (then && typeof then === "object" && now && typeof now === "object" && !Array.isArray(now)) {
-        const fields = then as Record<string, unknown>, others = now as Record<string, unknown>;
-        for (const key of new Set([...Object.keys(fields), ...Object.keys(others)])) {
-          if (key !== "name") compare(name ? `${name}.${key}` : key, fields[key], others[key]);
-        }
-      } else if (JSON.stringify(then) !== JSON.stringify(now)) {
-        differences.push(`${name}: ${JSON.stringify(then)} then, ${JSON.stringify(now)} now`);
-      }
-    };
-    compare("", found.state.about, JSON.parse(JSON.stringify(about)));
-    if (differences.length > 0) {
-      throw new RunFolderError(
-        "different",
-        folder,
-        `expected the training that was saved; ${
-          differences.join("; ")
-        }. Write it as it was; or begin another run ` +
-          `from the saved weights, which \`load("${found.folder}")\` reads`,
-      );
+    const differ = differences(found.state.about, JSON.parse(JSON.stringify(this.#about())));
+    if (differ.length > 0) {
+      const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
+      const text = `expected the training that was saved; ${differ.join("; ")}`;
+      refuse("different", `${text}. Write it as it was; ${help}`);
     }
-    const { engine } = found.state as { engine: string };
-    if (engine !== String(currentEngine())) {
-      say(
-        `${folder}: saved with ${engine}, going on with ${currentEngine()}: the numbers differ in the last digits`,
-      );
-    }
+    const { engine: then } = found.state, now = String(currentEngine());
+    if (then === now) return;
+    say(`${folder}: saved with ${then}, going on with ${now}: the numbers differ in the last digits`);
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
@@ -326,10 +292,8 @@ export class FolderKeeper implements Keeper {
         }
       }
       if (reason === "interrupted" || reason === "terminated") {
-        say(
-          `saved after step ${done}; to go on, run the same with ` +
-            `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`,
-        );
+        const how = `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`;
+        say(`saved after step ${done}; to go on, run the same with ${how}`);
       }
     } finally {
       this.#folder?.close();
@@ -341,8 +305,8 @@ export class FolderKeeper implements Keeper {
   #unsaved(done: number): RunFolderError {
     const { message, kind } = this.#failure as RunFolderError, { folder } = this.#options;
     const text =
-      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; the ` +
-      `model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
+      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; ` +
+      `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
     return new RunFolderError(kind ?? "unwritable", folder, text, { cause: this.#failure });
   }
 }

@@ -36,26 +36,16 @@ export interface Collapse {
  * ```
  */
 export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Collapse> {
-  const shape = embeddings instanceof tf.Tensor
-    ? embeddings.shape
-    : [embeddings.length, embeddings[0]?.length ?? 0];
+  const given = embeddings instanceof tf.Tensor;
+  const shape = given ? embeddings.shape : [embeddings.length, embeddings[0]?.length ?? 0];
   const [n = 0, dimensions = 0] = shape;
   const fits = shape.length === 2 && n >= 2 && dimensions >= 1, help = "put images and positions on one axis";
   expect(fits, "collapse", "embeddings [n, D] with n >= 2", `[${shape}]; ${help}`);
-  const z = embeddings instanceof tf.Tensor ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
+  const z = given ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
   try {
-    const [spread, direction, singular] = [
-      await spreadOf(z),
-      await meanDirection(z),
-      await singularValues(z),
-    ];
-    const effectiveRank = rankOf(singular), [squared, ones] = direction;
-    return {
-      featureStd: spread,
-      effectiveRank,
-      meanCosine: (n * squared - ones) / (n - 1),
-      collapsed: spread < 0.05 || effectiveRank < 1.5,
-    };
+    const featureStd = await spreadOf(z), [squared, ones] = await meanDirection(z);
+    const effectiveRank = rankOf(await singularValues(z)), meanCosine = (n * squared - ones) / (n - 1);
+    return { featureStd, effectiveRank, meanCosine, collapsed: featureStd < 0.05 || effectiveRank < 1.5 };
   } finally {
     z.dispose();
   }
