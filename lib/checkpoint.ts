@@ -14,7 +14,13 @@ import {
   type Preprocessor,
   toOfficialPreprocessor,
 } from "./preprocessor.ts";
-import { type HostTensor, SafetensorsError, type TensorInfo, writeSafetensors } from "./safetensors.ts";
+import {
+  type HostTensor,
+  isObject,
+  SafetensorsError,
+  type TensorInfo,
+  writeSafetensors,
+} from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 
 /** Thrown when a folder does not hold the model that is asked for. */
@@ -80,10 +86,8 @@ function toOfficial(
   data: Float32Array,
   config: NepaConfig,
 ): HostTensor {
-  const official = officialShape(name, shape, config), { patchSize: p, numChannels } = config;
-  if (isProjection(name)) {
-    return { shape: official, data: permute(data, [p, p, numChannels, shape[1]!], [3, 2, 0, 1]) };
-  }
+  const official = officialShape(name, shape, config), { patchSize: p, numChannels: C } = config;
+  if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
 }
 
@@ -102,20 +106,12 @@ function checkTensors(
   const notFloat = [...expected.keys()].filter((name) =>
     found.has(name) && !["F16", "BF16", "F32", "F64"].includes(found.get(name)!.dtype)
   );
-  const parts = Object.entries({
-    missing,
-    unknown,
-    "of another shape": misshapen,
-    "not floating-point": notFloat,
-  })
-    .filter(([, names]) => names.length > 0)
+  const wrong = { missing, unknown, "of another shape": misshapen, "not floating-point": notFloat };
+  const parts = Object.entries(wrong).filter(([, names]) => names.length > 0)
     .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
   if (parts.length === 0) return;
-  throw new CheckpointError(
-    `${folder}: expected the ${expected.size} tensors that config.json describes, got ${found.size}; ${
-      parts.join("\n")
-    }`,
-  );
+  const text = `expected the ${expected.size} tensors that config.json describes, got ${found.size}`;
+  throw new CheckpointError(`${folder}: ${text}; ${parts.join("\n")}`);
 }
 
 /** What `read` gives, or undefined where there is no such file. */
@@ -131,10 +127,8 @@ async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
 function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
   try {
     const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
-    if (json === null || typeof json !== "object" || Array.isArray(json)) {
-      throw new TypeError("not an object");
-    }
-    return json as Record<string, unknown>;
+    if (isObject(json)) return json;
+    throw new TypeError("not an object");
   } catch (error) {
     throw new CheckpointError(`${file}: expected a JSON object`, { cause: error });
   }
@@ -182,12 +176,10 @@ export async function readCheckpoint(
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !found.includes(architecture)) {
-    throw new CheckpointError(
-      `${folder}: config.json: architectures: expected ${architecture}, got ${
-        found.join(", ")
-      }: another task's model; ` +
-        "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), a classifier with NepaClassifier.load",
-    );
+    const text = `expected ${architecture}, got ${found.join(", ")}: another task's model`;
+    const help = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
+      "a classifier with NepaClassifier.load";
+    throw new CheckpointError(`${folder}: config.json: architectures: ${text}; ${help}`);
   }
   const config = fromOfficialConfig(json), classes = classesOf(json);
   const plain = defaultPreprocessor(config.imageSize, config.numChannels);
@@ -233,10 +225,8 @@ export interface CheckpointContents {
  */
 export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
   const { architecture, config, preprocessor, parameters, classes, options } = contents;
-  const parameterCount = [...parameters.values()].reduce(
-    (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
-    0,
-  );
+  const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
   const labels = classes && {

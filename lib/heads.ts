@@ -201,23 +201,13 @@ export class NepaClassifier extends Network {
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
     const { config, preprocessor, classes } = this;
-    await writeCheckpoint(folder, {
-      architecture: CLASSIFIER,
-      config,
-      preprocessor,
-      parameters,
-      classes,
-      options,
-    });
+    const contents = { architecture: CLASSIFIER, config, preprocessor, parameters, classes, options };
+    await writeCheckpoint(folder, contents);
   }
 
   /** Another classifier with the same weights, which it does not share. */
   clone(): NepaClassifier {
-    const { config, preprocessor, classes } = this;
-    return new NepaClassifier(config, {
-      classes,
-      preprocessor,
-      initial: (name) => this.parameters.get(name)!,
-    });
+    const { config, preprocessor, classes } = this, initial = (name: string) => this.parameters.get(name)!;
+    return new NepaClassifier(config, { classes, preprocessor, initial });
   }
 }

@@ -59,13 +59,9 @@ function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progres
   if (!(error instanceof TypeError)) return error;
   const { message } = error.cause instanceof Error ? error.cause : error;
   const reason = before + message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
-  const help =
-    "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on there";
-  return new PassingError(
-    `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help}`,
-    0,
-    progress,
-  );
+  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on";
+  const text = `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help} from there`;
+  return new PassingError(text, 0, progress);
 }
 
 /** Why the hub said no, and what helps. */

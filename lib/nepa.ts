@@ -146,12 +146,8 @@ export class Nepa extends Network {
         if (hidden) seen.hidden.push(as3d(x));
         if (attentions) seen.attentions.push(probabilities);
       }
-      const normed = layerNorm(
-        x,
-        this.config.layerNormEps,
-        this.#of("layernorm.weight"),
-        this.#of("layernorm.bias"),
-      );
+      const [weight, bias] = [this.#of("layernorm.weight"), this.#of("layernorm.bias")];
+      const normed = layerNorm(x, this.config.layerNormEps, weight, bias);
       return {
         embeddings,
         predictions: as3d(normed),
@@ -230,13 +226,7 @@ export class Nepa extends Network {
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
     const { config, preprocessor } = this;
-    await writeCheckpoint(folder, {
-      architecture: PRETRAINED,
-      config,
-      preprocessor,
-      parameters,
-      options,
-    });
+    await writeCheckpoint(folder, { architecture: PRETRAINED, config, preprocessor, parameters, options });
   }
 
   /** Another model with the same weights, which it does not share. */
@@ -275,11 +265,8 @@ export class Nepa extends Network {
       .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
     const projection = "embeddings.patch_embeddings.projection";
     const weight = this.#of(`${projection}.weight`) as tf.Tensor as tf.Tensor2D;
-    const embedded = linear(patches, weight, this.#of(`${projection}.bias`)).reshape([
-      batch,
-      rows * columns,
-      -1,
-    ]);
+    const embedded = linear(patches, weight, this.#of(`${projection}.bias`))
+      .reshape([batch, rows * columns, -1]); // [B, N, D]
     const cls = tf.add(tf.zeros([batch, 1, 1]), this.#of("embeddings.cls_token")); // [B, 1, D]
     return tf.concat([cls, embedded], 1) as tf.Tensor3D;
   }
