@@ -199,8 +199,9 @@ export class Nepa extends Network {
    * huggingface_hub keeps, where the variables HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold.
    *
    * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`;
-   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder.
-   * @param options Which revision on the hub.
+   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder. Without safetensors, PyTorch's own
+   * `pytorch_model.bin` or `pytorch_model_ema.bin` is read, and none of the code that such a file can hold is run.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The model.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -208,7 +209,12 @@ export class Nepa extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes, PRETRAINED);
+    const { config, preprocessor, values } = await readCheckpoint(
+      folder,
+      backboneShapes,
+      PRETRAINED,
+      options.ema,
+    );
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
