@@ -87,8 +87,6 @@ export type { ImageGridOptions, Mark, Picture } from "./lib/display/pictures.ts"
 export { barChart } from "./lib/display/bars.ts";
 export type { BarChartOptions } from "./lib/display/bars.ts";
 export { plotMask, plotPatches } from "./lib/plot/patches.ts";
-export { report } from "./lib/plot/report.ts";
-export type { ReportOptions, ReportSection } from "./lib/plot/report.ts";
 export { plotExpectation } from "./lib/plot/expectation.ts";
 export type { ExpectationOptions } from "./lib/plot/expectation.ts";
 export { plotAttention } from "./lib/plot/attention.ts";

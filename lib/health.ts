@@ -14,17 +14,12 @@ export class Watch {
   }
 
   #collapse({ step, loss }: Step, { collapsed, featureStd, effectiveRank }: Metrics): string | undefined {
-    if (!collapsed) {
-      this.#said.collapsed = false;
-      return undefined;
-    }
-    if (this.#said.collapsed) return undefined;
-    this.#said.collapsed = true;
-    return `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${
-      featureStd.toFixed(3)
-    }, ` +
-      `effective rank ${effectiveRank.toFixed(2)}), so the loss of ${loss.toFixed(3)} says nothing. Is the ` +
-      `stop-gradient on? Else try a smaller learning rate.`;
+    const [std, rank] = [featureStd.toFixed(3), effectiveRank.toFixed(2)];
+    return this.#once("collapsed", collapsed) &&
+      `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${std}, effective rank ${rank}), ` +
+        `so the loss of ${
+          loss.toFixed(3)
+        } says nothing. Is the stop-gradient on? Else try a smaller learning rate.`;
   }
 
   /** The mean of the last losses against the best such mean so far. */
@@ -32,21 +27,21 @@ export class Watch {
     this.#recent.push(step);
     if (this.#recent.length > LOSS_WINDOW) this.#recent.shift();
     if (this.#recent.length < LOSS_WINDOW) return undefined;
-    const mean = meanLoss(this.#recent);
+    const mean = meanLoss(this.#recent), rate = step.lr.toExponential(1);
     this.#best = Math.min(this.#best, mean);
     const limit = this.#best + Math.max(0.15, 0.5 * Math.abs(this.#best));
-    if (mean < limit) {
-      this.#said.diverged = false;
-      return undefined;
-    }
-    if (this.#said.diverged) return undefined;
-    this.#said.diverged = true;
-    return `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${
-      mean.toFixed(3)
-    }, it was ` +
-      `${this.#best.toFixed(3)} at best. Try a smaller learning rate (now ${
-        step.lr.toExponential(1)
-      }) or a longer warm-up.`;
+    return this.#once("diverged", !(mean < limit)) &&
+      `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${
+          mean.toFixed(3)
+        }, it was ` +
+        `${this.#best.toFixed(3)} at best. Try a smaller learning rate (now ${rate}) or a longer warm-up.`;
+  }
+
+  /** Whether something begins: it is said once, and again only when it was over in between. */
+  #once(what: "collapsed" | "diverged", holds: boolean): true | undefined {
+    const begins = holds && !this.#said[what];
+    this.#said[what] = holds;
+    return begins || undefined;
   }
 }
 

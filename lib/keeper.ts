@@ -9,9 +9,9 @@ import { currentEngine } from "./engine/mod.ts";
 import type { Keeping } from "./keeping.ts";
 import { Log, readLog } from "./log.ts";
 import type { Plan } from "./plan.ts";
-import type { Keeper, NonFiniteError, Step } from "./run.ts";
-import { type Found, naming, RunFolder, RunFolderError } from "./run_folder.ts";
-import { type HostTensor, writeSafetensors } from "./safetensors.ts";
+import type { Keeper, NonFiniteError, Step, Validation } from "./run.ts";
+import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
+import { type HostTensor, isObject, writeSafetensors } from "./safetensors.ts";
 import type { Trainable } from "./step.ts";
 import { openSafetensors } from "./tensor_files.ts";
 import type { Trainer } from "./trainer.ts";
@@ -22,6 +22,12 @@ export interface Savable extends Trainable {
   save(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
 }
 
+/** When held-out images were read, and what they said. */
+export interface Best {
+  step: number;
+  reading: Required<Validation>;
+}
+
 /** What is kept. */
 export interface Kept {
   /** "pretrain" or "finetune". */
@@ -30,6 +36,11 @@ export interface Kept {
   ema: Savable | undefined;
   trainer: Trainer;
   plan: Plan;
+  /** Of a run that ends with the weights that did best: what knows these so far, and takes them up again. */
+  referee?: {
+    readonly best: Best & { network: Savable } | undefined;
+    recall(best: Best | undefined): Savable | undefined;
+  };
   /** What else decides about the result; JSON. */
   options: Record<string, unknown>;
   data: Dataset;
@@ -72,6 +83,16 @@ async function fill(
   }
 }
 
+/** Where two trainings, as JSON, differ; names do not count. */
+function differences(then: unknown, now: unknown, name = ""): string[] {
+  if (isObject(then) && isObject(now)) {
+    const keys = Object.keys({ ...then, ...now }).filter((key) => key !== "name");
+    return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
+  }
+  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
+  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
+}
+
 /** A {@linkcode Keeper} with a folder. */
 export class FolderKeeper implements Keeper {
   readonly #options: Keeping;
@@ -94,36 +115,19 @@ export class FolderKeeper implements Keeper {
 
   /** What decides about the training. */
   #about(): Record<string, unknown> {
-    const { kind, model: { config }, plan: { signal: _, checkpoint: __, augment, ...plan }, options, data } =
-      this.#kept;
+    const { kind, model: { config }, plan, options, data } = this.#kept;
+    const { signal: _, checkpoint: __, augment, ...rest } = plan;
     const { name, length, height, width, channels, classes } = data;
-    return {
-      kind,
-      config,
-      options: { ...plan, augment: augment !== null, ...options },
-      data: { name, length, height, width, channels, classes },
-    };
+    const images = { name, length, height, width, channels, classes };
+    return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
   }
 
   #session(): Record<string, unknown> {
-    const engine = currentEngine(), cpu = cpus();
-    return {
-      engine: String(engine),
-      versions: {
-        nepa: VERSION,
-        deno: Deno.version.deno,
-        tfjs: tf.version_core,
-        [engine.name]: engine.version,
-      },
-      machine: {
-        host: hostname(),
-        system: `${Deno.build.os} ${Deno.build.arch}`,
-        processor: cpu[0]?.model,
-        processors: cpu.length,
-        memory: totalmem(),
-        device: engine.device,
-      },
-    };
+    const engine = currentEngine(), cpu = cpus(), { name, version, device } = engine;
+    const versions = { nepa: VERSION, deno: Deno.version.deno, tfjs: tf.version_core, [name]: version };
+    const system = `${Deno.build.os} ${Deno.build.arch}`, processor = cpu[0]?.model, memory = totalmem();
+    const machine = { host: hostname(), system, processor, processors: cpu.length, memory, device };
+    return { engine: String(engine), versions, machine };
   }
 
   async begin(done: number): Promise<{ done: number; history: Step[] } | undefined> {
@@ -132,14 +136,9 @@ export class FolderKeeper implements Keeper {
     const found = await this.#folder.newest(say);
     if (this.#begun) {
       if (found?.step === this.#saved) return undefined;
-      throw new RunFolderError(
-        "different",
-        path,
-        `expected a newest checkpoint of step ${this.#saved}, as this run left it, got ${
-          found?.step ?? "none"
-        }; ` +
-          `another run has used the folder since. Begin a new run to go on from there`,
-      );
+      const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
+      const help = "another run has used the folder since. Begin a new run to go on from there";
+      throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
     this.#refuse(found);
     const history = found ? await this.#restore(found) : [];
@@ -160,55 +159,36 @@ export class FolderKeeper implements Keeper {
   /** Refuses a folder that is not as `resume` says, or from another training. */
   #refuse(found: Found | undefined): void {
     const { folder, resume } = this.#options;
+    const refuse = (kind: RunFolderErrorKind, text: string): never => {
+      throw new RunFolderError(kind, folder, text);
+    };
     if (!found) {
-      if (resume !== true) return;
-      throw new RunFolderError(
-        "empty",
-        folder,
-        'there is no checkpoint to go on from; `resume: "auto"` would begin one',
-      );
+      if (resume === true) {
+        refuse("empty", 'there is no checkpoint to go on from; `resume: "auto"` would begin one');
+      }
+      return;
     }
     if (!resume) {
-      throw new RunFolderError(
-        "occupied",
-        folder,
-        `there is a run here already, saved after step ${found.step}; go on with it by \`resume: true\`, or give ` +
-          `another folder`,
-      );
+      const help = "go on with it by `resume: true`, or give another folder";
+      refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
     }
-    const differences: string[] = [], about = this.#about();
-    const compare = (name: string, then: unknown, now: unknown) => {
-      if (then && typeof then === "object" && now && typeof now === "object" && !Array.isArray(now)) {
-        const fields = then as Record<string, unknown>, others = now as Record<string, unknown>;
-        for (const key of new Set([...Object.keys(fields), ...Object.keys(others)])) {
-          if (key !== "name") compare(name ? `${name}.${key}` : key, fields[key], others[key]);
-        }
-      } else if (JSON.stringify(then) !== JSON.stringify(now)) {
-        differences.push(`${name}: ${JSON.stringify(then)} then, ${JSON.stringify(now)} now`);
-      }
-    };
-    compare("", found.state.about, JSON.parse(JSON.stringify(about)));
-    if (differences.length > 0) {
-      throw new RunFolderError(
-        "different",
-        folder,
-        `expected the training that was saved; ${
-          differences.join("; ")
-        }. Write it as it was; or begin another run ` +
-          `from the saved weights, which \`load("${found.folder}")\` reads`,
-      );
+    const differ = differences(found.state.about, JSON.parse(JSON.stringify(this.#about())));
+    if (differ.length > 0) {
+      const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
+      const text = `expected the training that was saved; ${differ.join("; ")}`;
+      refuse("different", `${text}. Write it as it was; ${help}`);
     }
-    const { engine } = found.state as { engine: string };
-    if (engine !== String(currentEngine())) {
-      say(
-        `${folder}: saved with ${engine}, going on with ${currentEngine()}: the numbers differ in the last digits`,
-      );
-    }
+    const { engine: then } = found.state, now = String(currentEngine());
+    if (then === now) return;
+    say(`${folder}: saved with ${then}, going on with ${now}: the numbers differ in the last digits`);
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, ema, trainer } = this.#kept;
-    for (const [network, place] of [[model, folder], [ema, `${folder}/ema`]] as const) {
+    const { model, ema, trainer, referee } = this.#kept,
+      best = referee?.recall(state.best as Best | undefined);
+    for (
+      const [network, place] of [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const
+    ) {
       if (network) await fill(network.parameters, `${place}/model.safetensors`, fromOfficial);
     }
     await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
@@ -251,23 +231,33 @@ export class FolderKeeper implements Keeper {
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
-    const { model, ema, trainer } = this.#kept, folder = this.#folder!, best = this.#best(history);
+    const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
     await this.#settle();
-    const state = { step, skipped: trainer.skipped, about: this.#about(), ...this.#session() };
+    const { network: champion, ...found } = referee?.best ?? {};
+    const state = {
+      step,
+      skipped: trainer.skipped,
+      ...(champion && { best: found }),
+      about: this.#about(),
+      ...this.#session(),
+    };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const [weights, averages, moments] = await Promise.all(
-      [model.parameters, ema?.parameters ?? new Map(), trainer.moments].map(copyOf),
+    const [weights, averages, moments, champions] = await Promise.all(
+      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) =>
+        copyOf(x ?? new Map())
+      ),
     );
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();
         await model.save(part, {}, patient(weights!));
         await ema?.save(`${part}/ema`, {}, patient(averages!));
+        await champion?.save(`${part}/best`, {}, patient(champions!));
         await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments!));
       }, state);
       this.#saved = step;
@@ -326,10 +316,8 @@ export class FolderKeeper implements Keeper {
         }
       }
       if (reason === "interrupted" || reason === "terminated") {
-        say(
-          `saved after step ${done}; to go on, run the same with ` +
-            `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`,
-        );
+        const how = `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`;
+        say(`saved after step ${done}; to go on, run the same with ${how}`);
       }
     } finally {
       this.#folder?.close();
@@ -341,8 +329,8 @@ export class FolderKeeper implements Keeper {
   #unsaved(done: number): RunFolderError {
     const { message, kind } = this.#failure as RunFolderError, { folder } = this.#options;
     const text =
-      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; the ` +
-      `model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
+      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; ` +
+      `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
     return new RunFolderError(kind ?? "unwritable", folder, text, { cause: this.#failure });
   }
 }

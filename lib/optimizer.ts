@@ -1,6 +1,7 @@
 /** AdamW and gradient clipping, written to be part of a compiled step: whatever changes comes in as a tensor. @module */
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
+import { expect } from "./expect.ts";
 
 /** Options of {@linkcode AdamW}. */
 export interface AdamWOptions {
@@ -66,13 +67,9 @@ export class AdamW {
       ...options,
     };
     const { betas, eps, weightDecay, group } = this.#options;
-    if (!betas.every((beta) => beta >= 0 && beta < 1)) {
-      throw new RangeError(`betas: expected two numbers from 0 to below 1, got ${betas}`);
-    }
-    if (!(eps >= 0)) throw new RangeError(`eps: expected a number from 0 up, got ${eps}`);
-    if (!(weightDecay >= 0)) {
-      throw new RangeError(`weightDecay: expected a number from 0 up, got ${weightDecay}`);
-    }
+    expect(betas.every((b) => b >= 0 && b < 1), "betas", "two numbers from 0 to below 1", betas);
+    expect(eps >= 0, "eps", "a number from 0 up", eps);
+    expect(weightDecay >= 0, "weightDecay", "a number from 0 up", weightDecay);
     this.#parameters = parameters;
     this.#groupCount = Math.max(0, ...[...parameters.keys()].map(group)) + 1;
     const { decay } = this.#options;
@@ -100,10 +97,9 @@ export class AdamW {
   /** A parameter's moments, of its shape; the caller disposes of them. */
   moments(name: string): Moments {
     const block = [...this.#blocks.members].find(([, names]) => names.includes(name))?.[0];
-    if (block === undefined) throw new RangeError(`moments: expected the name of a parameter, got ${name}`);
+    expect(block !== undefined, "moments", "the name of a parameter", name);
     const { m, v } = this.#moments.get(block)!;
-    const part = (joined: tf.Variable) =>
-      this.#blocks.split(block, joined as tf.Tensor as tf.Tensor1D)[name]!;
+    const part = (joined: tf.Tensor) => this.#blocks.split(block, joined as tf.Tensor1D)[name]!;
     return tf.tidy(() => ({ m: part(m), v: part(v) }));
   }
 
@@ -123,9 +119,8 @@ export class AdamW {
    * @throws {RangeError} If there are more or fewer rates than groups.
    */
   rates(update: number, learningRates: readonly number[]): tf.Tensor1D {
-    if (learningRates.length !== this.#groupCount) {
-      throw new RangeError(`learningRates: expected ${this.#groupCount}, got ${learningRates.length}`);
-    }
+    const groups = this.#groupCount, given = learningRates.length;
+    expect(given === groups, "learningRates", String(groups), given);
     const { betas, weightDecay } = this.#options;
     const correction = (beta: number) => 1 - beta ** (update + 1); // the moments begin at 0
     const pairs = learningRates.flatMap((rate) => [rate / correction(betas[0]), rate * weightDecay]);
@@ -192,7 +187,7 @@ export function clipByGlobalNorm(
   gradients: Readonly<Record<string, tf.Tensor>>,
   maxNorm: number,
 ): { clipped: Record<string, tf.Tensor>; norm: tf.Scalar } {
-  if (!(maxNorm > 0)) throw new RangeError(`maxNorm: expected a number above 0, got ${maxNorm}`);
+  expect(maxNorm > 0, "maxNorm", "a number above 0", maxNorm);
   const squares = Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)));
   const norm = tf.sqrt(tf.addN(squares)) as tf.Scalar;
   if (maxNorm === Infinity) return { clipped: { ...gradients }, norm };

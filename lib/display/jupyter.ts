@@ -35,11 +35,8 @@ export async function showDisplay(bundle: MediaBundle, id?: string): Promise<voi
 
 /** Replaces what {@linkcode showDisplay} showed under this name, wherever it stands. */
 export async function updateDisplay(bundle: MediaBundle, id: string): Promise<void> {
-  await Deno.jupyter.broadcast("update_display_data", {
-    data: bundle,
-    metadata: {},
-    transient: { display_id: id },
-  });
+  const transient = { display_id: id };
+  await Deno.jupyter.broadcast("update_display_data", { data: bundle, metadata: {}, transient });
 }
 
 /** A part of a cell's output that is drawn again and again. */

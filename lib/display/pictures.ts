@@ -1,6 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { expect } from "../expect.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -71,19 +72,19 @@ function imageAt(picture: Picture, { left, top, width, height }: Place): Partial
 }
 
 /** The marks of a picture as shapes and their labels. */
-function marksAt(
-  picture: Picture,
-  place: Place,
-): { shapes: Partial<Shape>[]; labels: Partial<Annotations>[] } {
+function marksAt(picture: Picture, place: Place) {
   const x = (pixel: number) => place.left + pixel * place.width / picture.width;
   const y = (pixel: number) => place.top + pixel * place.height / picture.height;
   const { marks = [] } = picture;
   return {
-    shapes: marks.map(({ left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" }) => {
+    shapes: marks.map((mark): Partial<Shape> => {
+      const { left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" } = mark;
       const corners = { x0: x(left), y0: y(top), x1: x(left + width), y1: y(top + height) };
       return { type: "rect", ...corners, line: { color, width: 2 }, fillcolor: fill };
     }),
-    labels: marks.filter(({ label }) => label).map(({ left, top, width, height, label }) => ({
+    labels: marks.filter(({ label }) => label).map((
+      { left, top, width, height, label },
+    ): Partial<Annotations> => ({
       ...textAt(label!, x(left + width / 2), y(top + height / 2), "middle", "#fff"),
       bgcolor: "rgba(20,26,36,0.6)",
     })),
@@ -122,12 +123,8 @@ function heatColors(title: string, y: number, length: number): object {
 
 function checkPicture(picture: Picture, i: number): void {
   checkPixels(picture);
-  const { heat } = picture;
-  if (heat && heat.values.length !== heat.rows * heat.columns) {
-    throw new RangeError(
-      `picture ${i}: expected ${heat.rows} x ${heat.columns} numbers to lay over it, got ${heat.values.length}`,
-    );
-  }
+  const { values, rows, columns } = picture.heat ?? { values: [], rows: 0, columns: 0 }, got = values.length;
+  expect(got === rows * columns, `picture ${i}`, `${rows} x ${columns} numbers to lay over it`, got);
 }
 
 /** Where the pictures stand, and how large the figure is. */
@@ -163,7 +160,7 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
-  if (pictures.length === 0) throw new RangeError("imageGrid: expected at least one picture, got none");
+  expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
   const { title = "", subtitle = "", heatTitle = "" } = options;
   const { places, edge, top, width, height } = arrange(pictures, options);

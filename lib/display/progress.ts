@@ -1,4 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
+import { expect } from "../expect.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */
@@ -11,8 +12,8 @@ export interface ProgressOptions {
   unit?: string;
 }
 
-/** Progress being shown. */
-export interface Progress {
+/** Progress being shown; `await using` ends it. */
+export interface Progress extends AsyncDisposable {
   /** Says how much is done, and anything else worth reading; drawn at most ten times a second. */
   update(done: number, text?: string): void;
   /** Draws the last state and ends the line. Await it in a notebook, and the last state is there for sure. */
@@ -91,15 +92,20 @@ function terminalWidth(): number {
  * ```
  */
 export function progress(options: ProgressOptions): Progress {
-  if (!(options.total >= 0)) {
-    throw new RangeError(`total: expected a number of 0 or more, got ${options.total}`);
-  }
+  expect(options.total >= 0, "total", "a number of 0 or more", options.total);
   const live = inNotebook() ? liveDisplay() : undefined;
   const terminal = !live && Deno.stderr.isTerminal();
-  if (!live && !terminal) return { update() {}, end: () => Promise.resolve() };
-  const print = (s: string) => Deno.stderr.writeSync(new TextEncoder().encode(s));
+  if (!live && !terminal) {
+    const nothing = () => Promise.resolve();
+    return { update() {}, end: nothing, [Symbol.asyncDispose]: nothing };
+  }
   const started = performance.now(), state: State = { ...options, done: 0, text: "", seconds: 0 };
   let drawn = -Infinity, first: { time: number; done: number } | undefined;
+  const draw = (finish = false) => {
+    const line = () => `\r${progressLine(state, terminalWidth() - 1)}\x1b[K${finish ? "\n" : ""}`;
+    if (!live) return void Deno.stderr.writeSync(new TextEncoder().encode(line()));
+    return finish ? live.finish(progressBundle(state)) : live.draw(progressBundle(state));
+  };
   const tick = (done: number, text: string | undefined) => {
     const now = performance.now();
     first ??= { time: now, done };
@@ -116,14 +122,15 @@ export function progress(options: ProgressOptions): Progress {
       const now = tick(done, text);
       if (now - drawn < 100) return;
       drawn = now;
-      if (live) live.draw(progressBundle(state));
-      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K`);
+      draw();
     },
     async end(text) {
       tick(state.done, text);
       delete state.left;
-      if (live) await live.finish(progressBundle(state));
-      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K\n`);
+      await draw(true);
+    },
+    [Symbol.asyncDispose]() {
+      return this.end();
     },
   };
 }

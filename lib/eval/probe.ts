@@ -4,14 +4,15 @@ import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent, Table } from "../display/table.ts";
+import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect } from "../expect.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
 import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
-import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
@@ -62,12 +63,12 @@ const VERSION = 1;
 
 /** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
 export class ProbeResult extends Judgement implements Probe {
-  readonly lambda: number;
-  readonly converged: boolean;
-  readonly excess: number;
-  readonly gradientNorm: number;
-  readonly iterations: number;
-  readonly selection: Probe["selection"];
+  declare readonly lambda: number;
+  declare readonly converged: boolean;
+  declare readonly excess: number;
+  declare readonly gradientNorm: number;
+  declare readonly iterations: number;
+  declare readonly selection: Probe["selection"];
   /** Which layer was read. */
   readonly layer: Layer;
   /** Of the held-out choice, and of the untrained network. */
@@ -88,22 +89,10 @@ export class ProbeResult extends Judgement implements Probe {
     probes: ReadonlyMap<string, Probe>,
     layers: readonly Layer[] | undefined,
   ) {
-    const main = probes.get(String(layer))!,
-      raw = probes.get("raw pixels"),
-      untrained = probes.get("untrained");
-    super(main);
+    const raw = probes.get("raw pixels"), untrained = probes.get("untrained");
+    super(probes.get(String(layer))!);
     [this.layer, this.seed, this.probes] = [layer, seed, probes];
-    this.lambda = main.lambda;
-    this.converged = main.converged;
-    this.excess = main.excess;
-    this.gradientNorm = main.gradientNorm;
-    this.iterations = main.iterations;
-    this.selection = main.selection;
-    if (layers) {
-      this.perLayer = Object.fromEntries(
-        layers.map((name) => [String(name), probes.get(String(name))!.accuracy]),
-      );
-    }
+    if (layers) this.perLayer = Object.fromEntries(layers.map((l) => [l, probes.get(String(l))!.accuracy]));
     if (raw) this.rawPixels = raw.accuracy;
     if (untrained) this.untrained = untrained.accuracy;
   }
@@ -117,10 +106,7 @@ export class ProbeResult extends Judgement implements Probe {
       λ: lambda.toExponential(0),
       "above the optimum, at most": excess.toExponential(0) + (converged ? "" : " (not converged)"),
     }));
-    return new Table(rows, {
-      title: "Linear probe, accuracy on the test images",
-      format: { accuracy: formatPercent },
-    });
+    return accuracyTable("Linear probe, accuracy on the test images", rows);
   }
 
   /** Accuracies by layer, where there are several probes, and the confusion matrix. */
@@ -223,14 +209,9 @@ async function probePixels(
 /** Refuses data sets that cannot be used together with the network. */
 export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
   for (const set of [train, test]) refuseMisfit(set, model.config, true);
-  if (train.classes.length !== test.classes.length) {
-    throw new RangeError(
-      `${test.name}: expected the ${train.classes.length} classes of ${train.name}, got ${test.classes.length}`,
-    );
-  }
-  if (train.length < 10) {
-    throw new RangeError(`${train.name}: expected at least 10 images, got ${train.length}`);
-  }
+  const there = train.classes.length, here = test.classes.length;
+  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
+  expect(train.length >= 10, train.name, "at least 10 images", train.length);
 }
 
 /**
@@ -275,7 +256,7 @@ async function fitAndGuess(
   title: string,
 ): Promise<FitAndGuesses> {
   const size = features.length / train.length;
-  const bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
+  await using bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),
@@ -294,18 +275,12 @@ async function fitAndGuess(
     }
     const from = best!.fit, { lambda } = from;
     const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
-    return {
-      guesses: [...await regression.predict({ data: tested, size }, fit)],
-      lambda,
-      converged: fit.excess <= FINAL.excess,
-      excess: fit.excess,
-      gradientNorm: fit.gradientNorm,
-      iterations: fit.iterations,
-      selection: tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy })),
-    };
+    const { excess, gradientNorm, iterations } = fit, converged = excess <= FINAL.excess;
+    const guesses = [...await regression.predict({ data: tested, size }, fit)];
+    const selection = tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy }));
+    return { guesses, lambda, converged, excess, gradientNorm, iterations, selection };
   } finally {
     regression.dispose();
     bar.update(LAMBDAS.length + 1);
-    await bar.end();
   }
 }
