@@ -8,12 +8,8 @@
 import { basename, resolve } from "node:path";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
-import {
-  defaultPreprocessor,
-  fromOfficialPreprocessor,
-  type Preprocessor,
-  toOfficialPreprocessor,
-} from "./preprocessor.ts";
+import { defaultPreprocessor, fromOfficialPreprocessor, toOfficialPreprocessor } from "./preprocessor.ts";
+import type { Preprocessor } from "./preprocessor.ts";
 import {
   type HostTensor,
   isObject,
