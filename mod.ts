@@ -70,7 +70,7 @@ export type { Initial } from "./lib/network.ts";
 export { attentionMap, displayContrast, predictionMap } from "./lib/maps.ts";
 export type { AttentionMapOptions, PredictionMapOptions } from "./lib/maps.ts";
 export { AdamW, clipByGlobalNorm } from "./lib/optimizer.ts";
-export type { AdamWOptions, Moments } from "./lib/optimizer.ts";
+export type { AdamWOptions } from "./lib/optimizer.ts";
 export { Ema } from "./lib/ema.ts";
 export { layerCosine, layersAbove, warmupCosine } from "./lib/schedule.ts";
 export type { LayerCosineOptions, WarmupCosineOptions } from "./lib/schedule.ts";
