@@ -18,6 +18,7 @@ import {
   writeSafetensors,
 } from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
+import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";
 
 /** Thrown when a folder does not hold the model that is asked for. */
 export class CheckpointError extends Error {
@@ -39,17 +40,7 @@ export interface Checkpoint {
 function permute(data: ArrayLike<number>, shape: readonly number[], axes: readonly number[]): Float32Array {
   const steps = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, side) => product * side, 1));
   const sides = axes.map((axis) => shape[axis]!), strides = axes.map((axis) => steps[axis]!);
-  const out = new Float32Array(data.length), at = sides.map(() => 0);
-  for (let i = 0, from = 0; i < out.length; i++) {
-    out[i] = data[from]!;
-    for (let axis = sides.length - 1; axis >= 0; axis--) {
-      from += strides[axis]!;
-      if (++at[axis]! < sides[axis]!) break;
-      from -= strides[axis]! * sides[axis]!;
-      at[axis] = 0;
-    }
-  }
-  return out;
+  return strided(data, new Float32Array(data.length), sides, strides);
 }
 
 const isProjection = (name: string): boolean => name.endsWith("patch_embeddings.projection.weight");
@@ -116,7 +107,8 @@ async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
     return await read;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error instanceof SafetensorsError ? new CheckpointError(error.message, { cause: error }) : error;
+    const broken = error instanceof SafetensorsError || error instanceof TorchFileError;
+    throw broken ? new CheckpointError(error.message, { cause: error }) : error;
   }
 }
 
@@ -130,10 +122,16 @@ function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
   }
 }
 
-/** The weights, in one file or in several with an index. */
-async function openWeights(folder: string): Promise<OpenSafetensors | undefined> {
-  return await ifThere(openSafetensors(`${folder}/model.safetensors`)) ??
-    await ifThere(openSafetensors(`${folder}/model.safetensors.index.json`));
+/** The weights, in one file, in several with an index, or in PyTorch's own; the averaged ones if asked, or alone there. */
+async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensors | undefined> {
+  const files = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", AVERAGED];
+  for (const file of ema ? [AVERAGED] : files) {
+    const found = await ifThere(
+      (file.endsWith(".bin") ? openTorchFile : openSafetensors)(`${folder}/${file}`),
+    );
+    if (found) return found;
+  }
+  return undefined;
 }
 
 /** Names of the classes: the official file has them by number, or only says how many. */
@@ -149,6 +147,7 @@ function classesOf(json: Record<string, unknown>): string[] {
  * @param folder Its path.
  * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
  * @param architecture The official class's name.
+ * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
  * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
  */
@@ -156,18 +155,18 @@ export async function readCheckpoint(
   folder: string,
   shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
   architecture: string,
+  ema = false,
 ): Promise<Checkpoint> {
   const [configFile, preprocessorFile] = await Promise.all(
     ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
   );
   const json = configFile && parseJson(`${folder}/config.json`, configFile);
-  await using weights = await openWeights(folder);
+  await using weights = await openWeights(folder, ema);
   if (!json || !weights) {
-    const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
+    const wanted = ema ? AVERAGED : "model.safetensors";
+    const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : [wanted])];
     throw new CheckpointError(
-      `${folder}: expected a folder with config.json and model.safetensors; there is no ${
-        missing.join(", no ")
-      }`,
+      `${folder}: expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`,
     );
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];

@@ -6,6 +6,7 @@ import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
 import { inOrder, refuseTransform } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
+import type { Best } from "./keeper.ts";
 import { copyOf } from "./network.ts";
 import { refuseMisfit } from "./plan.ts";
 import type { Validation } from "./run.ts";
@@ -108,6 +109,11 @@ class Evaluation {
   }
 }
 
+/** Gives a network another's weights. */
+function assign(network: NepaClassifier, other: NepaClassifier): void {
+  tf.tidy(() => other.parameters.forEach((x, name) => network.parameters.get(name)!.assign(copyOf(x))));
+}
+
 /** What a {@linkcode Referee} reads, and when. */
 export interface RefereeOptions {
   validation?: Dataset | undefined;
@@ -125,7 +131,7 @@ export class Referee {
   readonly #classifier: NepaClassifier;
   readonly #options: RefereeOptions;
   readonly #evaluation: Evaluation;
-  #best: { step: number; reading: Required<Validation>; weights: Map<string, tf.Tensor> } | undefined;
+  #best: Best & { network: NepaClassifier } | undefined;
 
   constructor(classifier: NepaClassifier, options: RefereeOptions) {
     this.#classifier = classifier;
@@ -142,7 +148,11 @@ export class Referee {
       measured.validation = await this.#evaluation.read(validation);
       this.#consider(step, measured.validation as Required<Validation>);
     }
-    if (ends && this.#best) measured.best = this.#restore(this.#best.step !== step);
+    if (ends && this.#best) {
+      measured.best = this.#best.step;
+      if (this.#best.step !== step) assign(this.#classifier, this.#best.network);
+      this.recall(undefined); // the classifier is the best from here on
+    }
     if (ends && test) measured.test = await this.#evaluation.read(test);
     return measured;
   }
@@ -152,23 +162,29 @@ export class Referee {
     const before = this.#best?.reading;
     if (before && reading.accuracy < before.accuracy) return;
     if (before && reading.accuracy === before.accuracy && !(reading.loss < before.loss)) return;
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    const kept = step === this.#options.steps ? [] : [...this.#classifier.parameters];
-    const weights = new Map(kept.map(([name, weight]) => [name, copyOf(weight)]));
-    this.#best = { step, reading, weights };
+    const network = this.recall({ step, reading })!;
+    if (step !== this.#options.steps) assign(network, this.#classifier);
   }
 
-  #restore(changed: boolean): number {
-    const { step, weights } = this.#best!;
-    if (changed) {
-      tf.tidy(() => weights.forEach((x, name) => this.#classifier.parameters.get(name)!.assign(copyOf(x))));
-    }
-    return step;
+  /** The best so far. */
+  get best(): Best & { network: NepaClassifier } | undefined {
+    return this.#best;
+  }
+
+  /**
+   * Takes note of what did best in a run that goes on.
+   *
+   * @returns What is to be filled with its weights.
+   */
+  recall(found: Best | undefined): NepaClassifier | undefined {
+    const network = this.#best?.network;
+    if (!found) network?.dispose();
+    this.#best = found && { ...found, network: network ?? this.#classifier.clone() };
+    return this.#best?.network;
   }
 
   dispose(): void {
     this.#evaluation.dispose();
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    this.#best = undefined;
+    this.recall(undefined);
   }
 }

@@ -170,7 +170,7 @@ export class NepaClassifier extends Network {
    * Reads a classifier in the official layout, from a folder or from the Hugging Face hub, see `Nepa.load`.
    *
    * @param source The folder, or a name on the hub.
-   * @param options Which revision on the hub.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The classifier.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -182,6 +182,7 @@ export class NepaClassifier extends Network {
       folder,
       classifierShapes,
       CLASSIFIER,
+      options.ema,
     );
     const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
     return new NepaClassifier(config, { classes, preprocessor, initial });

@@ -12,11 +12,14 @@ import type { Environment } from "./engine/download.ts";
 import { expect } from "./expect.ts";
 import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
+import { AVERAGED } from "./torch_file.ts";
 
 /** Options of `Nepa.load` and `NepaClassifier.load`. */
 export interface LoadOptions {
   /** Of a model on the hub: a branch, a tag or a commit. Default "main". */
   revision?: string;
+  /** Take the averaged weights that the official trainer left in `pytorch_model_ema.bin`. Default false. */
+  ema?: boolean;
 }
 
 /** For {@linkcode modelFolder}: variables (default: this process's), and how long to wait before the second try, in ms. */
@@ -54,15 +57,15 @@ async function settings(
 }
 
 /** The folder of a revision in the cache, if all that is needed of it is there. */
-async function cached(storage: string, revision: string): Promise<string | undefined> {
+async function cached(storage: string, revision: string, weights: string): Promise<string | undefined> {
   const commit = COMMIT.test(revision)
     ? revision
     : (await readIfThere(join(storage, "refs", revision)))?.trim();
   if (!commit || !COMMIT.test(commit)) return undefined;
   const folder = join(storage, "snapshots", commit), has = (name: string) => isFile(join(folder, name));
   if (!await has(CONFIG)) return undefined;
-  if (await has(WEIGHTS)) return folder;
-  if (!await has(INDEX)) return undefined;
+  if (await has(weights)) return folder;
+  if (weights !== WEIGHTS || !await has(INDEX)) return undefined;
   const there = await Promise.all([...await indexedFiles(join(folder, INDEX))].map(has));
   return there.every(Boolean) ? folder : undefined;
 }
@@ -103,7 +106,7 @@ async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): 
 }
 
 /** Fetches what a model needs, then notes which commit the revision is. */
-async function fetchModel(hub: Hub, storage: string): Promise<string> {
+async function fetchModel(hub: Hub, storage: string, weights: string): Promise<string> {
   const { commit, files } = await listModel(hub), { repo, revision } = hub;
   const folder = join(storage, "snapshots", commit), ref = join(storage, "refs", revision);
   const need = (path: string) => {
@@ -112,10 +115,10 @@ async function fetchModel(hub: Hub, storage: string): Promise<string> {
     throw new HubError(`${repo}: expected ${path} at ${revision}, got ${found.join(", ") || "no files"}`);
   };
   const needed = [need(CONFIG), ...files.has(PREPROCESSOR) ? [need(PREPROCESSOR)] : []];
-  if (files.has(INDEX) && !files.has(WEIGHTS)) {
+  if (weights === WEIGHTS && files.has(INDEX) && !files.has(WEIGHTS)) {
     await fetchFile(hub, folder, need(INDEX));
     needed.push(...[...await indexedFiles(join(folder, INDEX))].map(need));
-  } else needed.push(need(WEIGHTS));
+  } else needed.push(need(weights));
   await fetchFiles(hub, folder, needed);
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
@@ -126,18 +129,18 @@ async function fetchModel(hub: Hub, storage: string): Promise<string> {
 
 /** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
 async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
-  const { environment = Deno.env.toObject(), pause = 500 } = options;
+  const { environment = Deno.env.toObject(), pause = 500, ema } = options, weights = ema ? AVERAGED : WEIGHTS;
   expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `models--${repo.replace("/", "--")}`);
   const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
   const off = switches.find((name) => isOn(environment[name]));
   try {
-    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage);
+    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage, weights);
     const help = `unset ${off}, or give the path of its folder`;
     throw new PassingError(`${repo}, ${revision}: expected it in ${storage}, since ${off} is set: ${help}`);
   } catch (error) {
-    const folder = error instanceof PassingError ? await cached(storage, revision) : undefined;
+    const folder = error instanceof PassingError ? await cached(storage, revision, weights) : undefined;
     if (!folder) throw error;
     const bare = await isFile(join(folder, PREPROCESSOR)) ? "" : `, which has no ${PREPROCESSOR}`;
     say(`${repo}, ${revision}: ${off ? `${off} is set` : (error as Error).message}; taking ${folder}${bare}`);

@@ -9,7 +9,7 @@ import { currentEngine } from "./engine/mod.ts";
 import type { Keeping } from "./keeping.ts";
 import { Log, readLog } from "./log.ts";
 import type { Plan } from "./plan.ts";
-import type { Keeper, NonFiniteError, Step } from "./run.ts";
+import type { Keeper, NonFiniteError, Step, Validation } from "./run.ts";
 import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
 import { type HostTensor, isObject, writeSafetensors } from "./safetensors.ts";
 import type { Trainable } from "./step.ts";
@@ -22,6 +22,12 @@ export interface Savable extends Trainable {
   save(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
 }
 
+/** When held-out images were read, and what they said. */
+export interface Best {
+  step: number;
+  reading: Required<Validation>;
+}
+
 /** What is kept. */
 export interface Kept {
   /** "pretrain" or "finetune". */
@@ -30,6 +36,11 @@ export interface Kept {
   ema: Savable | undefined;
   trainer: Trainer;
   plan: Plan;
+  /** Of a run that ends with the weights that did best: what knows these so far, and takes them up again. */
+  referee?: {
+    readonly best: Best & { network: Savable } | undefined;
+    recall(best: Best | undefined): Savable | undefined;
+  };
   /** What else decides about the result; JSON. */
   options: Record<string, unknown>;
   data: Dataset;
@@ -173,8 +184,11 @@ export class FolderKeeper implements Keeper {
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, ema, trainer } = this.#kept;
-    for (const [network, place] of [[model, folder], [ema, `${folder}/ema`]] as const) {
+    const { model, ema, trainer, referee } = this.#kept,
+      best = referee?.recall(state.best as Best | undefined);
+    for (
+      const [network, place] of [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const
+    ) {
       if (network) await fill(network.parameters, `${place}/model.safetensors`, fromOfficial);
     }
     await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
@@ -217,23 +231,33 @@ export class FolderKeeper implements Keeper {
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
-    const { model, ema, trainer } = this.#kept, folder = this.#folder!, best = this.#best(history);
+    const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
     await this.#settle();
-    const state = { step, skipped: trainer.skipped, about: this.#about(), ...this.#session() };
+    const { network: champion, ...found } = referee?.best ?? {};
+    const state = {
+      step,
+      skipped: trainer.skipped,
+      ...(champion && { best: found }),
+      about: this.#about(),
+      ...this.#session(),
+    };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const [weights, averages, moments] = await Promise.all(
-      [model.parameters, ema?.parameters ?? new Map(), trainer.moments].map(copyOf),
+    const [weights, averages, moments, champions] = await Promise.all(
+      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) =>
+        copyOf(x ?? new Map())
+      ),
     );
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();
         await model.save(part, {}, patient(weights!));
         await ema?.save(`${part}/ema`, {}, patient(averages!));
+        await champion?.save(`${part}/best`, {}, patient(champions!));
         await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments!));
       }, state);
       this.#saved = step;

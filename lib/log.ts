@@ -19,6 +19,10 @@ const FILES: Record<string, readonly string[]> = {
     "metrics.meanDirectionPerPosition",
     "validation.loss",
     "validation.accuracy",
+    "probe",
+    "best",
+    "test.loss",
+    "test.accuracy",
   ],
   "timings.csv": ["step", "imagesPerSecond", "gflops"],
 };

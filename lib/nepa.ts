@@ -111,7 +111,8 @@ export class Nepa extends Network {
   /**
    * Embeds and predicts.
    *
-   * @param images Normalised floats [B, H, W, C]; H and W multiples of the patch, not necessarily those configured.
+   * @param images [B, H, W, C]; H and W multiples of the patch, not necessarily those configured. int32: 0 to 255, to be
+   * normalised as `preprocessor` says; float32: normalised already.
    * @param options What else to give, and whether to train.
    * @returns Tensors that the caller disposes of.
    * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
@@ -198,8 +199,9 @@ export class Nepa extends Network {
    * huggingface_hub keeps, where the variables HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold.
    *
    * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`;
-   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder.
-   * @param options Which revision on the hub.
+   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder. Without safetensors, PyTorch's own
+   * `pytorch_model.bin` or `pytorch_model_ema.bin` is read, and none of the code that such a file can hold is run.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The model.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -207,7 +209,12 @@ export class Nepa extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes, PRETRAINED);
+    const { config, preprocessor, values } = await readCheckpoint(
+      folder,
+      backboneShapes,
+      PRETRAINED,
+      options.ema,
+    );
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
@@ -257,10 +264,18 @@ export class Nepa extends Network {
     return this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width });
   }
 
+  /** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
+  #normalised(images: tf.Tensor4D): tf.Tensor4D {
+    if (images.dtype !== "int32") return images;
+    const { rescaleFactor, imageMean, imageStd } = this.preprocessor;
+    const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
+    return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
+  }
+
   /** Images to embedded patches behind the CLS token, [B, T, D]. */
   #embed(images: tf.Tensor4D, rows: number, columns: number): tf.Tensor3D {
     const { patchSize: p, numChannels: C } = this.config, batch = images.shape[0];
-    const patches = images.reshape([batch * rows, p, columns, p * C])
+    const patches = this.#normalised(images).reshape([batch * rows, p, columns, p * C])
       .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
       .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
     const projection = "embeddings.patch_embeddings.projection";

@@ -207,7 +207,8 @@ function checkEntry(name: string, entry: unknown): Entry {
   return { dtype: dtype as Dtype, shape, byteLength: expected, from };
 }
 
-function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): number {
+/** Bytes that a tensor takes. */
+export function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): number {
   let bits: number = types[dtype][0];
   for (const side of [1, ...shape]) {
     bits *= side;

@@ -54,7 +54,7 @@ export async function plotAttention(
   const ways = heads === "each" ? Array.from({ length: A }, (_, head) => head) : [heads];
   const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));
   const maps = tf.tidy(() => {
-    const { attentions } = model.forward(asInput(image, model), { attentions: true, causal });
+    const { attentions } = model.forward(asInput(image), { attentions: true, causal });
     return tf.stack(
       shown.map(({ layer, way }) => attentionMap(attentions!, token, { layers: [layer - 1], heads: way })),
     ); // [pictures, patches]

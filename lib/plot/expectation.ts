@@ -33,7 +33,7 @@ async function expectations(
   patches: readonly number[],
 ): Promise<{ shares: Float32Array; cosines: Float32Array }[]> {
   const maps = tf.tidy(() => {
-    const outputs = model.forward(asInput(image, model));
+    const outputs = model.forward(asInput(image));
     return patches.flatMap((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
       predictionMap(outputs, patch),
       predictionMap(outputs, patch, { scale: "cosine" }),

@@ -1,16 +1,13 @@
 /** An image as a grid of patches: what the pictures of them share. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import { palette } from "../display/figure.ts";
 import type { Mark } from "../display/pictures.ts";
-import type { Nepa } from "../nepa.ts";
 
 /** Images of one size, 8 bits a channel, as the model takes them: [n, H, W, C]. The caller disposes of them. */
-export function asInput({ data, height, width, channels }: Image, model: Nepa): tf.Tensor4D {
+export function asInput({ data, height, width, channels }: Image): tf.Tensor4D {
   const images = data.length / (height * width * channels);
-  const shape: [number, number, number, number] = [images, height, width, channels];
-  return tf.tensor4d(normalize(data, shape, model.preprocessor), shape);
+  return tf.tensor4d(data, [images, height, width, channels], "int32");
 }
 
 /** The outline of a patch, by its number in raster order. */

@@ -31,7 +31,7 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
 /** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
 async function nearest(model: Nepa, images: Image, keys: tf.Tensor2D): Promise<Int32Array> {
   const found = tf.tidy(() => {
-    const { predictions } = model.forward(asInput(images, model), { causal: true, last: false }); // [images, N, D]
+    const { predictions } = model.forward(asInput(images), { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
     return tf.argMax(tf.matMul(rows, keys, false, true), 1);
   });
