@@ -126,9 +126,8 @@ function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
 async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensors | undefined> {
   const files = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", AVERAGED];
   for (const file of ema ? [AVERAGED] : files) {
-    const found = await ifThere(
-      (file.endsWith(".bin") ? openTorchFile : openSafetensors)(`${folder}/${file}`),
-    );
+    const open = file.endsWith(".bin") ? openTorchFile : openSafetensors;
+    const found = await ifThere(open(`${folder}/${file}`));
     if (found) return found;
   }
   return undefined;
@@ -165,9 +164,8 @@ export async function readCheckpoint(
   if (!json || !weights) {
     const wanted = ema ? AVERAGED : "model.safetensors";
     const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : [wanted])];
-    throw new CheckpointError(
-      `${folder}: expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`,
-    );
+    const text = `expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`;
+    throw new CheckpointError(`${folder}: ${text}`);
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !found.includes(architecture)) {

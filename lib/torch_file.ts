@@ -179,12 +179,11 @@ export async function openTorchFile(path: string): Promise<OpenSafetensors> {
       infos.set(name, tensor.info);
     }
     const read = async (name: string): Promise<HostTensor> => {
-      const { info, key, length, offset, strides } = tensors.get(name) ??
-        refuse(`there is no tensor ${name}`);
+      const found = tensors.get(name) ?? refuse(`there is no tensor ${name}`);
+      const { info, key, length, offset, strides } = found, size = info.shape.reduce((a, b) => a * b, 1);
       const raw = await content(`data/${key}`), all = { ...info, shape: [length], byteLength: raw.length };
       if (raw.length !== sizeOf(key, info.dtype, all.shape)) refuse(`${name}: got ${raw.length} bytes`);
-      const { data } = decode(raw as Uint8Array<ArrayBuffer>, all),
-        size = info.shape.reduce((a, b) => a * b, 1);
+      const { data } = decode(raw as Uint8Array<ArrayBuffer>, all);
       return { ...info, data: strided(data, data.slice(0, size), info.shape, strides, offset) };
     };
     const close = () => Promise.resolve();
