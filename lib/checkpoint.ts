@@ -67,12 +67,7 @@ export function fromOfficial(
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
 
-function toOfficial(
-  name: string,
-  shape: readonly number[],
-  data: Float32Array,
-  config: NepaConfig,
-): HostTensor {
+function toOfficial(name: string, shape: readonly number[], data: Float32Array, config: NepaConfig) {
   const official = officialShape(name, shape, config), { patchSize: p, numChannels: C } = config;
   if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };

@@ -71,11 +71,7 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
   return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
 }
 
-async function fill(
-  variables: ReadonlyMap<string, tf.Variable>,
-  file: string,
-  values: typeof fromOfficial,
-): Promise<void> {
+async function fill(variables: ReadonlyMap<string, tf.Variable>, file: string, values: typeof fromOfficial) {
   await using tensors = await openSafetensors(file);
   for (const [name, variable] of variables) {
     const { shape, data } = await tensors.read(name), tensor = { shape, data: data as Float32Array };

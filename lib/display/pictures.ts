@@ -57,12 +57,7 @@ const embers: [number, string][] = [
 ];
 
 /** A box of the figure, in its pixels. */
-interface Place {
-  left: number;
-  top: number;
-  width: number;
-  height: number;
-}
+type Place = Pick<Mark, "left" | "top" | "width" | "height">;
 
 function imageAt(picture: Picture, { left, top, width, height }: Place): Partial<Image> {
   const times = Math.max(1, Math.ceil(2 * height / picture.height)); // large square pixels where there are few
@@ -91,13 +86,7 @@ function marksAt(picture: Picture, place: Place) {
   };
 }
 
-function textAt(
-  text: string,
-  x: number,
-  y: number,
-  yanchor: "top" | "middle",
-  color: string,
-): Partial<Annotations> {
+function textAt(text: string, x: number, y: number, yanchor: "top" | "middle", color: string) {
   const where = { xref: "x", yref: "y", xanchor: "center", yanchor, x, y } as const;
   return { ...where, text, showarrow: false, font: { size: 11, color } };
 }

@@ -112,15 +112,12 @@ export class ProbeResult extends Judgement implements Probe {
   /** Accuracies by layer, where there are several probes, and the confusion matrix. */
   override plots(): Figure[] {
     if (this.probes.size === 1) return super.plots();
-    const references = [["untrained", this.untrained], ["raw pixels", this.rawPixels]] as const;
-    const known = references.filter(([, share]) => share !== undefined);
-    const layers = [...this.probes].filter(([name]) => known.every(([reference]) => reference !== name));
-    const bars = Object.fromEntries(layers.map(([name, { accuracy }]) => [layerTitle(name), accuracy]));
-    const chart = barChart({ accuracy: bars }, {
-      title: "Linear probe, by the layer that is read",
-      references: Object.fromEntries(known) as Record<string, number>,
-    });
-    return [chart, ...super.plots()];
+    const all = [...this.probes].map(([name, { accuracy }]) => [layerTitle(name), accuracy] as const);
+    const isReference = ([name]: readonly [string, number]) => ["untrained", "raw pixels"].includes(name);
+    const accuracy = Object.fromEntries(all.filter((probe) => !isReference(probe)));
+    const references = Object.fromEntries(all.filter(isReference));
+    const title = "Linear probe, by the layer that is read";
+    return [barChart({ accuracy }, { title, references }), ...super.plots()];
   }
 }
 

@@ -17,11 +17,7 @@ export interface PatchColorOptions extends Pick<Reading, "causal"> {
 }
 
 /** Rows [n, D] along their `count` principal directions: [n, count], and the share of the variance of each. */
-async function components(
-  rows: Float32Array,
-  size: number,
-  count: number,
-): Promise<{ values: Float32Array; shares: number[] }> {
+async function components(rows: Float32Array, size: number, count: number) {
   const shape: [number, number] = [rows.length / size, size];
   const centred = tf.tidy(() => {
     const x = tf.tensor2d(rows, shape);
