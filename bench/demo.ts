@@ -162,20 +162,20 @@ async function fewLabels(model: Nepa, train: Dataset, test: Dataset, budget: Bud
   const finetuned = await learn(model, labelled, steps, 0.75);
   const pretrained = (await evaluate(finetuned, test)).accuracy;
   finetuned.dispose();
-  let best = { validation: -1, scratch: 0, scratchLayerScale: 0 };
+  let best: { validation: number; classifier: NepaClassifier } | undefined;
   for (const layerscaleValue of [1e-5, 0.1]) {
     say(`the same from random weights, layer scale ${layerscaleValue}`);
     const fresh = new Nepa({ ...model.config, layerscaleValue }, { seed: SEED });
     const classifier = await learn(fresh, labelled, steps, 1);
-    const { accuracy } = await evaluate(classifier, validation);
-    if (accuracy > best.validation) {
-      const scratch = (await evaluate(classifier, test)).accuracy;
-      best = { validation: accuracy, scratch, scratchLayerScale: layerscaleValue };
-    }
-    classifier.dispose();
     fresh.dispose();
+    const { accuracy } = await evaluate(classifier, validation);
+    const beaten = best && best.validation >= accuracy ? classifier : best?.classifier;
+    if (beaten !== classifier) best = { validation: accuracy, classifier };
+    beaten?.dispose();
   }
-  const { scratch, scratchLayerScale } = best;
+  const { classifier } = best!, scratch = (await evaluate(classifier, test)).accuracy;
+  classifier.dispose();
+  const scratchLayerScale = classifier.config.layerscaleValue!;
   return { labels: labelled.length, steps, pretrained, scratch, scratchLayerScale };
 }
 

@@ -59,7 +59,7 @@ const HELD_OUT = 5000;
 const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
 
 /** Raised when fits change, so that results kept from before are not taken. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
 export class ProbeResult extends Judgement implements Probe {
@@ -131,7 +131,7 @@ export function layerTitle(layer: Layer | string): string {
  *
  * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7
  * is the one that does best on 5,000 training images held out for that, then all are used. From large to small, each fit
- * starts from the one before; once a smaller λ has lost a full point on the held-out images, those below it are not tried.
+ * starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it are not tried.
  *
  * @param model Not changed.
  * @param train Images with labels to fit to.
@@ -268,7 +268,7 @@ async function fitAndGuess(
       tried.push({ fit, accuracy });
       bar.update(tried.length);
       if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
-      else if (accuracy < best.accuracy - 0.01) break;
+      else if (accuracy < best.accuracy - 0.005) break;
     }
     const from = best!.fit, { lambda } = from;
     const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
