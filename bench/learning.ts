@@ -19,6 +19,8 @@ import { makePlan, TRIAL, WHOLE } from "./learning_plan.ts";
 import { runCells, Store } from "./learning_run.ts";
 import { sectionsOf } from "./learning_sections.ts";
 
+const TRIAL_NOTE = "A trial with NEPA_BUDGET=test: the numbers mean nothing.";
+
 /** `deno task bench learning`. */
 export async function benchLearning(args: readonly string[]): Promise<void> {
   const given = readOptions(args, {
@@ -42,6 +44,6 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   try {
     await runCells(cells, store, sets, { only: given.only, minutes, json: given.json });
   } finally {
-    await writePage(given.docs, sections, store);
+    await writePage(given.docs, sections, store, trial ? TRIAL_NOTE : undefined);
   }
 }
