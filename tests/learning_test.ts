@@ -174,8 +174,7 @@ Deno.test("a bench that was killed goes on from its checkpoint, and writes figur
     const [said, told] = [stderr, stdout].map((bytes) => new TextDecoder().decode(bytes));
     assertEquals(code, 0, said);
     assert(/going on after step [1-9]/.test(said!), said);
-    const lines = told!.trim().split("
-").map((line) => JSON.parse(line));
+    const lines = told!.trim().split("\n").map((line) => JSON.parse(line));
     assertEquals(lines.map(({ cell }) => cell), ["mini/seed0/pretrain", "mini/seed0/measure"]);
     const [{ result: trained }, { result: measured }] = lines;
     assert(trained.lossLast < trained.lossFirst && trained.lossLast > -1);
