@@ -178,6 +178,7 @@ Deno.test("a bench that was killed goes on from its checkpoint, and writes figur
     assertEquals(lines.map(({ cell }) => cell), ["mini/seed0/pretrain", "mini/seed0/measure"]);
     const [{ result: trained }, { result: measured }] = lines;
     assert(trained.lossLast < trained.lossFirst && trained.lossLast > -1);
+    assertEquals(trained.collapse.step, [1, 60]); // the first reading was made before the kill
     assertAlmostEquals(measured.loss, trained.curve.loss.at(-1), 0.1);
     await assertRejects(() => Deno.stat(run), Deno.errors.NotFound);
     const page = await Deno.readTextFile(join(folder, "docs", "results.md"));
