@@ -106,7 +106,7 @@ export type { CheckpointOptions } from "./lib/keeping.ts";
 export { RunFolderError } from "./lib/run_folder.ts";
 export type { RunFolderErrorKind } from "./lib/run_folder.ts";
 export { readLog } from "./lib/log.ts";
-export { compareRuns } from "./lib/plot/compare.ts";
+export { compareRuns, plotRuns } from "./lib/plot/compare.ts";
 export { NonFiniteError, Run } from "./lib/run.ts";
 export type { Keeper, Metrics, RunResult, Step, Training, Validation } from "./lib/run.ts";
 export type { MediaBundle } from "./lib/display/jupyter.ts";

@@ -1,6 +1,6 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "./data/dataset.ts";
+import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
 import { formatPercent, Table } from "./display/table.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
@@ -22,8 +22,7 @@ export function refuseLabelled(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): void {
-  const { name, classes, labels } = dataset, expected = classifier.classes.length;
-  if (!(dataset.length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
+  const { name, classes } = dataset, expected = classifier.classes.length;
   refuseMisfit(dataset, classifier.config, prepare === null);
   if (classes.length !== expected) {
     throw new RangeError(
@@ -31,12 +30,7 @@ export function refuseLabelled(
         "NepaClassifier.from puts on a head with others",
     );
   }
-  const wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < expected));
-  if (wrong >= 0) {
-    throw new RangeError(
-      `${name}: image ${wrong}: expected a label from 0 to ${expected - 1}, got ${labels[wrong]}`,
-    );
-  }
+  refuseMislabelled(dataset);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
 }
 

@@ -1,5 +1,5 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
-import type { Dataset } from "../data/dataset.ts";
+import { type Dataset, refuseMislabelled } from "../data/dataset.ts";
 import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
@@ -138,7 +138,7 @@ export function layerTitle(layer: Layer | string): string {
  * @param test Images with labels to be judged by; looked at once.
  * @param options Which layer, how it is pooled, what else to probe.
  * @returns Accuracies from 0 to 1; shows itself as a table.
- * @throws {RangeError} If the images do not fit the network, the classes differ, or there are too few images.
+ * @throws {RangeError} If the images do not fit the network, the classes or a label do not, or there are too few images.
  *
  * @example
  * ```ts
@@ -205,6 +205,7 @@ async function probePixels(
 
 /** Refuses data sets that cannot be used together with the network. */
 export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
+  [train, test].forEach(refuseMislabelled);
   for (const set of [train, test]) refuseMisfit(set, model.config, true);
   const there = train.classes.length, here = test.classes.length;
   expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
