@@ -1,6 +1,6 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
-import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
 export interface BarChartOptions {
@@ -31,8 +31,8 @@ function barTrace(
   const percent = (share: number) => (100 * share).toFixed(1);
   return {
     type: "bar",
-    name,
-    x: Object.keys(bars),
+    name: plotText(name),
+    x: Object.keys(bars).map(plotText),
     y: stats.map(({ mean }) => 100 * mean),
     text: stats.map(({ mean, std }) =>
       Number.isNaN(std) ? percent(mean) : `${percent(mean)} ± ${percent(std)}`
@@ -58,7 +58,7 @@ function referenceLine(name: string, value: number, i: number): Partial<Shape> {
   const y = 100 * value;
   return {
     type: "line",
-    name: `${name} ${y.toFixed(1)}`,
+    name: plotText(`${name} ${y.toFixed(1)}`),
     showlegend: true,
     xref: "paper",
     x0: 0,
@@ -104,16 +104,16 @@ export function barChart(
   return new Figure(bars, {
     width,
     height: 400,
-    title: { text: title, ...(subtitle ? { subtitle: { text: subtitle } } : {}) },
+    title: { text: plotText(title), ...(subtitle ? { subtitle: { text: plotText(subtitle) } } : {}) },
     barmode: "group",
     showlegend: bars.length > 1 || Object.keys(references).length > 0,
     shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
     xaxis: {
       type: "category",
-      title: { text: categoryTitle },
+      title: { text: plotText(categoryTitle) },
       showgrid: false,
-      categoryarray: [...categories],
+      categoryarray: [...categories].map(plotText),
     },
-    yaxis: { title: { text: valueTitle }, rangemode: "tozero" },
+    yaxis: { title: { text: plotText(valueTitle) }, rangemode: "tozero" },
   });
 }
