@@ -91,7 +91,7 @@ class Evaluation {
     const classes = dataset.classes.length, transform = this.#prepare;
     const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
     let right = 0, loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+    for await (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {

@@ -96,12 +96,12 @@ export class FolderKeeper implements Keeper {
   #about(): Record<string, unknown> {
     const { kind, model: { config }, plan: { signal: _, checkpoint: __, augment, ...plan }, options, data } =
       this.#kept;
-    const { name, length, height, width, channels, classes } = data;
+    const { name, length, height, width, channels, classes, fingerprint } = data;
     return {
       kind,
       config,
       options: { ...plan, augment: augment !== null, ...options },
-      data: { name, length, height, width, channels, classes },
+      data: { name, length, height, width, channels, classes, fingerprint },
     };
   }
 

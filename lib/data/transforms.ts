@@ -5,7 +5,32 @@ import { roundEven } from "../round.ts";
 import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
-export type Transform = (image: Image, random: Random) => Image;
+export interface Transform {
+  (image: Image, random: Random): Image;
+  /** Where a part of the image is resized first: which, and what follows. A file need not be decoded beyond it. */
+  readonly begins?: { part(image: Extent, random: Random): Part; rest: Transform };
+}
+
+/** A part of an image, and the size to which it is brought. */
+export interface Part extends Box {
+  to: Extent;
+  resample: Resample;
+}
+
+/** Height and width in pixels. */
+export type Extent = Pick<Image, "height" | "width">;
+
+const same: Transform = (image) => image;
+
+/** A part of an image at the size it is wanted at. */
+export function partOf(image: Image, part: Part): Image {
+  return resized(cropped(image, part), part.to, part.resample);
+}
+
+function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
+  const whole = (image: Image, random: Random) => rest(partOf(image, part(image, random)), random);
+  return Object.assign(whole, { begins: { part, rest } });
+}
 
 /** How images become floats: per channel, or one number for all. */
 export interface Normalisation {
@@ -95,7 +120,7 @@ function mirrored({ data, height, width, channels }: Image): Image {
 }
 
 /** A number for both sides, or each. */
-export type Size = number | { height: number; width: number };
+export type Size = number | Extent;
 
 const sides = (size: Size) => typeof size === "number" ? { height: size, width: size } : size;
 
@@ -128,10 +153,12 @@ function checkedSize(name: string, size: Size): Size {
  */
 export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   checkedSize("resize", size);
-  return (image) => resized(image, target(image, size), resample);
+  return beginning(({ height, width }) => {
+    return { top: 0, left: 0, height, width, to: target({ height, width }, size), resample };
+  });
 }
 
-function target({ height, width }: Image, size: Size): { height: number; width: number } {
+function target({ height, width }: Extent, size: Size): Extent {
   if (typeof size !== "number") return size;
   const long = Math.max(1, Math.floor(size * Math.max(height, width) / Math.min(height, width)));
   return width <= height ? { height: long, width: size } : { height: size, width: long };
@@ -204,18 +231,19 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
       `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
     );
   }
-  return (image, random) => resized(cropped(image, drawBox(image, scale, ratio, random)), out, resample);
+  return beginning((image, random) => {
+    return { ...drawBox(image, scale, ratio, random), to: out, resample };
+  });
 }
 
-interface Box {
+/** A part of an image. */
+export interface Box extends Extent {
   top: number;
   left: number;
-  height: number;
-  width: number;
 }
 
 function drawBox(
-  image: Image,
+  image: Extent,
   scale: readonly [number, number],
   ratio: readonly [number, number],
   random: Random,
@@ -235,7 +263,9 @@ function drawBox(
   return { top: (image.height - height) >> 1, left: (image.width - width) >> 1, height, width };
 }
 
-function cropped({ data, width: from, channels }: Image, { top, left, height, width }: Box): Image {
+function cropped(image: Image, { top, left, height, width }: Box): Image {
+  if (height === image.height && width === image.width) return image;
+  const { data, width: from, channels } = image;
   const out = new Uint8Array(height * width * channels), row = width * channels;
   for (let y = 0; y < height; y++) {
     const start = ((top + y) * from + left) * channels;
@@ -258,5 +288,7 @@ function cropped({ data, width: from, channels }: Image, { top, left, height, wi
  * ```
  */
 export function compose(...transforms: readonly Transform[]): Transform {
+  const [{ begins } = same, ...others] = transforms;
+  if (begins) return beginning(begins.part, compose(begins.rest, ...others));
   return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
 }

@@ -1,6 +1,6 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
+import type { Batch, Dataset } from "../data/dataset.ts";
 import { normalize } from "../data/transforms.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
@@ -93,26 +93,29 @@ export async function plotImagination(
   if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
     throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
   }
-  const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
+  let real: Batch | undefined;
+  for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
   const keys = await patchDirections(model, bank);
   try {
     const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
     const bytes = imageSize * imageSize * images.channels;
-    const put = (to: Uint8Array, image: number, at: number, patch: number) =>
+    const put = async (to: Uint8Array, image: number, at: number, patch: number) =>
       paint(
         to.subarray(image * bytes, (image + 1) * bytes),
         at,
-        bank.get(Math.floor(patch / N)).image,
+        (await bank.get(Math.floor(patch / N))).image,
         patch % N,
         imageSize,
         patchSize,
         images.channels,
       );
     const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
-    (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
+    for (const [i, patch] of (await expected(real!.images)).entries()) {
+      await put(guided, Math.floor(i / N), i % N, patch);
+    }
     for (let at = given; at < N; at++) {
       const found = await expected(alone);
-      for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
+      for (let i = 0; i < images.length; i++) await put(alone, i, at, found[i * N + at]!);
     }
     const { height, width, channels } = images;
     const row = (pixels: Uint8Array, caption: string) =>
