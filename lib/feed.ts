@@ -7,8 +7,8 @@ import { Random } from "./random.ts";
 
 /** The data of one update. */
 export interface Feed {
-  /** [B, H, W, C], normalised. */
-  images: Float32Array;
+  /** [B, H, W, C]: 0 to 255, or normalised where the feed has a {@linkcode Finish}. */
+  images: Uint8Array | Float32Array;
   shape: [number, number, number, number];
   /** [B] class numbers, or [B, K] shares of the classes. */
   labels: Int32Array | Float32Array;
@@ -32,7 +32,7 @@ export interface FeederOptions {
   normalisation: Normalisation;
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
-  finish?: Finish;
+  finish: Finish | undefined;
 }
 
 /** Refuses a transform that gives another size than the network's, by a black image. */
@@ -99,8 +99,10 @@ export class Feeder {
   }
 
   #make({ images: pixels, shape, labels }: Batch, k: number, epoch: number): Feed {
-    const { normalisation, finish } = this.#options, images = normalize(pixels, shape, normalisation);
-    return { images, shape, labels: finish?.(images, shape, labels, k) ?? labels, epoch };
+    const { normalisation, finish } = this.#options;
+    if (!finish) return { images: pixels, shape, labels, epoch };
+    const images = normalize(pixels, shape, normalisation);
+    return { images, shape, labels: finish(images, shape, labels, k), epoch };
   }
 }
 
@@ -110,15 +112,12 @@ export class Feeder {
  * @param dataset The images.
  * @param network What reads them: the fewer its tokens, the more images are in a batch.
  * @param prepare What is done to each image before that, and the size that comes out. Default: nothing.
- * @returns Batches with their images [n, H, W, C], which are disposed of afterwards; in the last, those after
+ * @returns Batches with their images [n, H, W, C], 0 to 255, which are disposed of afterwards; in the last, those after
  * `batch.size` are black.
  */
 export async function* inOrder(
   dataset: Dataset,
-  { config: { imageSize, patchSize }, preprocessor: normalisation }: {
-    config: NepaConfig;
-    preprocessor: Normalisation;
-  },
+  { config: { imageSize, patchSize } }: { config: NepaConfig },
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
@@ -128,7 +127,7 @@ export async function* inOrder(
     const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
     const pixels = new Uint8Array(size * batch.images.length / batch.size);
     pixels.set(batch.images);
-    const images = tf.tensor4d(normalize(pixels, full, normalisation), full);
+    const images = tf.tensor4d(pixels, full, "int32");
     try {
       yield { images, batch };
     } finally {

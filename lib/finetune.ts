@@ -208,7 +208,12 @@ function learningRates(
 }
 
 /** Erasing, then mixing: what is done to a batch's normalised images. */
-function finishing(classes: number, seed: number, { erasing, mixup, cutmix }: FinetuneSettings): Finish {
+function finishing(
+  classes: number,
+  seed: number,
+  { erasing, mixup, cutmix }: FinetuneSettings,
+): Finish | undefined {
+  if (erasing === 0 && mixup === 0 && cutmix === 0) return undefined;
   return (images, shape, labels, k) => {
     const [batch, height, width, channels] = shape, size = height * width * channels;
     for (let i = 0; erasing > 0 && i < batch; i++) {

@@ -110,7 +110,8 @@ export class Nepa extends Network {
   /**
    * Embeds and predicts.
    *
-   * @param images Normalised floats [B, H, W, C]; H and W multiples of the patch, not necessarily those configured.
+   * @param images [B, H, W, C]; H and W multiples of the patch, not necessarily those configured. int32: 0 to 255, to be
+   * normalised as `preprocessor` says; float32: normalised already.
    * @param options What else to give, and whether to train.
    * @returns Tensors that the caller disposes of.
    * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
@@ -278,10 +279,18 @@ export class Nepa extends Network {
       : undefined;
   }
 
+  /** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
+  #normalised(images: tf.Tensor4D): tf.Tensor4D {
+    if (images.dtype !== "int32") return images;
+    const { rescaleFactor, imageMean, imageStd } = this.preprocessor;
+    const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
+    return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
+  }
+
   /** Images to embedded patches behind the CLS token, [B, T, D]. */
   #embed(images: tf.Tensor4D, rows: number, columns: number): tf.Tensor3D {
     const { patchSize: p, numChannels: C } = this.config, batch = images.shape[0];
-    const patches = images.reshape([batch * rows, p, columns, p * C])
+    const patches = this.#normalised(images).reshape([batch * rows, p, columns, p * C])
       .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
       .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
     const projection = "embeddings.patch_embeddings.projection";

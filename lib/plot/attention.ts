@@ -1,7 +1,6 @@
 /** Which patches a position looks at, drawn over the image. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { attentionMap } from "../maps.ts";
@@ -56,7 +55,7 @@ export async function plotAttention(
   const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));
   const shape: [number, number, number, number] = [1, image.height, image.width, image.channels];
   const maps = tf.tidy(() => {
-    const pixels = tf.tensor4d(normalize(image.data, shape, model.preprocessor), shape);
+    const pixels = tf.tensor4d(image.data, shape, "int32");
     const { attentions } = model.forward(pixels, { attentions: true, causal });
     return tf.stack(
       shown.map(({ layer, way }) => attentionMap(attentions!, token, { layers: [layer - 1], heads: way })),

@@ -1,7 +1,6 @@
 /** What the model expects next, drawn over the image. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { imageGrid, type Mark, type Picture } from "../display/pictures.ts";
 import { predictionMap } from "../maps.ts";
@@ -56,7 +55,7 @@ async function expectations(
 ): Promise<{ shares: Float32Array; cosines: Float32Array }[]> {
   const shape = [1, image.height, image.width, image.channels] as [number, number, number, number];
   const maps = tf.tidy(() => {
-    const outputs = model.forward(tf.tensor4d(normalize(image.data, shape, model.preprocessor), shape));
+    const outputs = model.forward(tf.tensor4d(image.data, shape, "int32"));
     return patches.map((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
       predictionMap(outputs, patch),
       predictionMap(outputs, patch, { scale: "cosine" }),

@@ -1,10 +1,10 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Batch, Dataset } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
+import { type Compiled, currentEngine } from "../engine/mod.ts";
 import { readFeatures } from "../eval/features.ts";
 import type { Nepa } from "../nepa.ts";
 
@@ -45,21 +45,14 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
 }
 
 /** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
-async function nearest(
-  model: Nepa,
-  pixels: Uint8Array,
-  shape: [number, number, number, number],
-  keys: tf.Tensor2D,
-): Promise<Int32Array> {
-  const found = tf.tidy(() => {
-    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
-    const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
+function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D> {
+  const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
+    const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
-  });
-  const numbers = await found.data();
-  found.dispose();
-  return numbers as Int32Array;
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+  };
+  // XLA takes longer to compile than all these passes take.
+  return currentEngine().compile(find, { name: "imagination", xla: false });
 }
 
 /**
@@ -95,9 +88,14 @@ export async function plotImagination(
   }
   let real: Batch | undefined;
   for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
-  const keys = await patchDirections(model, bank);
+  const keys = await patchDirections(model, bank), find = nearest(model);
   try {
-    const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
+    const expected = async (pixels: Uint8Array) => {
+      const x = tf.tensor4d(pixels, real!.shape, "int32"), found = await find(x, keys);
+      const patches = await found.data() as Int32Array;
+      tf.dispose([x, found]);
+      return patches;
+    };
     const bytes = imageSize * imageSize * images.channels;
     const put = async (to: Uint8Array, image: number, at: number, patch: number) =>
       paint(
@@ -139,6 +137,7 @@ export async function plotImagination(
       size,
     });
   } finally {
+    find.dispose();
     keys.dispose();
   }
 }
