@@ -52,7 +52,7 @@ export type {
 } from "./lib/data/transforms.ts";
 export { randAugment } from "./lib/data/randaugment.ts";
 export type { RandAugmentOptions } from "./lib/data/randaugment.ts";
-export type { Resample } from "./lib/data/resample.ts";
+export type { Box, Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";

@@ -13,17 +13,8 @@ import {
   type Whole,
 } from "./dataset.ts";
 import { DataError } from "./idx.ts";
-import { type Resample, resized } from "./resample.ts";
-import {
-  type Box,
-  centerCrop,
-  compose,
-  type Extent,
-  type Part,
-  partOf,
-  resize,
-  type Transform,
-} from "./transforms.ts";
+import { type Box, type Resample, resized } from "./resample.ts";
+import { centerCrop, compose, type Extent, type Part, resize, type Transform } from "./transforms.ts";
 
 /** How encoded images become pixels. */
 export interface DecodeOptions {
@@ -53,25 +44,14 @@ export interface Source extends Pick<Whole, "name" | "classes" | "labels"> {
 
 interface Header extends Extent {
   cmyk: boolean;
-  /** Whether it may be decoded at a half, a quarter, an eighth, which is quicker. */
-  scales: boolean;
   /** Whether it is decoded whole and then kept. */
   small: boolean;
+  /** Whether it may be decoded at a half, a quarter, an eighth, which is quicker. */
+  scales: boolean;
 }
 
 /** Images of at most so many pixels are kept once they are decoded, as long as all of them have at most so many bytes. */
 const SMALL = 2 ** 16, KEPT = 2 ** 28;
-
-let loading: Promise<typeof Sharp> | undefined;
-
-/** The decoder, when it is first needed. Images are decoded beside one another, so each needs one thread only. */
-function loadSharp(): Promise<typeof Sharp> {
-  return loading ??= import("sharp").then(({ default: sharp }) => {
-    sharp.cache(false);
-    sharp.concurrency(1);
-    return sharp;
-  });
-}
 
 /** [pixels, 4], 255 for no ink on what was light, to red, green and blue; by Pillow's formula. */
 function cmykToRgb(ink: Uint8Array): Uint8Array {
@@ -105,105 +85,92 @@ function scaleOf(header: Header, { height, width, to }: Part): number {
   return header.scales ? [8, 4, 2].find(fits) ?? 1 : 1;
 }
 
+/** The pixels of an image at a fraction of its size in which a part lies. */
+function pixelsIn({ top, left, height, width }: Box, scale: number): Box {
+  const [y, x] = [Math.floor(top / scale), Math.floor(left / scale)];
+  const [bottom, right] = [Math.ceil((top + height) / scale), Math.ceil((left + width) / scale)];
+  return { top: y, left: x, height: bottom - y, width: right - x };
+}
+
 /** Decodes what a source has. */
 class Decoder {
   readonly #sharp: typeof Sharp;
   readonly #source: Source;
-  readonly #options: Required<Pick<DecodeOptions, "channels" | "orient" | "maxPixels">>;
+  readonly #options: DecodeOptions;
   readonly #headers: Header[] = [];
   readonly #kept = new Map<number, Image>();
   #keptBytes = 0;
 
   constructor(sharp: typeof Sharp, source: Source, options: DecodeOptions) {
-    const { channels = 3, orient = true, maxPixels = 178_956_970 } = options;
     this.#sharp = sharp;
     this.#source = source;
-    this.#options = { channels, orient, maxPixels };
+    this.#options = options;
   }
 
   #open(bytes: Uint8Array): ReturnType<typeof Sharp> {
-    const { orient: autoOrient } = this.#options;
+    const { orient: autoOrient = true } = this.#options;
     return this.#sharp(bytes, { autoOrient, limitInputPixels: false, ignoreIcc: true, failOn: "error" });
   }
 
-  async header(row: number, bytes?: Uint8Array): Promise<Header> {
-    return this.#headers[row] ??= await this.#naming(row, async () => {
-      const data = await this.#open(bytes ?? await this.#source.bytesOf(row)).metadata();
-      const { format, width, height, space } = data, { maxPixels, orient } = this.#options;
-      if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
-      if (width * height > maxPixels) {
-        throw new DataError(
-          "size",
-          this.#source.nameOf(row),
-          `expected at most ${maxPixels} pixels, got ${width} x ${height}: it is not decoded; remove it, or raise maxPixels`,
-        );
-      }
-      const { orientation = 1 } = data, upright = orientation === 1;
-      const extent = orient ? data.autoOrient : { width, height };
-      const small = width * height <= SMALL, scales = format === "jpeg" && upright && !small;
-      return { ...extent, cmyk: space === "cmyk", scales, small };
-    });
+  async #header(row: number, bytes: Uint8Array): Promise<Header> {
+    const data = await this.#open(bytes).metadata(), { format, space, width, height, orientation = 1 } = data;
+    const { maxPixels = 178_956_970, orient = true } = this.#options, pixels = width * height;
+    if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
+    if (pixels > maxPixels) {
+      const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}`;
+      throw new DataError(
+        "size",
+        this.#source.nameOf(row),
+        `${got}: not decoded; remove it, or raise maxPixels`,
+      );
+    }
+    const extent = orient ? data.autoOrient : { width, height }, small = pixels <= SMALL;
+    return {
+      ...extent,
+      cmyk: space === "cmyk",
+      small,
+      scales: format === "jpeg" && orientation === 1 && !small,
+    };
   }
 
-  /** A part of an image, resized; it is chosen when its size is known. */
+  /** A part of an image, resized; it is chosen when the image's size is known. */
   async part(row: number, choose: (image: Extent) => Part): Promise<Image> {
-    const kept = this.#kept.get(row);
-    if (kept) return partOf(kept, choose(kept));
-    const bytes = await this.#source.bytesOf(row), header = await this.header(row, bytes);
-    const part = choose(header);
-    if (!header.small) return await this.#naming(row, () => this.#resized(bytes, header, part));
-    const whole = { ...part, top: 0, left: 0, height: header.height, width: header.width };
-    const image = await this.#naming(row, () => this.#decoded(bytes, header, whole));
-    this.#keptBytes += image.data.length;
-    if (this.#keptBytes <= KEPT) this.#kept.set(row, image);
-    return partOf(image, part);
+    const bytes = this.#kept.has(row) ? new Uint8Array() : await this.#source.bytesOf(row);
+    try {
+      const header = this.#headers[row] ??= await this.#header(row, bytes), part = choose(header);
+      const scale = scaleOf(header, part),
+        box = header.small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale);
+      const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
+      if (header.small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT) {
+        this.#kept.set(row, image);
+      }
+      return resized(image, part.to, part.resample, {
+        top: part.top / scale - box.top,
+        left: part.left / scale - box.left,
+        height: part.height / scale,
+        width: part.width / scale,
+      });
+    } catch (cause) {
+      if (cause instanceof DataError) throw cause;
+      const got = `expected a whole JPEG, PNG or WebP image, but ${(cause as Error).message.trim()}`;
+      const remedy = 'remove it, or leave out such images with broken: "skip"';
+      throw new DataError("image", this.#source.nameOf(row), `${got}; ${remedy}`, { cause });
+    }
   }
 
-  /** A part, decoded no larger than it needs to be; where that is smaller than it is, its edges lie between pixels. */
-  async #resized(bytes: Uint8Array, header: Header, part: Part): Promise<Image> {
-    const scale = scaleOf(header, part), { to, resample } = part;
-    const top = Math.floor(part.top / scale), left = Math.floor(part.left / scale);
-    const height = Math.ceil((part.top + part.height) / scale) - top;
-    const width = Math.ceil((part.left + part.width) / scale) - left;
-    const image = await this.#decoded(bytes, header, { top, left, height, width }, scale);
-    if (scale === 1) return resized(image, to, resample);
-    return resized(image, to, resample, {
-      rows: [part.top / scale - top, part.height / scale],
-      columns: [part.left / scale - left, part.width / scale],
-    });
-  }
-
-  /** A box of an image that is a fraction of its size. */
-  async #decoded(bytes: Uint8Array, header: Header, box: Box, scale = 1): Promise<Image> {
+  /** A box of an image that is decoded at a fraction of its size. */
+  async #decoded(bytes: Uint8Array, header: Header, box: Box, scale: number): Promise<Image> {
     const { top, left, height, width } = box,
       all = { height: header.height / scale, width: header.width / scale };
     let image = this.#open(bytes);
     if (scale > 1) image = image.resize({ ...all, fit: "fill" });
     if (height < all.height || width < all.width) image = image.extract({ left, top, width, height });
     const space = header.cmyk ? "cmyk" : "srgb";
-    if (header.cmyk) image = image.pipelineColourspace(space);
-    else image = image.removeAlpha();
-    const { data, info } = await image.toColourspace(space).raw().toBuffer({ resolveWithObject: true });
-    if (info.height !== height || info.width !== width) {
-      throw new Error(`${info.width} x ${info.height} came out`);
-    }
-    const rgb = header.cmyk ? cmykToRgb(data) : data, { channels } = this.#options;
+    image = header.cmyk ? image.pipelineColourspace(space) : image.removeAlpha();
+    const data = await image.toColourspace(space).raw().toBuffer(),
+      rgb = header.cmyk ? cmykToRgb(data) : data;
+    const { channels = 3 } = this.#options;
     return { data: channels === 1 ? toGrey(rgb) : rgb, width, height, channels };
-  }
-
-  async #naming<T>(row: number, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (cause) {
-      if (cause instanceof DataError) throw cause;
-      const said = (cause as Error).message.replace(/\s+/g, " ").trim();
-      throw new DataError(
-        "image",
-        this.#source.nameOf(row),
-        `expected a whole JPEG, PNG or WebP image, but ${said}; remove it, or leave out such images with broken: "skip"`,
-        { cause },
-      );
-    }
   }
 }
 
@@ -223,32 +190,32 @@ export async function* ahead<T>(count: number, make: (i: number) => Promise<T>):
   }
 }
 
-/** A {@linkcode Source} with what decodes it and how images look where nothing cuts parts out of them. */
-interface Decoded extends Whole, Source {
-  decoder: Decoder;
-  view: Transform;
-}
-
-/** Some of the images of a source. */
-export class EncodedDataset extends Rows<Decoded> {
+/** Some of the images of a source; `view` is how they look where nothing cuts parts out of them. */
+export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder: Decoder; view: Transform }> {
   /**
-   * Opens a source; the first image's header is read.
-   *
-   * @throws {DataError} If there are no images, or the first is not one.
-   * @throws {RangeError} If an option cannot be.
+   * Opens a source. Throws a `DataError` if it is empty, or the first image decides about the size and is none; a
+   * `RangeError` if an option cannot be.
    */
   static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
     const { resample = "bicubic", channels = 3 } = options, { length } = source.labels;
-    if (channels !== 1 && channels !== 3) throw new RangeError(`channels: expected 1 or 3, got ${channels}`);
+    if (![1, 3].includes(channels)) throw new RangeError(`channels: expected 1 or 3, got ${channels}`);
     if (length === 0) {
       throw new DataError("count", source.name, "expected JPEG, PNG or WebP images, found none");
     }
-    const decoder = new Decoder(await loadSharp(), source, options);
-    const first = options.size ?? await decoder.header(0),
-      side = typeof first === "number" ? first : Math.min(first.height, first.width);
-    const view = compose(resize(side, resample), centerCrop(side)), size = { height: side, width: side };
-    const rows = Int32Array.from({ length }, (_, i) => i);
-    return new EncodedDataset({ ...source, ...size, channels, decoder, view }, rows);
+    const { default: sharp } = await import("sharp");
+    sharp.cache(false);
+    sharp.concurrency(1); // for one image, since several are decoded beside one another
+    const decoder = new Decoder(sharp, source, options);
+    let side = options.size ?? 0;
+    if (options.size === undefined) {
+      await decoder.part(0, ({ height, width }) => {
+        side = Math.min(height, width);
+        return { top: 0, left: 0, height, width, to: { height: 1, width: 1 }, resample };
+      });
+    }
+    const view = compose(resize(side, resample), centerCrop(side));
+    const whole = { ...source, height: side, width: side, channels, decoder, view };
+    return new EncodedDataset(whole, Int32Array.from({ length }, (_, i) => i));
   }
 
   protected override of(rows: Int32Array): this {

@@ -3,7 +3,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { basename, sep } from "node:path";
 import type { Dataset } from "./dataset.ts";
-import { ahead, type DecodeOptions, EncodedDataset, type Source } from "./encoded.ts";
+import { ahead, type DecodeOptions, EncodedDataset } from "./encoded.ts";
 import { DataError } from "./idx.ts";
 
 /** Options of {@linkcode imageFolder}. */
@@ -21,80 +21,30 @@ export interface ImageFolder extends Dataset {
   readonly skipped: readonly DataError[];
 }
 
-interface Found {
-  /** Relative to the folder. */
-  path: string;
-  bytes: number;
-}
-
 const IMAGE = /\.(jpe?g|png|webp)$/i;
 
 /** What lies in a folder, sorted by code points, without what is hidden. */
 async function entries(folder: string): Promise<Deno.DirEntry[]> {
-  const all = await Array.fromAsync(Deno.readDir(folder)).catch((cause) => {
-    throw new DataError("missing", folder, `expected a folder of images, got: ${cause.message}`, { cause });
-  });
-  const order = (a: Deno.DirEntry, b: Deno.DirEntry) =>
-    Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
-  return all.filter(({ name }) => !name.startsWith(".")).sort(order);
+  const all = await Array.fromAsync(Deno.readDir(folder)),
+    bytes = ({ name }: Deno.DirEntry) => Buffer.from(name);
+  return all.filter(({ name }) => !name.startsWith(".")).sort((a, b) => Buffer.compare(bytes(a), bytes(b)));
 }
 
-/** The image files of a folder and those in it. Links to files in `root` are followed; none leads out of it. */
-async function imagesIn(root: string, inner: string): Promise<Found[]> {
-  const found = (await entries(`${root}/${inner}`)).map(async (entry): Promise<Found[]> => {
-    const path = inner ? `${inner}/${entry.name}` : entry.name, file = `${root}/${path}`;
-    if (entry.isDirectory) return await imagesIn(root, path);
-    if (!entry.isSymlink && !IMAGE.test(path)) return [];
-    if (entry.isSymlink) {
+/** The image files of a folder and those in it, relative to `root`, with their sizes in bytes. */
+async function imagesIn(root: string, inner: string): Promise<[path: string, bytes: number][]> {
+  const found = (await entries(`${root}/${inner}`)).map(async ({ name, isDirectory, isSymlink }) => {
+    const path = inner ? `${inner}/${name}` : name, file = `${root}/${path}`;
+    if (isDirectory) return await imagesIn(root, path);
+    if (isSymlink) {
       const target = await Deno.realPath(file).catch(() => "nothing");
       if (!target.startsWith(root + sep) || (await Deno.stat(target)).isDirectory) {
-        throw new DataError(
-          "link",
-          file,
-          `expected a link to a file in ${root}, got one to ${target}; put the files themselves there, or take it away`,
-        );
+        const got = `expected a link to a file in ${root}, got one to ${target}`;
+        throw new DataError("link", file, `${got}; put the files themselves there, or take it away`);
       }
-      if (!IMAGE.test(path)) return [];
     }
-    return [{ path, bytes: (await Deno.stat(file)).size }];
+    return IMAGE.test(path) ? [[path, (await Deno.stat(file)).size] as [string, number]] : [];
   });
   return (await Promise.all(found)).flat();
-}
-
-/** The classes and their files. */
-async function classesIn(root: string): Promise<[name: string, files: Found[]][]> {
-  const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory);
-  if (folders.length === 0) return [[basename(root), await imagesIn(root, "")]];
-  const found: [string, Found[]][] = [];
-  for (const { name } of folders) {
-    const files = await imagesIn(root, name);
-    if (files.length > 0) found.push([name, files]);
-    else {
-      throw new DataError(
-        "count",
-        `${root}/${name}`,
-        "expected images in the folder of a class, found none; take it away, or put .jpg, .png or .webp files there",
-      );
-    }
-  }
-  return found;
-}
-
-/** The rows that can be decoded, and what is wrong with the others. */
-async function sound(whole: EncodedDataset): Promise<{ rows: number[]; skipped: DataError[] }> {
-  const rows: number[] = [], skipped: DataError[] = [];
-  const tried = ahead(whole.length, (row) =>
-    whole.get(row).then(() => undefined, (error) => {
-      if (error instanceof DataError && error.kind !== "missing") return error;
-      throw error;
-    }));
-  let row = 0;
-  for await (const error of tried) {
-    if (error) skipped.push(error);
-    else rows.push(row);
-    row++;
-  }
-  return { rows, skipped };
 }
 
 /**
@@ -111,7 +61,7 @@ async function sound(whole: EncodedDataset): Promise<{ rows: number[]; skipped: 
  *
  * @param path The folder.
  * @returns The images, `skipped` with what was left out. A checkpoint knows them by their names and sizes in bytes.
- * @throws {DataError} If the folder is missing or empty, a link leads out of it, or the first file is no image; later, when
+ * @throws {DataError} If the folder is missing or has no images, a link leads out of it, or the first file is no image; later, when
  *   an image is read that is broken ("image"), too large ("size") or gone ("missing").
  * @throws {RangeError} If an option cannot be.
  *
@@ -127,40 +77,36 @@ async function sound(whole: EncodedDataset): Promise<{ rows: number[]; skipped: 
  * ```
  */
 export async function imageFolder(path: string, options: ImageFolderOptions = {}): Promise<ImageFolder> {
-  const root = await Deno.realPath(path).catch((cause) => {
-    throw new DataError("missing", path, `expected a folder of images, got: ${cause.message}`, { cause });
-  });
-  const { broken = "throw" } = options;
-  if (broken !== "throw" && broken !== "skip") {
-    throw new RangeError(`broken: expected "throw" or "skip", got ${JSON.stringify(broken)}`);
+  const { broken = "throw", resample, orient } = options;
+  if (!["throw", "skip"].includes(broken)) {
+    throw new RangeError(`broken: expected "throw" or "skip", got ${broken}`);
   }
-  const found = await classesIn(root), classes = found.map(([name]) => name);
-  const all = found.flatMap(([, files], label) => files.map((file) => ({ ...file, label })));
-  const open = (files: typeof all, decode: DecodeOptions) =>
-    EncodedDataset.open(sourceOf(root, classes, files, decode), decode);
-  if (broken === "throw") return Object.assign(await open(all, options), { skipped: [] });
-  const { rows, skipped } = await sound(await open(all, { ...options, size: 1 }));
-  return Object.assign(await open(rows.map((row) => all[row]!), options), { skipped });
-}
-
-function sourceOf(
-  root: string,
-  classes: readonly string[],
-  files: readonly (Found & { label: number })[],
-  { resample, orient }: DecodeOptions,
-): Source {
-  const nameOf = (row: number) => `${root}/${files[row]!.path}`;
-  return {
-    name: basename(root),
-    classes,
-    labels: Int32Array.from(files, ({ label }) => label),
-    fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, files])).digest("hex"),
-    nameOf,
-    bytesOf: (row) =>
-      Deno.readFile(nameOf(row)).catch((cause) => {
-        throw new DataError("missing", nameOf(row), `expected the file to be there: ${cause.message}`, {
-          cause,
-        });
-      }),
+  const missing = (file: string) => (cause: Error) => {
+    throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
+  const root = await Deno.realPath(path).catch(missing(path)), name = basename(root);
+  const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  const classes = folders.length > 0 ? folders : [name];
+  const found = await Promise.all(
+    (folders.length > 0 ? folders : [""]).map((inner) => imagesIn(root, inner)),
+  );
+  const files = found.flatMap((ofClass, label) => ofClass.map(([path, bytes]) => ({ path, bytes, label })));
+  const open = (files: readonly { path: string; label: number }[], decode: DecodeOptions) => {
+    const nameOf = (row: number) => `${root}/${files[row]!.path}`;
+    return EncodedDataset.open({
+      name,
+      classes,
+      labels: Int32Array.from(files, ({ label }) => label),
+      fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, files])).digest("hex"),
+      nameOf,
+      bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
+    }, decode);
+  };
+  if (broken === "throw") return Object.assign(await open(files, options), { skipped: [] });
+  const all = await open(files, { ...options, size: 1 });
+  const tried = await Array.fromAsync(ahead(files.length, (row) => all.get(row).catch((error) => error)));
+  const whole = files.filter((_, row) => !(tried[row] instanceof DataError));
+  return Object.assign(await open(whole, options), {
+    skipped: tried.filter((got) => got instanceof DataError),
+  });
 }

@@ -6,33 +6,21 @@ import type { Dataset } from "./dataset.ts";
 import { type DecodeOptions, EncodedDataset } from "./encoded.ts";
 import { DataError } from "./idx.ts";
 
-/** The rows of a file that lie together. */
-interface Group {
-  file: string;
-  first: number;
-  count: number;
-}
-
 /** Groups of rows whose encoded images are kept. */
 const GROUPS = 8;
 
 /** Which columns have images and labels, and the names of the classes. */
 function columnsOf(file: string, { key_value_metadata }: FileMetaData) {
-  const text = key_value_metadata?.find(({ key }) => key === "huggingface")?.value;
+  const notes = key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
   const features = Object.entries<{ _type: string; names?: string[] }>(
-    text ? JSON.parse(text).info.features : {},
+    JSON.parse(notes).info?.features ?? {},
   );
-  const image = features.find(([, { _type }]) => _type === "Image")?.[0];
-  const [label, { names: classes = undefined } = {}] =
-    features.find(([, { _type }]) => _type === "ClassLabel") ?? [];
-  if (image !== undefined && label !== undefined && classes) return { image, label, classes };
-  throw new DataError(
-    "magic",
-    file,
-    `expected a Parquet file written by Hugging Face datasets with a column Image and a column ClassLabel, got ${
-      features.map(([name, { _type }]) => `${name}: ${_type}`).join(", ") || "none of its notes"
-    }; write the images as files into a folder for each class, and use imageFolder`,
-  );
+  const [image] = features.find(([, { _type }]) => _type === "Image") ?? [];
+  const [label, of] = features.find(([, { _type }]) => _type === "ClassLabel") ?? [];
+  if (image !== undefined && label !== undefined && of?.names) return { image, label, classes: of.names };
+  const got = features.map(([name, { _type }]) => `${name}: ${_type}`).join(", ") || "none of their notes";
+  const expected = "expected what Hugging Face datasets writes, with a column Image and a column ClassLabel";
+  throw new DataError("magic", file, `${expected}, got ${got}; write the images as files, for imageFolder`);
 }
 
 /**
@@ -59,54 +47,51 @@ export async function parquetImages(
   options: DecodeOptions = {},
 ): Promise<Dataset> {
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
-  const groups: Group[] = [], places: [group: number, row: number][] = [], labels: number[] = [];
-  let columns: ReturnType<typeof columnsOf> | undefined;
-  const hash = createHash("sha256").update(JSON.stringify([options.resample, options.orient]));
-  for (const file of [files].flat()) {
-    const buffer = await asyncBufferFromFile(file).catch((cause) => {
-      throw new DataError("missing", file, `expected a Parquet file, got: ${cause.message}`, { cause });
-    });
-    const metadata = await parquetMetadataAsync(buffer).catch((cause) => {
-      throw new DataError("magic", file, `expected a Parquet file, got: ${cause.message}`, { cause });
-    });
-    columns = columnsOf(file, metadata);
-    const read = await parquetReadObjects({ file: buffer, metadata, columns: [columns.label] });
-    labels.push(...read.map((row) => Number(row[columns!.label])));
-    let first = 0;
-    for (const { num_rows } of metadata.row_groups) {
-      const count = Number(num_rows);
-      for (let row = 0; row < count; row++) places.push([groups.length, row]);
-      groups.push({ file, first, count });
-      first += count;
+  const open = async (file: string) => {
+    try {
+      const buffer = await asyncBufferFromFile(file), metadata = await parquetMetadataAsync(buffer);
+      return { file, buffer, metadata, columns: columnsOf(file, metadata) };
+    } catch (cause) {
+      if (cause instanceof DataError) throw cause;
+      throw new DataError("magic", file, `expected a Parquet file, but ${(cause as Error).message}`, {
+        cause,
+      });
     }
-    hash.update(JSON.stringify([basename(file), buffer.byteLength]));
+  };
+  const opened = await Promise.all([files].flat().map(open)), labels: number[] = [];
+  const places: { group: number; at: number }[] = [],
+    groups: (() => Promise<Record<string, unknown>[]>)[] = [];
+  for (const { buffer: file, metadata, columns: { image, label } } of opened) {
+    const read = await parquetReadObjects({ file, metadata, columns: [label] });
+    for (const row of read) labels.push(Number(row[label]));
+    let rowEnd = 0;
+    for (const { num_rows } of metadata.row_groups) {
+      const rowStart = rowEnd,
+        rows = { file, metadata, columns: [image], rowStart, rowEnd: rowEnd += Number(num_rows) };
+      for (let at = 0; at < rowEnd - rowStart; at++) places.push({ group: groups.length, at });
+      groups.push(() => parquetReadObjects({ ...rows, utf8: false }));
+    }
   }
-  const kept = new Map<number, Promise<Record<string, { bytes: Uint8Array }>[]>>();
-  const load = async ({ file, first, count }: Group) =>
-    await parquetReadObjects({
-      file: await asyncBufferFromFile(file),
-      columns: [columns!.image],
-      rowStart: first,
-      rowEnd: first + count,
-      utf8: false,
-    }) as Record<string, { bytes: Uint8Array }>[];
-  const groupAt = (group: number) => {
-    const rows = kept.get(group) ?? load(groups[group]!);
+  const kept = new Map<number, Promise<Record<string, unknown>[]>>();
+  const rowsOf = (group: number) => {
+    const rows = kept.get(group) ?? groups[group]!();
     kept.delete(group);
     kept.set(group, rows); // the last used is the last
     if (kept.size > GROUPS) kept.delete(kept.keys().next().value!);
     return rows;
   };
+  const { resample, orient } = options,
+    sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
+  const [{ file, columns } = { file: "no file", columns: { image: "", classes: [] } }] = opened;
   return await EncodedDataset.open({
-    name: basename([files].flat()[0] ?? "no file"),
-    classes: columns?.classes ?? [],
+    name: basename(file),
+    classes: columns.classes,
     labels: Int32Array.from(labels),
-    fingerprint: hash.digest("hex"),
-    nameOf: (row) =>
-      `${groups[places[row]![0]]!.file}, row ${groups[places[row]![0]]!.first + places[row]![1]}`,
+    fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, sizes])).digest("hex"),
+    nameOf: (row) => `${basename(file)}, image ${row}`,
     bytesOf: async (row) => {
-      const [group, at] = places[row]!;
-      return (await groupAt(group))[at]![columns!.image]!.bytes;
+      const { group, at } = places[row]!;
+      return ((await rowsOf(group))[at]![columns.image] as { bytes: Uint8Array }).bytes;
     },
   }, options);
 }

@@ -43,24 +43,32 @@ function roomFor(bytes: number): { memory: WebAssembly.Memory; kernels: Kernels 
   return room = { memory, kernels };
 }
 
+/** A part of an image. Where an image has been decoded at a fraction of its size, its edges lie between pixels. */
+export interface Box {
+  top: number;
+  left: number;
+  height: number;
+  width: number;
+}
+
 /**
- * For each of `to` places the first source pixel, how many, and their integer weights; `stride` numbers in all. Places lie
- * on `length` of the `from` source pixels from `start` on, neither of them whole.
+ * For each of `to` places on the pixels from `start` to `end` the first pixel, how many, and their integer weights; `stride`
+ * numbers in all.
  */
 function weights(
-  from: number,
+  start: number,
+  end: number,
   to: number,
   resample: Resample,
-  [start, length]: readonly [number, number] = [0, from],
 ): { table: Int32Array; stride: number } {
-  const { support: base, weight } = FILTERS[resample];
-  const scale = length / to, spread = Math.max(scale, 1), support = base * spread;
+  const { support: base, weight } = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
+  const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
   const stride = 2 + Math.ceil(support) * 2 + 1, table = new Int32Array(to * stride);
   const exact = new Float64Array(stride);
   for (let i = 0; i < to; i++) {
     const centre = start + (i + 0.5) * scale, at = i * stride;
-    const low = Math.max(0, Math.trunc(centre - support + 0.5));
-    const count = Math.min(from, Math.trunc(centre + support + 0.5)) - low;
+    const low = Math.max(from, Math.trunc(centre - support + 0.5));
+    const count = Math.min(until, Math.trunc(centre + support + 0.5)) - low;
     let sum = 0;
     for (let k = 0; k < count; k++) sum += exact[k] = weight((k + low - centre + 0.5) * (1 / spread));
     table[at] = low;
@@ -73,44 +81,41 @@ function weights(
   return { table, stride };
 }
 
-/** The part of an image that is wanted: first place and extent, down and across, neither of them whole. */
-export interface Within {
-  rows?: readonly [number, number];
-  columns?: readonly [number, number];
-}
-
 /**
- * An image at another size. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13 Pillow
- * begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
+ * A part of an image at another size. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13
+ * Pillow begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
  * the columns.
  */
 export function resized(
   image: Image,
   { height, width }: { height: number; width: number },
   resample: Resample,
-  { rows: vertical, columns: horizontal }: Within = {},
+  box: Box = { top: 0, left: 0, height: image.height, width: image.width },
 ): Image {
-  const { data, channels: C, height: fromHeight, width: fromWidth } = image;
-  if (height === fromHeight && width === fromWidth && !vertical && !horizontal) return image;
-  const rowsFirst = fromHeight - height > 2 * Math.max(0, fromWidth - width);
-  const [down, across] = [
-    weights(fromHeight, height, resample, vertical),
-    weights(fromWidth, width, resample, horizontal),
-  ];
-  const places = [data.length, (rowsFirst ? height * fromWidth : fromHeight * width) * C, height * width * C];
+  const { channels: C, height: fromHeight, width: fromWidth } = image;
+  if (
+    [height, box.height].every((h) => h === fromHeight) && [width, box.width].every((w) => w === fromWidth)
+  ) {
+    return image;
+  }
+  const top = Math.floor(box.top), lines = Math.ceil(box.top + box.height) - top, line = fromWidth * C;
+  const data = image.data.subarray(top * line, (top + lines) * line);
+  const down = weights(box.top - top, box.top - top + box.height, height, resample);
+  const across = weights(box.left, box.left + box.width, width, resample);
+  const rowsFirst = box.height - height > 2 * Math.max(0, box.width - width);
+  const places = [data.length, (rowsFirst ? height * fromWidth : lines * width) * C, height * width * C];
   const sizes = [...places, 4 * down.table.length, 4 * across.table.length];
   const ends = sizes.map(((sum) => (size) => sum = (sum + size + GAP + 3) & ~3)(0)); // places on words
   const [between, to, rows, columns] = ends as [number, number, number, number, number];
-  const { memory: { buffer }, kernels } = roomFor(ends.at(-1)!);
+  const { memory: { buffer }, kernels: { resampleRows, resampleColumns } } = roomFor(ends.at(-1)!);
   new Uint8Array(buffer).set(data);
   new Int32Array(buffer, rows).set(down.table);
   new Int32Array(buffer, columns).set(across.table);
-  const { resampleRows, resampleColumns } = kernels;
   if (rowsFirst) {
-    resampleRows(0, fromWidth * C, between, height, rows, down.stride);
-    resampleColumns(between, height, fromWidth * C, C, to, width, columns, across.stride);
+    resampleRows(0, line, between, height, rows, down.stride);
+    resampleColumns(between, height, line, C, to, width, columns, across.stride);
   } else {
-    resampleColumns(0, fromHeight, fromWidth * C, C, between, width, columns, across.stride);
+    resampleColumns(0, lines, line, C, between, width, columns, across.stride);
     resampleRows(between, width * C, to, height, rows, down.stride);
   }
   const out = new Uint8Array(buffer, to, places[2]).slice();

@@ -2,7 +2,7 @@
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../round.ts";
-import { type Resample, resized } from "./resample.ts";
+import { type Box, type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
 export interface Transform {
@@ -22,13 +22,11 @@ export type Extent = Pick<Image, "height" | "width">;
 
 const same: Transform = (image) => image;
 
-/** A part of an image at the size it is wanted at. */
-export function partOf(image: Image, part: Part): Image {
-  return resized(cropped(image, part), part.to, part.resample);
-}
-
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
-  const whole = (image: Image, random: Random) => rest(partOf(image, part(image, random)), random);
+  const whole = (image: Image, random: Random) => {
+    const { to, resample, ...box } = part(image, random);
+    return rest(resized(image, to, resample, box), random);
+  };
   return Object.assign(whole, { begins: { part, rest } });
 }
 
@@ -243,12 +241,6 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
   });
 }
 
-/** A part of an image. */
-export interface Box extends Extent {
-  top: number;
-  left: number;
-}
-
 function drawBox(
   image: Extent,
   scale: readonly [number, number],
@@ -271,7 +263,6 @@ function drawBox(
 }
 
 function cropped(image: Image, { top, left, height, width }: Box): Image {
-  if (height === image.height && width === image.width) return image;
   const { data, width: from, channels } = image;
   const out = new Uint8Array(height * width * channels), row = width * channels;
   for (let y = 0; y < height; y++) {
