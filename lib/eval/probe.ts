@@ -197,8 +197,8 @@ async function probePixels(
   const settings = [VERSION, name, version, imageMean, imageStd, seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
   const found = await remembered(
-    `raw-pixels-${fingerprint([train, test], settings)}`,
-    () => fitAndGuess(pixels(train), pixels(test), train, seed, "probe, raw pixels"),
+    `raw-pixels-${await fingerprint([train, test], settings)}`,
+    async () => fitAndGuess(await pixels(train), await pixels(test), train, seed, "probe, raw pixels"),
   );
   return toProbe(found, test);
 }
