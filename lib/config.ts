@@ -50,6 +50,8 @@ export interface NepaConfig {
   readonly dropPathProb: number;
   /** Classification only: read the mean of the patch tokens (true) or the last token (false). Default false. */
   readonly addPoolingLayer: boolean;
+  /** Classification only, and not the official code's: read all tokens joined, without `addPoolingLayer`. Default false. */
+  readonly joinTokens: boolean;
   /** Whether a token sees only itself and the tokens before it. Default true. */
   readonly isCausal: boolean;
   /** In training, patch coordinates (in [-1, 1]) are shifted by up to this, per axis; null: not at all. Default null. */
@@ -86,6 +88,7 @@ const defaults: NepaConfig = {
   layerscaleValue: 1e-5,
   dropPathProb: 0,
   addPoolingLayer: false,
+  joinTokens: false,
   isCausal: true,
   posEmbedShift: null,
   posEmbedJitter: null,
@@ -155,6 +158,7 @@ const rules: Record<keyof NepaConfig, Rule> = {
   layerscaleValue: orNull(["a number", number]),
   dropPathProb: probability,
   addPoolingLayer: flag,
+  joinTokens: flag,
   isCausal: flag,
   posEmbedShift: orNull(notNegative),
   posEmbedJitter: orNull(factor),
@@ -212,6 +216,9 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
       `imageSize: expected a multiple of patchSize = ${patchSize}, got ${imageSize}`,
     );
   }
+  if (config.joinTokens && config.addPoolingLayer) {
+    throw new RangeError("joinTokens: expected false where addPoolingLayer is true, got true");
+  }
   return Object.freeze(config);
 }
 
@@ -238,7 +245,10 @@ export function toOfficialConfig(
   more: Record<string, unknown> = {},
 ): Record<string, unknown> {
   const all = {
-    ...Object.fromEntries(fields.map((field) => [snake(field), config[field]])),
+    ...Object.fromEntries(
+      fields.filter((field) => field !== "joinTokens" || config.joinTokens) // the official files have no such key
+        .map((field) => [snake(field), config[field]]),
+    ),
     model_type: "vit_nepa",
     dtype: "float32",
     ...more,

@@ -89,12 +89,13 @@ function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly La
   if (!pools.includes(pool)) throw new RangeError(`pool: expected one of ${pools.join(", ")}, got ${pool}`);
 }
 
-async function readOne(
+/** What `pass` makes of all images, in their order: as many tensors as `layers`. */
+export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Nepa,
+  model: Pick<Nepa, "config" | "preprocessor">,
   layers: readonly Layer[],
-  tell: (done: number) => void,
+  tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {
   const found = new Map<Layer, Float32Array>();
   let done = 0;
