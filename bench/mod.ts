@@ -4,6 +4,7 @@ import { benchFeatures } from "./features.ts";
 import { benchFuzz } from "./fuzz.ts";
 import { benchInterop } from "./interop.ts";
 import { benchKill } from "./kill.ts";
+import { benchLearning } from "./learning.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchProfile } from "./profile.ts";
@@ -17,6 +18,7 @@ const benches: Record<string, (args: readonly string[]) => void | Promise<void>>
   engines: benchEngines,
   profile: benchProfile,
   features: benchFeatures,
+  learning: benchLearning,
   memory: benchMemory,
   parity: benchParity,
 };
