@@ -72,6 +72,16 @@ Deno.test("standardised targets train the same compiled and not, and the held-ou
   assertEquals((await trained({ ...options, accumulate: 4 })).result.steps, 6);
 });
 
+Deno.test("the small recipe is the default one with standardised targets, and more updates", async () => {
+  const small = await trained({ ...short, recipe: "small" });
+  const same = await trained({ ...short, standardizeTargets: true });
+  assertEquals(small.weights, same.weights);
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, { recipe: "small" });
+  assertEquals(run.steps, 4800);
+  run.dispose();
+  model.dispose();
+});
+
 Deno.test("the same seed gives the same bits; another seed gives others", async () => {
   const one = await trained(short), two = await trained(short), other = await trained({ ...short, seed: 4 });
   assertEquals(one.result.history.map((s) => s.loss), two.result.history.map((s) => s.loss));
