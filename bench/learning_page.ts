@@ -96,7 +96,7 @@ export function table(header: readonly string[], rows: readonly (readonly string
 
 function comparison(rows: readonly Row[]): string {
   return table(
-    ["", "this library", "official code", "difference", ""],
+    ["", "this library", "official code", "difference", "compared"],
     rows.map((row) => {
       const { what, found, reference } = row, digits = digitsOf(row);
       const own = found.length > 0
@@ -131,26 +131,32 @@ function summary(rows: readonly (Row & { section: string })[]): string {
 
 const distinct = (values: readonly string[]) => [...new Set(values)].join("; ");
 
-function head(kept: readonly Kept[], cells: number, rows: readonly (Row & { section: string })[]): string {
+function head(
+  kept: readonly Kept[],
+  cells: number,
+  rows: readonly (Row & { section: string })[],
+  note: string | undefined,
+): string {
   const last = kept.map(({ finished }) => finished.slice(0, 10)).sort().at(-1) ?? "never";
   const versions = kept.map(({ versions }) =>
     Object.entries(versions).map(([name, v]) => `${name} ${v}`).join(", ")
   );
   return [
     "# What is learned from Fashion-MNIST",
+    ...note ? [`**${note}**`] : [],
     "What this library reaches beside what the official PyTorch code reaches with the same recipe and at equal steps. " +
-    "Everything here is written by `deno task bench learning`, which says how it is run; nothing is filled in by hand.",
-    table(["", ""], [
-      ["results", `${kept.length} of ${cells} trainings and evaluations`],
-      ["last run", last],
-      ["engine", distinct(kept.map(({ engine }) => engine))],
-      ["versions", distinct(versions)],
-      ["machine", distinct(kept.map(({ machine }) => machine))],
-    ]),
+    "Everything here is written by `deno task bench learning`; nothing is filled in by hand.",
+    [
+      `- Run: ${kept.length} of ${cells} trainings and evaluations, the last on ${last}`,
+      `- Engine: ${distinct(kept.map(({ engine }) => engine))}; ${distinct(versions)}`,
+      `- Machine: ${distinct(kept.map(({ machine }) => machine))}`,
+      "- Official code: commit 15ea494, torch 2.13.0, transformers 4.56.2, float32, 2 cores",
+    ].join("\n"),
     "Figures are means ± the sample standard deviation, the number of seeds in brackets. Noise is twice the standard error of the " +
-    "difference of the two means, from the standard deviation pooled over the seeds of both; a figure outside of it is " +
-    "called better or worse, or higher or lower where it only describes. Accuracies in %, on the 10,000 test images unless " +
-    "said otherwise; other seeds give other first weights, another order of the images, and other labelled images.",
+    "difference of the two means, from the standard deviation pooled over the seeds of both, and what the rounding of the official " +
+    "figure leaves open. Outside of it a figure is better or worse, or higher or lower where neither is better. Accuracies in %, on " +
+    "the 10,000 test images unless said otherwise. Seeds decide about the first weights, the order of the images, and which " +
+    "images are labelled; those here are not the official code's.",
     summary(rows),
   ].join("\n\n");
 }
@@ -161,8 +167,14 @@ function head(kept: readonly Kept[], cells: number, rows: readonly (Row & { sect
  * @param folder Made if it is not there.
  * @param sections In the page's order.
  * @param store Where the results are.
+ * @param note Something to be warned of.
  */
-export async function writePage(folder: string, sections: readonly Section[], store: Store): Promise<void> {
+export async function writePage(
+  folder: string,
+  sections: readonly Section[],
+  store: Store,
+  note?: string,
+): Promise<void> {
   const cells = new Map(sections.flatMap(({ cells }) => cells.map((cell) => [cell.name, cell])));
   const kept = new Map<string, Kept>();
   for (const cell of cells.values()) {
@@ -177,6 +189,7 @@ export async function writePage(folder: string, sections: readonly Section[], st
     for (const part of write(book)) {
       if (typeof part === "string") texts.push(part);
       else if ("figure" in part) {
+        if (part.figure.toJSON().data.every(({ y }) => (y as unknown[]).length === 0)) continue; // nothing was run
         await part.figure.save(join(folder, `results-${part.name}.svg`));
         texts.push(`![${part.alt}](results-${part.name}.svg)`);
       } else {
@@ -185,7 +198,7 @@ export async function writePage(folder: string, sections: readonly Section[], st
       }
     }
   }
-  const text = [head([...kept.values()], cells.size, rows), ...texts].join("\n\n") + "\n";
+  const text = [head([...kept.values()], cells.size, rows, note), ...texts].join("\n\n") + "\n";
   await Deno.writeTextFile(join(folder, "results.md.part"), text);
   await Deno.rename(join(folder, "results.md.part"), join(folder, "results.md"));
 }

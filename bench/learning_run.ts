@@ -174,7 +174,7 @@ export async function runCells(
   const expected = (some: readonly Cell[]) => some.reduce((sum, { seconds }) => sum + seconds, 0);
   for (const [i, cell] of missing.entries()) {
     if (spent() >= 60 * minutes) {
-      console.error(`the time is over, ${missing.length - i} cells are left`);
+      console.error(`the time is over, ${missing.length - i} cells are left; the same command goes on`);
       break;
     }
     if (cell.needs?.some((needed) => failed.has(needed))) {

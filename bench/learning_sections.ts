@@ -266,42 +266,44 @@ function miniSection({ mini }: Plan): Section {
       [
         ...lossRows(book, mini, MINI),
         ...spreadRows("z", book, trained.map(({ measure }) => measure), ({ z }) => z, MINI.z),
-        ...probeRows("probe", book, probes, MINI.probe, LAYERS.slice(1)),
-        {
-          what: "probe, best block",
-          found: found(book, probes, ({ accuracy }) => bestBlock(accuracy)),
-          reference: MINI.best,
-        },
-        {
-          what: "nearest neighbours, final",
-          found: found(book, nears, ({ final }) => percent(final)),
-          reference: MINI.knn,
-        },
-        {
-          what: "nearest neighbours, best block",
-          found: found(book, nears, bestBlock),
-          reference: MINI.bestKnn,
-        },
-        ...tunedRows(book, mini, MINI),
-        {
-          what: "untrained, without layer scale: probe, final",
-          found: found(
-            book,
-            [untrained.probe],
-            ({ accuracy }) => percent(accuracy.final),
-          ),
-          reference: MINI.untrainedNull.probe,
-        },
-        {
-          what: "untrained, without layer scale: probe, best block",
-          found: found(book, [untrained.probe], ({ accuracy }) => bestBlock(accuracy)),
-          reference: MINI.untrainedNull.best,
-        },
-        {
-          what: "untrained, without layer scale: nearest neighbours, final",
-          found: found(book, [untrained.knn], ({ final }) => percent(final)),
-          reference: MINI.untrainedNull.knn,
-        },
+        ...[
+          ...probeRows("probe", book, probes, MINI.probe, LAYERS.slice(1)),
+          {
+            what: "probe, best block",
+            found: found(book, probes, ({ accuracy }) => bestBlock(accuracy)),
+            reference: MINI.best,
+          },
+          {
+            what: "nearest neighbours, final",
+            found: found(book, nears, ({ final }) => percent(final)),
+            reference: MINI.knn,
+          },
+          {
+            what: "nearest neighbours, best block",
+            found: found(book, nears, bestBlock),
+            reference: MINI.bestKnn,
+          },
+          ...tunedRows(book, mini, MINI),
+          {
+            what: "untrained, without layer scale: probe, final",
+            found: found(
+              book,
+              [untrained.probe],
+              ({ accuracy }) => percent(accuracy.final),
+            ),
+            reference: MINI.untrainedNull.probe,
+          },
+          {
+            what: "untrained, without layer scale: probe, best block",
+            found: found(book, [untrained.probe], ({ accuracy }) => bestBlock(accuracy)),
+            reference: MINI.untrainedNull.best,
+          },
+          {
+            what: "untrained, without layer scale: nearest neighbours, final",
+            found: found(book, [untrained.knn], ({ final }) => percent(final)),
+            reference: MINI.untrainedNull.knn,
+          },
+        ].map((row): Row => ({ ...row, digits: 1 })),
       ],
       "The best block is the one that does best on the test images, as in the reference.",
     ],

@@ -29,4 +29,4 @@ if (!bench) {
   Deno.exit(2);
 }
 await bench(args);
-Deno.exit(0); // a kernel thread may still wait for work
+Deno.exit(); // a kernel thread may still wait for work

@@ -1,6 +1,6 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "./data/dataset.ts";
+import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
 import { formatPercent, Table } from "./display/table.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
@@ -8,6 +8,7 @@ import { uncompiled } from "./engine/uncompiled.ts";
 import { formatInterval, judge, type Judged, Judgement } from "./eval/judged.ts";
 import { inOrder, refuseTransform } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
+import type { Best } from "./keeper.ts";
 import { copyOf } from "./network.ts";
 import { refuseMisfit } from "./plan.ts";
 import type { Validation } from "./run.ts";
@@ -21,8 +22,7 @@ export function refuseLabelled(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): void {
-  const { name, classes, labels } = dataset, expected = classifier.classes.length;
-  if (!(dataset.length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
+  const { name, classes } = dataset, expected = classifier.classes.length;
   refuseMisfit(dataset, classifier.config, prepare === null);
   if (classes.length !== expected) {
     throw new RangeError(
@@ -30,12 +30,7 @@ export function refuseLabelled(
         "NepaClassifier.from puts on a head with others",
     );
   }
-  const wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < expected));
-  if (wrong >= 0) {
-    throw new RangeError(
-      `${name}: image ${wrong}: expected a label from 0 to ${expected - 1}, got ${labels[wrong]}`,
-    );
-  }
+  refuseMislabelled(dataset);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
 }
 
@@ -131,6 +126,11 @@ class Evaluation {
   }
 }
 
+/** Gives a network another's weights. */
+function assign(network: NepaClassifier, other: NepaClassifier): void {
+  tf.tidy(() => other.parameters.forEach((x, name) => network.parameters.get(name)!.assign(copyOf(x))));
+}
+
 /** What a {@linkcode Referee} reads, and when. */
 export interface RefereeOptions {
   validation?: Dataset | undefined;
@@ -148,7 +148,7 @@ export class Referee {
   readonly #classifier: NepaClassifier;
   readonly #options: RefereeOptions;
   readonly #evaluation: Evaluation;
-  #best: { step: number; reading: Required<Validation>; weights: Map<string, tf.Tensor> } | undefined;
+  #best: Best & { network: NepaClassifier } | undefined;
 
   constructor(classifier: NepaClassifier, options: RefereeOptions) {
     this.#classifier = classifier;
@@ -166,7 +166,11 @@ export class Referee {
       measured.validation = reading;
       this.#consider(step, reading);
     }
-    if (ends && this.#best) measured.best = this.#restore(this.#best.step !== step);
+    if (ends && this.#best) {
+      measured.best = this.#best.step;
+      if (this.#best.step !== step) assign(this.#classifier, this.#best.network);
+      this.recall(undefined); // the classifier is the best from here on
+    }
     if (ends && test) measured.test = await this.#read(test);
     return measured;
   }
@@ -181,23 +185,29 @@ export class Referee {
     const before = this.#best?.reading;
     if (before && reading.accuracy < before.accuracy) return;
     if (before && reading.accuracy === before.accuracy && !(reading.loss < before.loss)) return;
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    const kept = step === this.#options.steps ? [] : [...this.#classifier.parameters];
-    const weights = new Map(kept.map(([name, weight]) => [name, copyOf(weight)]));
-    this.#best = { step, reading, weights };
+    const network = this.recall({ step, reading })!;
+    if (step !== this.#options.steps) assign(network, this.#classifier);
   }
 
-  #restore(changed: boolean): number {
-    const { step, weights } = this.#best!;
-    if (changed) {
-      tf.tidy(() => weights.forEach((x, name) => this.#classifier.parameters.get(name)!.assign(copyOf(x))));
-    }
-    return step;
+  /** The best so far. */
+  get best(): Best & { network: NepaClassifier } | undefined {
+    return this.#best;
+  }
+
+  /**
+   * Takes note of what did best in a run that goes on.
+   *
+   * @returns What is to be filled with its weights.
+   */
+  recall(found: Best | undefined): NepaClassifier | undefined {
+    const network = this.#best?.network;
+    if (!found) network?.dispose();
+    this.#best = found && { ...found, network: network ?? this.#classifier.clone() };
+    return this.#best?.network;
   }
 
   dispose(): void {
     this.#evaluation.dispose();
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    this.#best = undefined;
+    this.recall(undefined);
   }
 }

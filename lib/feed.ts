@@ -7,8 +7,8 @@ import { Random } from "./random.ts";
 
 /** The data of one update. */
 export interface Feed {
-  /** [B, H, W, C], normalised. */
-  images: Float32Array;
+  /** [B, H, W, C]: 0 to 255, or normalised where the feed has a {@linkcode Finish}. */
+  images: Uint8Array | Float32Array;
   shape: [number, number, number, number];
   /** [B] class numbers, or [B, K] shares of the classes. */
   labels: Int32Array | Float32Array;
@@ -32,7 +32,7 @@ export interface FeederOptions {
   normalisation: Normalisation;
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
-  finish?: Finish;
+  finish: Finish | undefined;
 }
 
 /**
@@ -125,8 +125,9 @@ export class Feeder {
     const { images: pixels, shape } = augment
       ? transformed(batch, augment, size, (i) => new Random(seed, "augment", k, i))
       : batch;
+    if (!finish) return { images: pixels, shape, labels: batch.labels, epoch };
     const images = normalize(pixels, shape, normalisation);
-    return { images, shape, labels: finish?.(images, shape, batch.labels, k) ?? batch.labels, epoch };
+    return { images, shape, labels: finish(images, shape, batch.labels, k), epoch };
   }
 }
 
@@ -136,15 +137,12 @@ export class Feeder {
  * @param dataset The images.
  * @param network What reads them: the fewer its tokens, the more images are in a batch.
  * @param prepare What is done to each image before that, and the size that comes out. Default: nothing.
- * @returns Batches with their images [n, H, W, C], which are disposed of afterwards; in the last, those after
+ * @returns Batches with their images [n, H, W, C], 0 to 255, which are disposed of afterwards; in the last, those after
  * `batch.size` are black.
  */
 export function* inOrder(
   dataset: Dataset,
-  { config: { imageSize, patchSize }, preprocessor: normalisation }: {
-    config: NepaConfig;
-    preprocessor: Normalisation;
-  },
+  { config: { imageSize, patchSize } }: { config: NepaConfig },
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): Generator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
@@ -153,7 +151,7 @@ export function* inOrder(
     const [, ...image] = made.shape, full: [number, number, number, number] = [size, ...image];
     const pixels = new Uint8Array(size * made.images.length / batch.size);
     pixels.set(made.images);
-    const images = tf.tensor4d(normalize(pixels, full, normalisation), full);
+    const images = tf.tensor4d(pixels, full, "int32");
     try {
       yield { images, batch };
     } finally {

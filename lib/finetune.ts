@@ -23,10 +23,7 @@ export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings>
    * "small": for a head that `fitHead` fitted to few labels.
    */
   recipe?: FinetuneRecipe;
-  /**
-   * Labelled images held out from training. The run ends with the weights that did best on them; in a run that was resumed,
-   * of those read since.
-   */
+  /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;
   /** Labelled images that decide nothing: they are read once, after the last update. */
   test?: Dataset;
@@ -108,6 +105,7 @@ export function finetune(
     model: classifier,
     ema,
     trainer,
+    referee,
     plan,
     options: { ...settings, prepare: prepare !== null, every: { validation: interval } },
     data: dataset,
@@ -183,10 +181,10 @@ function trainedPart(
 }
 
 /** A schedule for each layer and one for the head; which is whose. */
-function learningRates(
+export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps }: Plan,
-  settings: FinetuneSettings,
+  { learningRate: peak, steps, warmupSteps }: Pick<Plan, "learningRate" | "steps" | "warmupSteps">,
+  settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
 ): Pick<Task, "rates" | "optimizer"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>
@@ -211,7 +209,12 @@ function learningRates(
 }
 
 /** Erasing, then mixing: what is done to a batch's normalised images. */
-function finishing(classes: number, seed: number, { erasing, mixup, cutmix }: FinetuneSettings): Finish {
+function finishing(
+  classes: number,
+  seed: number,
+  { erasing, mixup, cutmix }: FinetuneSettings,
+): Finish | undefined {
+  if (erasing === 0 && mixup === 0 && cutmix === 0) return undefined;
   return (images, shape, labels, k) => {
     const [batch, height, width, channels] = shape, size = height * width * channels;
     for (let i = 0; erasing > 0 && i < batch; i++) {

@@ -5,6 +5,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
 import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
@@ -104,9 +105,8 @@ export class NepaClassifier extends Network {
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
-    if (names.length < 1 || new Set(names).size < names.length) {
-      throw new RangeError(`classes: expected one or more, no two alike, got ${JSON.stringify(classes)}`);
-    }
+    const alike = names.length < 1 || new Set(names).size < names.length;
+    expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
     const backbone = new Nepa(config, rest), below = backbone.parameters;
     super(backbone.config, backbone.preprocessor);
     this.backbone = backbone;
@@ -127,9 +127,7 @@ export class NepaClassifier extends Network {
   static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
       options;
-    if (!["mean", "last", "all"].includes(pool)) {
-      throw new RangeError(`pool: expected "mean", "last" or "all", got ${String(pool)}`);
-    }
+    expect(["mean", "last", "all"].includes(pool), "pool", '"mean", "last" or "all"', pool);
     const pooling = { addPoolingLayer: pool === "mean", joinTokens: pool === "all" };
     const all = { ...model.config, isCausal: causal, ...pooling, ...changes };
     const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
@@ -137,13 +135,8 @@ export class NepaClassifier extends Network {
     for (const [name, { shape }] of model.parameters) {
       const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
       if (foldLayerScale && name.endsWith(".lambda1") || block >= config.numHiddenLayers) continue;
-      if (shapes.get(name)?.join() !== shape.join()) {
-        throw new RangeError(
-          `config: ${name}: expected the model's shape [${shape}], got ${
-            shapes.get(name) ?? "no such tensor"
-          }`,
-        );
-      }
+      const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
+      expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
     }
     return new NepaClassifier(config, {
       classes,
@@ -187,7 +180,7 @@ export class NepaClassifier extends Network {
    * Reads a classifier in the official layout, from a folder or from the Hugging Face hub, see `Nepa.load`.
    *
    * @param source The folder, or a name on the hub.
-   * @param options Which revision on the hub.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The classifier.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -199,6 +192,7 @@ export class NepaClassifier extends Network {
       folder,
       classifierShapes,
       CLASSIFIER,
+      options.ema,
     );
     const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
     return new NepaClassifier(config, { classes, preprocessor, initial });
@@ -218,23 +212,13 @@ export class NepaClassifier extends Network {
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
     const { config, preprocessor, classes } = this;
-    await writeCheckpoint(folder, {
-      architecture: CLASSIFIER,
-      config,
-      preprocessor,
-      parameters,
-      classes,
-      options,
-    });
+    const contents = { architecture: CLASSIFIER, config, preprocessor, parameters, classes, options };
+    await writeCheckpoint(folder, contents);
   }
 
   /** Another classifier with the same weights, which it does not share. */
   clone(): NepaClassifier {
-    const { config, preprocessor, classes } = this;
-    return new NepaClassifier(config, {
-      classes,
-      preprocessor,
-      initial: (name) => this.parameters.get(name)!,
-    });
+    const { config, preprocessor, classes } = this, initial = (name: string) => this.parameters.get(name)!;
+    return new NepaClassifier(config, { classes, preprocessor, initial });
   }
 }

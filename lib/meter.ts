@@ -1,7 +1,7 @@
 /** Watches a network's embeddings while it is trained: collapse, and the guesses that need no network. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "./data/dataset.ts";
-import { normalize, resize } from "./data/transforms.ts";
+import { resize } from "./data/transforms.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
 import { collapse } from "./eval/collapse.ts";
@@ -80,7 +80,7 @@ export class Meter {
       pixels.set(fit({ data: dataset.get(index).image, height, width, channels }, random).data, i * size);
     });
     const shape: [number, number, number, number] = [indices.length, imageSize, imageSize, channels];
-    return tf.tensor4d(normalize(pixels, shape, this.#model.preprocessor), shape);
+    return tf.tensor4d(pixels, shape, "int32");
   }
 
   dispose(): void {

@@ -5,7 +5,7 @@ import { fashionMnist } from "../lib/data/fashion.ts";
 import { centerCrop, compose, normalize, resize } from "../lib/data/transforms.ts";
 import { useEngine } from "../lib/engine/mod.ts";
 import { evaluate } from "../lib/evaluation.ts";
-import { finetune, type FinetuneOptions } from "../lib/finetune.ts";
+import { finetune, type FinetuneOptions, learningRates } from "../lib/finetune.ts";
 import { NepaClassifier } from "../lib/heads.ts";
 import type { Nepa } from "../lib/nepa.ts";
 import type { Validation } from "../lib/run.ts";
@@ -66,6 +66,59 @@ Deno.test("each layer moves by its own rate, the head by another, the patch embe
     assertAlmostEquals(Math.max(...moved), rate(name), 2e-5, name);
   }
   classifier.dispose();
+});
+
+interface Schedule {
+  kind: "llrd_cosine" | "llrd_cosine_warmup";
+  learning_rate: number;
+  head_lr: number | null;
+  llrd: number;
+  llrd_end: number | null;
+  layers: number;
+  total_steps: number;
+  warmup_steps: number;
+  params: Record<string, { group: number }>;
+  groups: { lr: Record<string, number> }[];
+}
+
+Deno.test("fine-tuning gives each parameter of a classifier the official rate, at every listed update", async () => {
+  const { schedules } = JSON.parse(
+    await Deno.readTextFile(new URL("fixtures/schedules/finetune.json", import.meta.url)),
+  ) as { schedules: Schedule[] };
+  for (const schedule of schedules) {
+    const {
+      kind,
+      learning_rate,
+      head_lr,
+      llrd,
+      llrd_end,
+      layers,
+      total_steps,
+      warmup_steps,
+      params,
+      groups,
+    } = schedule;
+    const classifier = fresh({ numHiddenLayers: layers, qkNormAffine: true });
+    const plan = { learningRate: learning_rate, steps: total_steps, warmupSteps: warmup_steps };
+    const { rates, optimizer } = learningRates(classifier, plan, {
+      layerDecay: llrd,
+      layerDecayEnd: llrd_end,
+      layerWarmup: kind === "llrd_cosine_warmup",
+      headLearningRate: head_lr,
+    });
+    for (const [name, { group }] of Object.entries(params)) {
+      assert(classifier.parameters.has(name), name);
+      for (const [k, expected] of Object.entries(groups[group]!.lr)) {
+        const got = rates(Number(k))[optimizer!.group!(name)]!;
+        assertAlmostEquals(got, expected, expected * 1e-12, `${name} at ${k}`);
+      }
+    }
+    assert(
+      classifier.parameters.size - Object.keys(params).length <= 2,
+      "all but the frozen patch embedding",
+    );
+    classifier.dispose();
+  }
 });
 
 Deno.test("the official recipe runs: mixed labels, drop path, averaged weights, compiled in one as in parts", async () => {

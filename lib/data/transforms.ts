@@ -13,10 +13,13 @@ export interface Normalisation {
   imageMean: readonly number[];
   /** Divided by, after that. */
   imageStd: readonly number[];
+  /** What 0 to 255 is multiplied by first. Default 1 / 255. */
+  rescaleFactor?: number;
 }
 
 /**
- * 8-bit images as the floats that a model takes: (x / 255 - mean) / std, channel by channel.
+ * 8-bit images as the floats that a model takes: (x / 255 - mean) / std, channel by channel. `forward` does so itself
+ * where it is given int32.
  *
  * @param images [B, H, W, C] values 0 to 255.
  * @param shape B, H, W, C.
@@ -36,7 +39,7 @@ export interface Normalisation {
 export function normalize(
   images: Uint8Array,
   shape: readonly number[],
-  { imageMean, imageStd }: Normalisation,
+  { imageMean, imageStd, rescaleFactor = 1 / 255 }: Normalisation,
 ): Float32Array {
   const channels = shape.at(-1) ?? 0, size = shape.reduce((a, b) => a * b, 1);
   if (shape.length !== 4 || images.length !== size) {
@@ -52,7 +55,11 @@ export function normalize(
         `normalize: expected a mean and a positive std for each of ${channels} channels, got mean [${imageMean}], std [${imageStd}]`,
       );
     }
-    return Float32Array.from({ length: 256 }, (_, x) => (Math.fround(x / 255) - mean) / std);
+    const [from, by] = [Math.fround(mean), Math.fround(std)]; // float32 throughout, as the official code computes
+    return Float32Array.from(
+      { length: 256 },
+      (_, x) => Math.fround(Math.fround(x / (1 / rescaleFactor)) - from) / by,
+    );
   });
   const out = new Float32Array(size);
   for (let c = 0; c < channels; c++) {

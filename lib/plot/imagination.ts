@@ -1,12 +1,14 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
+import { type Compiled, currentEngine } from "../engine/mod.ts";
 import { readFeatures } from "../eval/features.ts";
+import { expect } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
+import { asInput, copyPatch } from "./grid.ts";
 
 /** Options of {@linkcode plotImagination}. */
 export interface ImaginationOptions {
@@ -14,23 +16,6 @@ export interface ImaginationOptions {
   given?: number;
   /** Height of each picture in pixels. Default 90. */
   size?: number;
-}
-
-/** The pixels of patch `index` of an image [side, side, channels], put at the same place of `to`. */
-function paint(
-  to: Uint8Array,
-  at: number,
-  from: Uint8Array,
-  index: number,
-  side: number,
-  p: number,
-  C: number,
-) {
-  const across = side / p, corner = (i: number) => (Math.floor(i / across) * p * side + i % across * p) * C;
-  for (let y = 0; y < p; y++) {
-    const row = corner(index) + y * side * C;
-    to.set(from.subarray(row, row + p * C), corner(at) + y * side * C);
-  }
 }
 
 /** The direction of every patch's embedding, [bank·N, D]. */
@@ -45,21 +30,14 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
 }
 
 /** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
-async function nearest(
-  model: Nepa,
-  pixels: Uint8Array,
-  shape: [number, number, number, number],
-  keys: tf.Tensor2D,
-): Promise<Int32Array> {
-  const found = tf.tidy(() => {
-    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
-    const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
+function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D> {
+  const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
+    const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
-  });
-  const numbers = await found.data();
-  found.dispose();
-  return numbers as Int32Array;
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+  };
+  // XLA takes longer to compile than all these passes take.
+  return currentEngine().compile(find, { name: "imagination", xla: false });
 }
 
 /**
@@ -89,53 +67,46 @@ export async function plotImagination(
   options: ImaginationOptions = {},
 ): Promise<Figure> {
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
-  const { given = Math.ceil(N / 2), size = 90 } = options;
-  if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
-    throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
-  }
+  const { given = Math.ceil(N / 2) } = options;
+  expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
+  const { height, width, channels } = images, size = { height, width, channels };
   const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
-  const keys = await patchDirections(model, bank);
+  const keys = await patchDirections(model, bank), bytes = height * width * channels, find = nearest(model);
   try {
-    const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
-    const bytes = imageSize * imageSize * images.channels;
-    const put = (to: Uint8Array, image: number, at: number, patch: number) =>
-      paint(
-        to.subarray(image * bytes, (image + 1) * bytes),
-        at,
-        bank.get(Math.floor(patch / N)).image,
-        patch % N,
-        imageSize,
-        patchSize,
-        images.channels,
-      );
+    const expected = async (data: Uint8Array) => {
+      const x = asInput({ data, ...size }), found = await find(x, keys);
+      const patches = await found.data() as Int32Array;
+      tf.dispose([x, found]);
+      return patches;
+    };
+    const put = (all: Uint8Array, image: number, at: number, patch: number) => {
+      const to = all.subarray(image * bytes, (image + 1) * bytes);
+      copyPatch({ to, at, from: bank.get(Math.floor(patch / N)).image, index: patch % N }, size, patchSize);
+    };
     const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
     (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
     for (let at = given; at < N; at++) {
       const found = await expected(alone);
       for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
     }
-    const { height, width, channels } = images;
     const row = (pixels: Uint8Array, caption: string) =>
-      Array.from({ length: images.length }, (_, i): Picture => ({
-        data: pixels.subarray(i * bytes, (i + 1) * bytes),
-        height,
-        width,
-        channels,
-        caption,
-      }));
-    return imageGrid([
-      ...row(real!.images, "real"),
-      ...row(guided, "expected next"),
-      ...row(alone, `alone after ${given}`),
-    ], {
+      Array.from({ length: images.length }, (_, i): Picture => {
+        return { data: pixels.subarray(i * bytes, (i + 1) * bytes), ...size, caption };
+      });
+    const rows = [
+      row(real!.images, "real"),
+      row(guided, "expected next"),
+      row(alone, `alone after ${given}`),
+    ];
+    const patches = `${formatNumber(bank.length * N)} patches of ${bank.name}`;
+    return imageGrid(rows.flat(), {
       title: "What the model imagines",
-      subtitle: `each patch the nearest to what it expects, of ${
-        formatNumber(bank.length * N)
-      } patches of ${bank.name}`,
+      subtitle: `each patch the nearest to what it expects, of ${patches}`,
       columns: images.length,
-      size,
+      size: options.size ?? 90,
     });
   } finally {
+    find.dispose();
     keys.dispose();
   }
 }
