@@ -51,6 +51,7 @@ export const TUNINGS: Readonly<Record<string, Tuning>> = {
   "recipe small": SMALL,
   "peak 5e-4": { ...SMALL, training: { recipe: "small", learningRate: 5e-4 } },
   "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
+  "mirrored alone, 300 steps": { ...SMALL, training: { recipe: "small", flip: 0.5, steps: 300 } },
   "head at zero": { ...SMALL, fitted: false },
   "mean of the tokens, head at zero, recipe default": { joined: false, fitted: false, training: {} },
 };

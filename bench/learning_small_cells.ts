@@ -14,7 +14,17 @@ import {
 import { readPixels } from "../lib/eval/features.ts";
 import { judge } from "../lib/eval/judged.ts";
 import { vote } from "../lib/eval/knn.ts";
-import { about, ended, setsOf, type Source, type Split, type Task, withModel } from "./learning_cells.ts";
+import {
+  about,
+  augmented,
+  ended,
+  type Plain,
+  setsOf,
+  type Source,
+  type Split,
+  type Task,
+  withModel,
+} from "./learning_cells.ts";
 import type { Cell, Place } from "./learning_run.ts";
 
 /** Penalties for all probes here: joined tokens are 2,176 numbers, which need larger ones than 128 do. */
@@ -38,7 +48,7 @@ export interface Tuning {
   joined: boolean;
   /** The head is fitted before. */
   fitted: boolean;
-  training: Omit<FinetuneOptions, "augment" | "checkpoint" | "signal" | "validation" | "test" | "prepare">;
+  training: Plain<FinetuneOptions>;
 }
 
 /** Of a fine-tuning: on the images put aside, on the test images, and before the first update. */
@@ -102,7 +112,7 @@ export function tunedCell(
       try {
         if (fitted) await fitHead(classifier, few);
         const before = await read(test);
-        await ended(finetune(classifier, few, { ...training, seed }));
+        await ended(finetune(classifier, few, { ...augmented(training), seed }));
         return { before, validation: await read(heldOut), accuracy: await read(test) };
       } finally {
         classifier.dispose();

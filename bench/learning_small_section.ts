@@ -85,7 +85,7 @@ export function smallSection(plan: SmallPlan, { aside }: Budget): Section {
         "training images held out; neighbours: 20, cosine / 0.07.",
         frozenTable(book, plan),
         "Fine-tuning with 600 labels: `NepaClassifier.from` reads all tokens after block 3, `fitHead` fits the head, then " +
-        '`finetune` with `recipe: "small"`. From scratch, the same network, head and recipe, and the default one, in several ways; ' +
+        '`finetune` with `recipe: "small"`: 600 steps, learning rate up to 1e-3, crops of 60 to 100 % of an image. From scratch, the same network, head and recipe, and the default one, in several ways; ' +
         `${aside.toLocaleString("en-US")} training images put aside choose among them.`,
         tunedTable(book, plan),
         "What was tried, at equal time, one seed: shorter trainings, judged by 5,000 training images with 10,000 others to fit to, so " +
