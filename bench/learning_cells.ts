@@ -25,7 +25,7 @@ import { type Cell, type Place, Stopped } from "./learning_run.ts";
 export type Task = Pick<Cell, "name" | "rank" | "seconds">;
 
 /** Options of a training as JSON: images are mirrored with the chance `flip`, if it is there. */
-type Plain<T> = Omit<T, "augment" | "checkpoint" | "signal" | "validation" | "test" | "prepare"> & {
+export type Plain<T> = Omit<T, "augment" | "checkpoint" | "signal" | "validation" | "test" | "prepare"> & {
   flip?: number;
 };
 
@@ -49,7 +49,8 @@ export interface Pretrained {
   collapse: { step: number[]; featureStd: number[]; effectiveRank: number[] };
 }
 
-const augmented = ({ flip, ...options }: { flip?: number }) => ({
+/** The options that a training takes. */
+export const augmented = ({ flip, ...options }: { flip?: number }) => ({
   ...options,
   ...(flip !== undefined && { augment: horizontalFlip(flip) }),
 });
