@@ -178,10 +178,10 @@ function trainedPart(
 }
 
 /** A schedule for each layer and one for the head; which is whose. */
-function learningRates(
+export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps }: Plan,
-  settings: FinetuneSettings,
+  { learningRate: peak, steps, warmupSteps }: Pick<Plan, "learningRate" | "steps" | "warmupSteps">,
+  settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
 ): Pick<Task, "rates" | "optimizer"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>

@@ -1,5 +1,5 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
-import type { Dataset } from "./data/dataset.ts";
+import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
 import { quickProbe } from "./eval/probe.ts";
 import { refuseTransform } from "./feed.ts";
@@ -176,6 +176,7 @@ function onlineProbe(
 ): () => Promise<number> {
   const sets = [dataset, ...validation ? [validation] : []];
   for (const set of sets) {
+    refuseMislabelled(set);
     refuseMisfit(set, model.config, true);
     if (set.length < 20) {
       throw new RangeError(`every.probe: expected 20 images or more in ${set.name}, got ${set.length}`);

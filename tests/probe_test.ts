@@ -1,9 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import {
   arrayDataset,
+  attentiveProbe,
   type Dataset,
   fashionMnist,
+  knn,
   linearProbe,
+  type MemoryDataset,
   Nepa,
   normalize,
   Random,
@@ -239,6 +242,17 @@ Deno.test("what a probe cannot use is refused before anything is computed", asyn
   await assertRejects(() => linearProbe(model, blank(28, 3), fewTest), RangeError, "1 channels");
   await assertRejects(() => linearProbe(model, few, blank(14, 1)), RangeError, "28x28");
   await assertRejects(() => linearProbe(model, few, blank(28, 1, 4)), RangeError, "10 classes");
+  const changed = (labels: Int32Array, length: number): Dataset =>
+    Object.create(fewTest, { labels: { value: labels }, length: { value: length } });
+  const odd = changed(fewTest.labels.with(7, 10), 200), none = changed(fewTest.labels, 0);
+  for (const read of [linearProbe, knn, attentiveProbe]) {
+    await assertRejects(
+      () => read(model, few, odd),
+      RangeError,
+      "image 7: expected a label from 0 to 9, got 10",
+    );
+  }
+  await assertRejects(() => linearProbe(model, few, none), RangeError, "at least one image, got none");
   await assertRejects(
     () => linearProbe(model, few.subset([1, 2, 3]), fewTest),
     RangeError,
@@ -289,7 +303,7 @@ Deno.test("the interval of an accuracy is Wilson's", () => { // values: scipy 1.
 });
 
 Deno.test("the raw pixels' result is kept, and made anew when a label changes", async () => {
-  const small = (set: Dataset, labels = set.labels) =>
+  const small = (set: MemoryDataset, labels = set.labels) =>
     arrayDataset({ // every other pixel down and across
       name: "small",
       images: Uint8Array.from([...inOrder(set.length)].flatMap((i) =>

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Annotations } from "plotly-types";
-import { Figure, type FigureLayout, fontFamily, ink, type Trace } from "./figure.ts";
+import { Figure, type FigureLayout, fontFamily, ink, plotText, type Trace } from "./figure.ts";
 import { escapeHtml } from "./jupyter.ts";
 import { formatNumber } from "./table.ts";
 
@@ -178,7 +178,7 @@ function lineTrace(line: Line, id: string): Trace {
   return {
     type: "scatter",
     mode: points.length < 30 ? "lines+markers" : "lines",
-    name,
+    name: plotText(name),
     x: points.map(([x]) => x),
     y: points.map(([, y]) => y),
     xaxis: `x${id}`,

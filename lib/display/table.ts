@@ -57,7 +57,8 @@ export class Table {
 
   #text(row: Readonly<Record<string, Cell>>, column: string): string {
     const value = row[column];
-    if (typeof value === "number") return (this.options.format?.[column] ?? formatNumber)(value);
+    const { format = {} } = this.options, own = Object.hasOwn(format, column) ? format[column] : undefined;
+    if (typeof value === "number") return (own ?? formatNumber)(value);
     return value === undefined || value === null ? "" : String(value);
   }
 

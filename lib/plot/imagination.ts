@@ -1,9 +1,10 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset, Image } from "../data/dataset.ts";
+import type { Batch, Dataset } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
+import { type Compiled, currentEngine } from "../engine/mod.ts";
 import { readFeatures } from "../eval/features.ts";
 import { expect } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
@@ -29,15 +30,14 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
 }
 
 /** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
-async function nearest(model: Nepa, images: Image, keys: tf.Tensor2D): Promise<Int32Array> {
-  const found = tf.tidy(() => {
-    const { predictions } = model.forward(asInput(images), { causal: true, last: false }); // [images, N, D]
+function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D> {
+  const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
+    const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
-  });
-  const numbers = await found.data();
-  found.dispose();
-  return numbers as Int32Array;
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+  };
+  // XLA takes longer to compile than all these passes take.
+  return currentEngine().compile(find, { name: "imagination", xla: false });
 }
 
 /**
@@ -70,19 +70,28 @@ export async function plotImagination(
   const { given = Math.ceil(N / 2) } = options;
   expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
   const { height, width, channels } = images, size = { height, width, channels };
-  const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
-  const keys = await patchDirections(model, bank), bytes = height * width * channels;
+  let real: Batch | undefined;
+  for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
+  const keys = await patchDirections(model, bank), bytes = height * width * channels, find = nearest(model);
   try {
-    const expected = (data: Uint8Array) => nearest(model, { data, ...size }, keys);
-    const put = (all: Uint8Array, image: number, at: number, patch: number) => {
+    const expected = async (data: Uint8Array) => {
+      const x = asInput({ data, ...size }), found = await find(x, keys);
+      const patches = await found.data() as Int32Array;
+      tf.dispose([x, found]);
+      return patches;
+    };
+    const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
       const to = all.subarray(image * bytes, (image + 1) * bytes);
-      copyPatch({ to, at, from: bank.get(Math.floor(patch / N)).image, index: patch % N }, size, patchSize);
+      const from = (await bank.get(Math.floor(patch / N))).image;
+      copyPatch({ to, at, from, index: patch % N }, size, patchSize);
     };
     const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
-    (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
+    for (const [i, patch] of (await expected(real!.images)).entries()) {
+      await put(guided, Math.floor(i / N), i % N, patch);
+    }
     for (let at = given; at < N; at++) {
       const found = await expected(alone);
-      for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
+      for (let i = 0; i < images.length; i++) await put(alone, i, at, found[i * N + at]!);
     }
     const row = (pixels: Uint8Array, caption: string) =>
       Array.from({ length: images.length }, (_, i): Picture => {
@@ -101,6 +110,7 @@ export async function plotImagination(
       size: options.size ?? 90,
     });
   } finally {
+    find.dispose();
     keys.dispose();
   }
 }
