@@ -109,6 +109,7 @@ export type { PatchColorOptions } from "./lib/plot/components.ts";
 export { plotImagination } from "./lib/plot/imagination.ts";
 export type { ImaginationOptions } from "./lib/plot/imagination.ts";
 export { evaluate, EvaluationResult } from "./lib/evaluation.ts";
+export { fitHead } from "./lib/fit_head.ts";
 export { finetune } from "./lib/finetune.ts";
 export type { FinetuneOptions } from "./lib/finetune.ts";
 export type { FinetuneRecipe, FinetuneSettings } from "./lib/recipes.ts";

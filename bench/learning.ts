@@ -19,6 +19,8 @@ import { writePage } from "./learning_page.ts";
 import { makePlan, TRIAL, WHOLE } from "./learning_plan.ts";
 import { runCells, Stopped, Store } from "./learning_run.ts";
 import { sectionsOf } from "./learning_sections.ts";
+import { makeSmallPlan } from "./learning_small.ts";
+import { smallSection } from "./learning_small_section.ts";
 
 const TRIAL_NOTE = "A trial with NEPA_BUDGET=test: the numbers mean nothing.";
 
@@ -39,8 +41,8 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   const { train, test } = await fashionMnist(), store = new Store(given.out);
   const [fitted, judged] = budget.images;
   const first = (set: typeof train, n: number) => n < set.length ? set.subset(n / set.length) : set;
-  const sections = sectionsOf(makePlan(budget, seeds), budget),
-    cells = sections.flatMap(({ cells }) => cells);
+  const plan = makePlan(budget, seeds), small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
+  const sections = [...sectionsOf(plan, budget), small], cells = sections.flatMap(({ cells }) => cells);
   const sets = { train: first(train, fitted), test: first(test, judged) };
   try {
     await runCells(cells, store, sets, { only: given.only, minutes, json: given.json });

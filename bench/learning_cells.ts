@@ -54,7 +54,8 @@ const augmented = ({ flip, ...options }: { flip?: number }) => ({
   ...(flip !== undefined && { augment: horizontalFlip(flip) }),
 });
 
-async function ended<M>(run: Run<M>): Promise<void> {
+/** Runs it to its end. */
+export async function ended<M>(run: Run<M>): Promise<void> {
   const { stopped } = await run.finish();
   if (!stopped) return;
   run.dispose();

@@ -18,7 +18,10 @@ import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
-  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
+  /**
+   * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
+   * "small": for a head that `fitHead` fitted to few labels.
+   */
   recipe?: FinetuneRecipe;
   /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;

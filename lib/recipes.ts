@@ -37,7 +37,7 @@ export interface FinetuneSettings {
 }
 
 /** The names of the recipes. */
-export type FinetuneRecipe = "default" | "official-base" | "official-large" | "nano";
+export type FinetuneRecipe = "default" | "small" | "official-base" | "official-large" | "nano";
 
 /** The images and the network that a recipe is for. */
 export interface RecipeContext {
@@ -114,10 +114,13 @@ function official(
 /** What a recipe sets. */
 export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Recipe & FinetuneSettings {
   if (name === "default") return PLAIN;
+  if (name === "small") return { ...PLAIN, learningRate: 1e-3 };
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
   if (name === "nano") return { ...PLAIN, layerWarmup: true };
   throw new RangeError(
-    `recipe: expected "default", "official-base", "official-large" or "nano", got ${JSON.stringify(name)}`,
+    `recipe: expected "default", "small", "official-base", "official-large" or "nano", got ${
+      JSON.stringify(name)
+    }`,
   );
 }

@@ -68,6 +68,28 @@ Deno.test("compiled and uncompiled training agree over 50 steps, with drop path,
   assert(worst(compiled.ema, compiled.weights) > 1e-5, "the average is not the last weights");
 });
 
+Deno.test("standardised targets train the same compiled and not, and the held-out loss is by them too", async () => {
+  const validation = test.subset(0.01), options = { ...short, standardizeTargets: true, validation };
+  const compiled = await trained(options), plain = await trained({ ...options, compile: false });
+  const loss = ({ result }: typeof plain) => result.history[0]!.validation!.loss;
+  assert(worst(compiled.weights, plain.weights) < 2e-3);
+  assert(Math.abs(loss(compiled) - loss(plain)) < 1e-4);
+  const other = await trained({ ...short, validation });
+  assert(worst(compiled.weights, other.weights) > 1e-4);
+  assert(loss(other) < loss(compiled) - 0.1, "what all targets share is easy to predict");
+  assertEquals((await trained({ ...options, accumulate: 4 })).result.steps, 6);
+});
+
+Deno.test("the small recipe is the default one with standardised targets, and more updates", async () => {
+  const small = await trained({ ...short, recipe: "small" });
+  const same = await trained({ ...short, standardizeTargets: true });
+  assertEquals(small.weights, same.weights);
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, { recipe: "small" });
+  assertEquals(run.steps, 4800);
+  run.dispose();
+  model.dispose();
+});
+
 Deno.test("the same seed gives the same bits; another seed gives others", async () => {
   const one = await trained(short), two = await trained(short), other = await trained({ ...short, seed: 4 });
   assertEquals(one.result.history.map((s) => s.loss), two.result.history.map((s) => s.loss));

@@ -84,12 +84,13 @@ function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly La
   expect(pools.includes(pool), "pool", `one of ${pools.join(", ")}`, pool);
 }
 
-async function readOne(
+/** What `pass` makes of all images, in their order: as many tensors as `layers`. */
+export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Nepa,
+  model: Pick<Nepa, "config" | "preprocessor">,
   layers: readonly Layer[],
-  tell: (done: number) => void,
+  tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {
   const found = new Map<Layer, Float32Array>();
   let done = 0;

@@ -55,6 +55,22 @@ export class Standardiser {
     this.#scale = square.map((s, j) => Math.sqrt(s / n) > 1e-9 * Math.abs(mean[j]!) ? Math.sqrt(n / s) : 0);
   }
 
+  /** Weights [K, D] and biases [K] for features as they are, from those for standardised ones [K, D + 1], a bias last. */
+  undone(point: Float64Array): { weight: Float32Array; bias: Float32Array } {
+    const size = this.#mean.length, classes = point.length / (size + 1);
+    const weight = new Float32Array(classes * size), bias = new Float32Array(classes);
+    for (let k = 0; k < classes; k++) {
+      let sum = point[k * (size + 1) + size]!;
+      for (let j = 0; j < size; j++) {
+        const w = point[k * (size + 1) + j]! * this.#scale[j]!;
+        weight[k * size + j] = w;
+        sum -= w * this.#mean[j]!;
+      }
+      bias[k] = sum;
+    }
+    return { weight, bias };
+  }
+
   /** The rows that `order` names, as a tensor [rows, size]. */
   tensor({ data, size }: Features, order: Int32Array): tf.Tensor2D {
     const out = new Float32Array(order.length * size), mean = this.#mean, scale = this.#scale;
@@ -180,6 +196,11 @@ export class LogisticRegression {
     solveLowerTransposed(factor, rows, size);
     for (const row of rows) row[size]! /= CURVATURE;
     return out;
+  }
+
+  /** Its weights [K, D] and biases [K] for features that are not standardised. */
+  unstandardised({ point }: Fit): { weight: Float32Array; bias: Float32Array } {
+    return this.#standardiser.undone(point);
   }
 
   /** The most likely class of each row of features [m, D]. */

@@ -26,6 +26,8 @@ export interface ProbeOptions extends Reading {
    * cache folder, by everything that it depends on. Default false.
    */
   references?: boolean;
+  /** Penalties to choose among, from the largest; long features such as all tokens joined need larger ones. Default 1e-3 … 1e-7. */
+  lambdas?: readonly number[];
   /** Of the held-out choice, and of the untrained network. Default 0. */
   seed?: number;
 }
@@ -129,9 +131,10 @@ export function layerTitle(layer: Layer | string): string {
 /**
  * Fits multinomial logistic regression to a frozen network's features, and reads the test images with it.
  *
- * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7
- * is the one that does best on 5,000 training images held out for that, then all are used. From large to small, each fit
- * starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it are not tried.
+ * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7,
+ * or of `lambdas`, is the one that does best on 5,000 training images held out for that, then all are used. From large to
+ * small, each fit starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it
+ * are not tried.
  *
  * @param model Not changed.
  * @param train Images with labels to fit to.
@@ -159,11 +162,17 @@ export async function linearProbe(
   test: Dataset,
   options: ProbeOptions = {},
 ): Promise<ProbeResult> {
-  const { layer = "final", layers = false, references = false, seed = 0 } = options;
+  const { layer = "final", layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = options;
   checkSets(model, train, test);
+  if (lambdas.length < 1 || !lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity))) {
+    throw new RangeError(
+      `lambdas: expected positive numbers, each below the one before it, got [${lambdas}]`,
+    );
+  }
+  const how = { seed, lambdas };
   const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
   const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
-    toProbe(await fitAndGuess(fitted, tested, train, seed, `probe, ${name}`), test);
+    toProbe(await fitAndGuess(fitted, tested, train, how, `probe, ${name}`), test);
   const [fitted, tested] = await readSets(model, [train, test], wanted, options);
   for (const name of wanted) {
     probes.set(String(name), await probe(fitted!.get(name)!, tested!.get(name)!, layerTitle(name)));
@@ -177,7 +186,7 @@ export async function linearProbe(
     } finally {
       fresh.dispose();
     }
-    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, seed));
+    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, how));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
 }
@@ -191,14 +200,14 @@ async function probePixels(
   train: Dataset,
   test: Dataset,
   { imageMean, imageStd }: Normalisation,
-  seed: number,
+  how: Choosing,
 ): Promise<Probe> {
-  const { name, version } = currentEngine(), search = [LAMBDAS, HELD_OUT, SELECTING, FINAL];
-  const settings = [VERSION, name, version, imageMean, imageStd, seed, search];
+  const { name, version } = currentEngine(), search = [how.lambdas, HELD_OUT, SELECTING, FINAL];
+  const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
   const found = await remembered(
     `raw-pixels-${await fingerprint([train, test], settings)}`,
-    async () => fitAndGuess(await pixels(train), await pixels(test), train, seed, "probe, raw pixels"),
+    async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
   return toProbe(found, test);
 }
@@ -238,6 +247,9 @@ export async function quickProbe(
   }
 }
 
+/** How λ is chosen. */
+type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
+
 /** A fit, and the class guessed for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
 
@@ -250,11 +262,11 @@ async function fitAndGuess(
   features: Float32Array,
   tested: Float32Array,
   train: Dataset,
-  seed: number,
+  { seed, lambdas }: Choosing,
   title: string,
 ): Promise<FitAndGuesses> {
   const size = features.length / train.length;
-  await using bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
+  await using bar = progress({ title, total: lambdas.length + 1, unit: "fits" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),
@@ -263,7 +275,7 @@ async function fitAndGuess(
   try {
     const tried: { fit: Fit; accuracy: number }[] = [];
     let best: typeof tried[number] | undefined;
-    for (const lambda of LAMBDAS) {
+    for (const lambda of lambdas) {
       const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
       const accuracy = await regression.heldOutAccuracy(fit);
       tried.push({ fit, accuracy });
@@ -279,6 +291,6 @@ async function fitAndGuess(
     return { guesses, lambda, converged, excess, gradientNorm, iterations, selection };
   } finally {
     regression.dispose();
-    bar.update(LAMBDAS.length + 1);
+    bar.update(lambdas.length + 1);
   }
 }
