@@ -4,7 +4,8 @@
  *
  * Expected on two cores with TensorFlow: 5,000 steps, the loss near −0.918, a linear probe of 83 % at the end and 84 % at
  * the best block, fine-tuned on 600 labels 78 % (from scratch 74 %); all of it within ten minutes.
- * `--out folder` writes elsewhere; `NEPA_BUDGET=test` in the environment does little of everything, to try it.
+ * `--out folder` writes elsewhere (the task may write below `out/`; `deno run -A bench/demo.ts --out …` anywhere);
+ * `NEPA_BUDGET=test` in the environment does little of everything, to try it.
  *
  * @module
  */
