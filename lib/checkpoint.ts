@@ -8,12 +8,8 @@
 import { basename, resolve } from "node:path";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
-import {
-  defaultPreprocessor,
-  fromOfficialPreprocessor,
-  type Preprocessor,
-  toOfficialPreprocessor,
-} from "./preprocessor.ts";
+import { defaultPreprocessor, fromOfficialPreprocessor, toOfficialPreprocessor } from "./preprocessor.ts";
+import type { Preprocessor } from "./preprocessor.ts";
 import {
   type HostTensor,
   isObject,
@@ -71,12 +67,7 @@ export function fromOfficial(
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
 
-function toOfficial(
-  name: string,
-  shape: readonly number[],
-  data: Float32Array,
-  config: NepaConfig,
-): HostTensor {
+function toOfficial(name: string, shape: readonly number[], data: Float32Array, config: NepaConfig) {
   const official = officialShape(name, shape, config), { patchSize: p, numChannels: C } = config;
   if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
@@ -130,9 +121,8 @@ function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
 async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensors | undefined> {
   const files = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", AVERAGED];
   for (const file of ema ? [AVERAGED] : files) {
-    const found = await ifThere(
-      (file.endsWith(".bin") ? openTorchFile : openSafetensors)(`${folder}/${file}`),
-    );
+    const open = file.endsWith(".bin") ? openTorchFile : openSafetensors;
+    const found = await ifThere(open(`${folder}/${file}`));
     if (found) return found;
   }
   return undefined;
@@ -169,9 +159,8 @@ export async function readCheckpoint(
   if (!json || !weights) {
     const wanted = ema ? AVERAGED : "model.safetensors";
     const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : [wanted])];
-    throw new CheckpointError(
-      `${folder}: expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`,
-    );
+    const text = `expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`;
+    throw new CheckpointError(`${folder}: ${text}`);
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !found.includes(architecture)) {

@@ -51,6 +51,8 @@ export interface NepaConfig {
   readonly dropPathProb: number;
   /** Classification only: read the mean of the patch tokens (true) or the last token (false). Default false. */
   readonly addPoolingLayer: boolean;
+  /** Classification only, and not the official code's: read all tokens joined, without `addPoolingLayer`. Default false. */
+  readonly joinTokens: boolean;
   /** Whether a token sees only itself and the tokens before it. Default true. */
   readonly isCausal: boolean;
   /** In training, patch coordinates (in [-1, 1]) are shifted by up to this, per axis; null: not at all. Default null. */
@@ -119,6 +121,7 @@ const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] }
   layerscaleValue: [1e-5, orNull(["a number", number])],
   dropPathProb: [0, probability],
   addPoolingLayer: [false, flag],
+  joinTokens: [false, flag],
   isCausal: [true, flag],
   posEmbedShift: [null, orNull(notNegative)],
   posEmbedJitter: [null, orNull(factor)],
@@ -164,6 +167,7 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   const unit = 4 * numAttentionHeads;
   expect(hiddenSize % unit === 0, "hiddenSize", `a multiple of 4 · numAttentionHeads = ${unit}`, hiddenSize);
   expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
+  expect(!(config.joinTokens && config.addPoolingLayer), "joinTokens", "false, with addPoolingLayer", true);
   return Object.freeze(config);
 }
 
@@ -189,7 +193,8 @@ export function toOfficialConfig(
   config: NepaConfig,
   more: Record<string, unknown> = {},
 ): Record<string, unknown> {
-  const own = Object.fromEntries(fields.map((field) => [snake(field), config[field]]));
+  const written = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // official files have no such key
+  const own = Object.fromEntries(written.map((field) => [snake(field), config[field]]));
   const all = Object.entries({ ...own, model_type: "vit_nepa", dtype: "float32", ...more });
   return Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -36,10 +36,7 @@ export class Ema {
    * @param averages Variables of the same names and shapes, which are overwritten. Both stay the caller's.
    * @throws {RangeError} If a name is missing or a shape differs.
    */
-  constructor(
-    parameters: ReadonlyMap<string, tf.Variable>,
-    averages: ReadonlyMap<string, tf.Variable>,
-  ) {
+  constructor(parameters: ReadonlyMap<string, tf.Variable>, averages: ReadonlyMap<string, tf.Variable>) {
     for (const [name, weight] of parameters) {
       const { shape } = weight, got = averages.get(name)?.shape;
       expect(got?.join() === shape.join(), name, `an average of shape [${shape}]`, got ?? "none");

@@ -14,12 +14,10 @@ export class Watch {
   }
 
   #collapse({ step, loss }: Step, { collapsed, featureStd, effectiveRank }: Metrics): string | undefined {
-    const [std, rank] = [featureStd.toFixed(3), effectiveRank.toFixed(2)];
-    return this.#once("collapsed", collapsed) &&
-      `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${std}, effective rank ${rank}), ` +
-        `so the loss of ${
-          loss.toFixed(3)
-        } says nothing. Is the stop-gradient on? Else try a smaller learning rate.`;
+    if (!this.#begins("collapsed", collapsed)) return undefined;
+    const [std, rank, value] = [featureStd.toFixed(3), effectiveRank.toFixed(2), loss.toFixed(3)];
+    return `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${std}, effective rank ${rank}), ` +
+      `so the loss of ${value} says nothing. Is the stop-gradient on? Else try a smaller learning rate.`;
   }
 
   /** The mean of the last losses against the best such mean so far. */
@@ -27,21 +25,20 @@ export class Watch {
     this.#recent.push(step);
     if (this.#recent.length > LOSS_WINDOW) this.#recent.shift();
     if (this.#recent.length < LOSS_WINDOW) return undefined;
-    const mean = meanLoss(this.#recent), rate = step.lr.toExponential(1);
+    const mean = meanLoss(this.#recent);
     this.#best = Math.min(this.#best, mean);
     const limit = this.#best + Math.max(0.15, 0.5 * Math.abs(this.#best));
-    return this.#once("diverged", !(mean < limit)) &&
-      `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${
-          mean.toFixed(3)
-        }, it was ` +
-        `${this.#best.toFixed(3)} at best. Try a smaller learning rate (now ${rate}) or a longer warm-up.`;
+    if (!this.#begins("diverged", !(mean < limit))) return undefined;
+    const [now, best, rate] = [mean.toFixed(3), this.#best.toFixed(3), step.lr.toExponential(1)];
+    return `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${now}, it was ${best} at ` +
+      `best. Try a smaller learning rate (now ${rate}) or a longer warm-up.`;
   }
 
   /** Whether something begins: it is said once, and again only when it was over in between. */
-  #once(what: "collapsed" | "diverged", holds: boolean): true | undefined {
+  #begins(what: "collapsed" | "diverged", holds: boolean): boolean {
     const begins = holds && !this.#said[what];
     this.#said[what] = holds;
-    return begins || undefined;
+    return begins;
   }
 }
 

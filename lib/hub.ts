@@ -35,9 +35,7 @@ const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCa
 const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
 
 /** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
-async function settings(
-  env: Environment,
-): Promise<{ cache: string } & Omit<Hub, "repo" | "revision" | "pause">> {
+async function settings(env: Environment) {
   const path = (text: string) =>
     text.replace(/^~(?=\/|$)/, env.HOME || homedir())
       .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);

@@ -59,8 +59,9 @@ function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progres
   if (!(error instanceof TypeError)) return error;
   const { message } = error.cause instanceof Error ? error.cause : error;
   const reason = before + message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
-  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on";
-  const text = `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help} from there`;
+  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT; " +
+    "what has come is kept, the next try goes on from there";
+  const text = `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help}`;
   return new PassingError(text, 0, progress);
 }
 

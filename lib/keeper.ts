@@ -71,11 +71,7 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
   return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
 }
 
-async function fill(
-  variables: ReadonlyMap<string, tf.Variable>,
-  file: string,
-  values: typeof fromOfficial,
-): Promise<void> {
+async function fill(variables: ReadonlyMap<string, tf.Variable>, file: string, values: typeof fromOfficial) {
   await using tensors = await openSafetensors(file);
   for (const [name, variable] of variables) {
     const { shape, data } = await tensors.read(name), tensor = { shape, data: data as Float32Array };
@@ -102,6 +98,7 @@ export class FolderKeeper implements Keeper {
   #begun = false;
   /** Updates of the newest checkpoint. */
   #saved = -1;
+  /** The checkpoint that is being written; failures are kept in `#failure`. */
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #skips = { step: -1, count: 0 };
@@ -117,8 +114,8 @@ export class FolderKeeper implements Keeper {
   #about(): Record<string, unknown> {
     const { kind, model: { config }, plan, options, data } = this.#kept;
     const { signal: _, checkpoint: __, augment, ...rest } = plan;
-    const { name, length, height, width, channels, classes } = data;
-    const images = { name, length, height, width, channels, classes };
+    const { name, length, height, width, channels, classes, fingerprint } = data;
+    const images = { name, length, height, width, channels, classes, fingerprint };
     return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
   }
 
@@ -148,7 +145,7 @@ export class FolderKeeper implements Keeper {
     });
     if (found) say(`${path}: going on after step ${found.step}`);
     else await this.#save(done, history);
-    await this.#settle();
+    await this.#writing;
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure) throw failure;
@@ -186,9 +183,8 @@ export class FolderKeeper implements Keeper {
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
     const { model, ema, trainer, referee } = this.#kept,
       best = referee?.recall(state.best as Best | undefined);
-    for (
-      const [network, place] of [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const
-    ) {
+    const places = [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const;
+    for (const [network, place] of places) {
       if (network) await fill(network.parameters, `${place}/model.safetensors`, fromOfficial);
     }
     await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
@@ -232,26 +228,19 @@ export class FolderKeeper implements Keeper {
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
     const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
-    await this.#settle();
+    await this.#writing;
     const { network: champion, ...found } = referee?.best ?? {};
-    const state = {
-      step,
-      skipped: trainer.skipped,
-      ...(champion && { best: found }),
-      about: this.#about(),
-      ...this.#session(),
-    };
+    const now = { step, skipped: trainer.skipped, ...(champion && { best: found }) };
+    const state = { ...now, about: this.#about(), ...this.#session() };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const [weights, averages, moments, champions] = await Promise.all(
-      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) =>
-        copyOf(x ?? new Map())
-      ),
-    );
+    const all = [model.parameters, ema?.parameters, trainer.moments, champion?.parameters];
+    const copies = all.map((variables) => copyOf(variables ?? new Map()));
+    const [weights, averages, moments, champions] = await Promise.all(copies);
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();
@@ -267,11 +256,6 @@ export class FolderKeeper implements Keeper {
     this.#writing = write().catch((error) => this.#failure = error).finally(() => this.#writing = undefined);
   }
 
-  /** Waits for the checkpoint that is being written. */
-  async #settle(): Promise<void> {
-    await this.#writing;
-  }
-
   /** Says that a checkpoint could not be written; the training goes on. */
   #report(): void {
     if (!this.#failure) return;
@@ -283,7 +267,7 @@ export class FolderKeeper implements Keeper {
   async rollBack(error: NonFiniteError, failed: number): Promise<number> {
     const { trainer } = this.#kept;
     if (this.#options.onNonFinite === "stop") throw error;
-    await this.#settle();
+    await this.#writing;
     this.#skips = { step: failed, count: this.#skips.step === failed ? this.#skips.count + 1 : 1 };
     const found = this.#skips.count <= MOST_SKIPPED ? await this.#folder!.newest(say) : undefined;
     if (!found) throw error;
@@ -303,12 +287,12 @@ export class FolderKeeper implements Keeper {
   ): Promise<void> {
     const { folder } = this.#options;
     try {
-      await this.#settle();
+      await this.#writing;
       if (!this.#begun || !sound) return this.#report();
       if (this.#saved !== done) {
         this.#failure = undefined;
         await this.#save(done, history);
-        await this.#settle();
+        await this.#writing;
         if (this.#failure) {
           const error = this.#unsaved(done);
           if (reason === "terminated") say(error.message); // the process ends, and the error with it

@@ -17,14 +17,6 @@ export interface AdamWOptions {
   group?: (name: string) => number;
 }
 
-/** Running means of the gradients (m) and of their squares (v). */
-export interface Moments {
-  /** Of the gradients. */
-  readonly m: tf.Tensor;
-  /** Of their squares. */
-  readonly v: tf.Tensor;
-}
-
 /**
  * Adam with decoupled weight decay (arXiv 1711.05101), with PyTorch's order of operations.
  *
@@ -94,16 +86,7 @@ export class AdamW {
     return this.#blocks.join(gradients);
   }
 
-  /** A parameter's moments, of its shape; the caller disposes of them. */
-  moments(name: string): Moments {
-    const block = [...this.#blocks.members].find(([, names]) => names.includes(name))?.[0];
-    expect(block !== undefined, "moments", "the name of a parameter", name);
-    const { m, v } = this.#moments.get(block)!;
-    const part = (joined: tf.Tensor) => this.#blocks.split(block, joined as tf.Tensor1D)[name]!;
-    return tf.tidy(() => ({ m: part(m), v: part(v) }));
-  }
-
-  /** The moments as they are kept: few long vectors, by names of their own. Assign to them to go on from others. */
+  /** Running means of the gradients and of their squares: few long vectors, by names of their own. Assign to them to go on from others. */
   get state(): Map<string, tf.Variable> {
     return new Map(
       [...this.#moments].flatMap(([block, { m, v }]) => [[`m ${block}`, m] as const, [`v ${block}`, v]]),

@@ -57,7 +57,7 @@ export interface Step {
 }
 
 /** What {@linkcode Run.finish} gives. */
-export interface RunResult {
+export interface RunResult extends Pick<Step, "best" | "test"> {
   /** Updates done. */
   steps: number;
   /** Mean loss of the first 50 updates, or of as many as there are. */
@@ -67,10 +67,6 @@ export interface RunResult {
   history: readonly Step[];
   /** Whether it ended before its last step. */
   stopped: boolean;
-  /** See {@linkcode Step.best}. */
-  best?: number;
-  /** See {@linkcode Step.test}. */
-  test?: Validation;
 }
 
 /** Thrown when a loss or a gradient is not a number; the weights are those before that update. */

@@ -136,13 +136,11 @@ export function strided<T extends { [i: number]: unknown; readonly length: numbe
 }
 
 /** Gives what an archive holds in its one folder by name, at most `limit` bytes of it. */
-async function openArchive(
-  bytes: Uint8Array,
-): Promise<(name: string, limit?: number) => Promise<Uint8Array>> {
+async function openArchive(bytes: Uint8Array) {
   const { Uint8ArrayReader, Uint8ArrayWriter, ZipReader } = await import("@zip.js/zip.js");
   const listed = await new ZipReader(new Uint8ArrayReader(bytes)).getEntries();
   const entries = new Map(listed.map((entry) => [entry.filename.replace(/^[^/]*\//, ""), entry]));
-  return async (name, limit = bytes.length) => {
+  return async (name: string, limit = bytes.length): Promise<Uint8Array> => {
     const entry = entries.get(name);
     if (!entry || entry.directory) return refuse(`expected ${name} in the archive`);
     const { compressionMethod, uncompressedSize, compressedSize } = entry;
@@ -179,12 +177,11 @@ export async function openTorchFile(path: string): Promise<OpenSafetensors> {
       infos.set(name, tensor.info);
     }
     const read = async (name: string): Promise<HostTensor> => {
-      const { info, key, length, offset, strides } = tensors.get(name) ??
-        refuse(`there is no tensor ${name}`);
+      const found = tensors.get(name) ?? refuse(`there is no tensor ${name}`);
+      const { info, key, length, offset, strides } = found, size = info.shape.reduce((a, b) => a * b, 1);
       const raw = await content(`data/${key}`), all = { ...info, shape: [length], byteLength: raw.length };
       if (raw.length !== sizeOf(key, info.dtype, all.shape)) refuse(`${name}: got ${raw.length} bytes`);
-      const { data } = decode(raw as Uint8Array<ArrayBuffer>, all),
-        size = info.shape.reduce((a, b) => a * b, 1);
+      const { data } = decode(raw as Uint8Array<ArrayBuffer>, all);
       return { ...info, data: strided(data, data.slice(0, size), info.shape, strides, offset) };
     };
     const close = () => Promise.resolve();

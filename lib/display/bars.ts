@@ -1,6 +1,6 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
-import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
 export interface BarChartOptions {
@@ -32,8 +32,8 @@ function barTrace(
   const visible = stats.some(({ std }) => std > 0);
   return {
     type: "bar",
-    name,
-    x: Object.keys(bars),
+    name: plotText(name),
+    x: Object.keys(bars).map(plotText),
     y: stats.map(({ mean }) => 100 * mean),
     text: stats.map(({ mean, std }) => percent(mean) + (Number.isNaN(std) ? "" : ` ± ${percent(std)}`)),
     textposition: "inside", // at the foot, where no line of reference runs through
@@ -49,7 +49,7 @@ function barTrace(
 function referenceLine(name: string, value: number, i: number): Partial<Shape> {
   const y = 100 * value, across = { xref: "paper", x0: 0, x1: 1, y0: y, y1: y } as const;
   const line = { color: palette[(3 + i) % palette.length]!, width: 2, dash: "dash" } as const;
-  return { type: "line", name: `${name} ${y.toFixed(1)}`, showlegend: true, ...across, line };
+  return { type: "line", name: plotText(`${name} ${y.toFixed(1)}`), showlegend: true, ...across, line };
 }
 
 /**
@@ -85,16 +85,16 @@ export function barChart(
   return new Figure(bars, {
     width,
     height: 400,
-    title: { text: title, ...(subtitle ? { subtitle: { text: subtitle } } : {}) },
+    title: { text: plotText(title), ...(subtitle ? { subtitle: { text: plotText(subtitle) } } : {}) },
     barmode: "group",
     showlegend: bars.length > 1 || Object.keys(references).length > 0,
     shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
     xaxis: {
       type: "category",
-      title: { text: categoryTitle },
+      title: { text: plotText(categoryTitle) },
       showgrid: false,
-      categoryarray: [...categories],
+      categoryarray: [...categories].map(plotText),
     },
-    yaxis: { title: { text: valueTitle }, rangemode: "tozero" },
+    yaxis: { title: { text: plotText(valueTitle) }, rangemode: "tozero" },
   });
 }

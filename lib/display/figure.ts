@@ -102,6 +102,17 @@ function plain(value: object): Record<string, unknown> {
   }));
 }
 
+/** Words that plotly shows as they are; of itself it takes `<` for the beginning of a tag. Line breaks stay. */
+export function plotText(words: string): string {
+  return words.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
+}
+
+/** The words of a text of plotly's. */
+function wordsOf(text: string): string {
+  const bare = text.replace(/<br>/g, " ").replace(/<[^>]*>/g, "");
+  return bare.replace(/&#(\d+);/g, (_, code) => String.fromCodePoint(Number(code)));
+}
+
 /** Numbers as a row of little bars, at most `width` of them; each stands for the mean of its share. */
 export function sparkline(values: readonly number[], width = 24): string {
   const finite = values.filter(Number.isFinite), count = Math.min(width, finite.length);
@@ -115,7 +126,7 @@ export function sparkline(values: readonly number[], width = 24): string {
 }
 
 function describeTrace({ name, type, y, z, x, orientation }: Trace): string {
-  const label = name ?? type ?? "line";
+  const label = wordsOf(name ?? type ?? "line");
   if (Array.isArray(z)) return `${label}: ${z.length} × ${(z[0] as unknown[] | undefined)?.length ?? 0}`;
   const values = Array.from((orientation === "h" ? x : y) as ArrayLike<unknown> ?? [], Number);
   if (values.length === 0) return label;
@@ -203,9 +214,7 @@ export class Figure {
       typeof subtitle === "object" ? subtitle.text : subtitle,
       images.length > 1 && `${images.length} pictures`,
     ];
-    const words = lines.filter((line) => line).map((line) =>
-      String(line).replace(/<br>/g, " ").replace(/<[^>]*>/g, "")
-    );
+    const words = lines.filter((line) => line).map((line) => wordsOf(String(line)));
     return [["Figure", ...words.slice(0, 1)].join(": "), ...words.slice(1), ...this.#data.map(describeTrace)]
       .join("\n  ");
   }

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Annotations } from "plotly-types";
-import { Figure, type FigureLayout, fontFamily, ink, palette, type Trace } from "./figure.ts";
+import { Figure, type FigureLayout, fontFamily, ink, plotText, type Trace } from "./figure.ts";
 import { escapeHtml } from "./jupyter.ts";
 import { formatNumber } from "./table.ts";
 
@@ -148,9 +148,8 @@ export function lightSvg(board: LineBoard): string {
   const { width, height, charts, done } = board, left = charts[0]?.left ?? 0;
   const text = (y: number, style: string, words = "") =>
     `<text x="${left}" y="${y}" ${style}>${escapeHtml(words)}</text>`;
-  const bar = `<path d="M0 1.5H${(width * (done ?? 0)).toFixed(1)}" stroke="${
-    palette[2]
-  }" stroke-width="3"/>`;
+  const end = (width * (done ?? 0)).toFixed(1),
+    bar = `<path d="M0 1.5H${end}" stroke="#2a9d76" stroke-width="3"/>`;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
     `fill="none" stroke-linejoin="round" stroke-linecap="round" font-family="${fontFamily}" ` +
     `style="background:#fff;display:block">` +
@@ -162,12 +161,10 @@ export function lightSvg(board: LineBoard): string {
 
 function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<string, object> {
   const { width, height } = board, [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
-  const x = { domain: [chart.left / width, chart.right / width], range: xRange(board), nticks: xTicks };
-  const y = {
-    domain: [1 - chart.bottom / height, 1 - chart.top / height],
-    range: yRange(chart),
-    nticks: yTicks,
-  };
+  const across = [chart.left / width, chart.right / width],
+    up = [1 - chart.bottom / height, 1 - chart.top / height];
+  const x = { domain: across, range: xRange(board), nticks: xTicks };
+  const y = { domain: up, range: yRange(chart), nticks: yTicks };
   const labels = { showticklabels: lowest, title: { text: lowest ? board.xTitle : "", standoff: 6 } };
   const shared = id ? { matches: "x" } : {}, automargin = false;
   return {
@@ -181,7 +178,7 @@ function lineTrace(line: Line, id: string): Trace {
   return {
     type: "scatter",
     mode: points.length < 30 ? "lines+markers" : "lines",
-    name,
+    name: plotText(name),
     x: points.map(([x]) => x),
     y: points.map(([, y]) => y),
     xaxis: `x${id}`,

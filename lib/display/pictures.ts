@@ -1,6 +1,6 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
-import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 import { expect } from "../expect.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
@@ -24,7 +24,7 @@ export interface Mark {
 
 /** One picture of a grid. */
 export interface Picture extends Pixels {
-  /** A line below it; `<br>` begins another. */
+  /** What stands below it; a line break begins another line. */
   caption?: string;
   /** Parts outlined or covered, the last on top. */
   marks?: readonly Mark[];
@@ -57,12 +57,7 @@ const embers: [number, string][] = [
 ];
 
 /** A box of the figure, in its pixels. */
-interface Place {
-  left: number;
-  top: number;
-  width: number;
-  height: number;
-}
+type Place = Pick<Mark, "left" | "top" | "width" | "height">;
 
 function imageAt(picture: Picture, { left, top, width, height }: Place): Partial<Image> {
   const times = Math.max(1, Math.ceil(2 * height / picture.height)); // large square pixels where there are few
@@ -91,15 +86,9 @@ function marksAt(picture: Picture, place: Place) {
   };
 }
 
-function textAt(
-  text: string,
-  x: number,
-  y: number,
-  yanchor: "top" | "middle",
-  color: string,
-): Partial<Annotations> {
+function textAt(text: string, x: number, y: number, yanchor: "top" | "middle", color: string) {
   const where = { xref: "x", yref: "y", xanchor: "center", yanchor, x, y } as const;
-  return { ...where, text, showarrow: false, font: { size: 11, color } };
+  return { ...where, text: plotText(text), showarrow: false, font: { size: 11, color } };
 }
 
 function heatAt(
@@ -117,7 +106,7 @@ function heatColors(title: string, y: number, length: number): object {
   const bar = { ...place, thickness: 12, len: Math.min(length, 260), lenmode: "pixels", outlinewidth: 0 };
   return {
     colorscale: embers,
-    colorbar: { ...bar, tickfont: font, title: { text: title, side: "right", font } },
+    colorbar: { ...bar, tickfont: font, title: { text: plotText(title), side: "right", font } },
   };
 }
 
@@ -130,7 +119,7 @@ function checkPicture(picture: Picture, i: number): void {
 /** Where the pictures stand, and how large the figure is. */
 function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
   const { title, subtitle, size = 80, gap = 10 } = options, edge = 20;
-  const lines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
+  const lines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("\n").length : 0));
   const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
   const row = size + gap + 15 * lines, top = (title ? 44 : 12) + (subtitle ? 22 : 0);
   const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((760 + gap) / cell)));
@@ -176,7 +165,13 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
     width: width + bar,
     height,
     margin: { l: 0, r: bar, t: 0, b: 0 },
-    title: { text: title, subtitle: { text: subtitle }, x: edge / width, y: 1 - 18 / height, ...upper },
+    title: {
+      text: plotText(title),
+      subtitle: { text: plotText(subtitle) },
+      x: edge / width,
+      y: 1 - 18 / height,
+      ...upper,
+    },
     xaxis: { ...axis, range: [0, width] },
     yaxis: { ...axis, range: [height, 0] },
     images: pictures.map((picture, i) => imageAt(picture, places[i]!)),

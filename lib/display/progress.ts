@@ -70,14 +70,6 @@ function progressBundle(state: State): MediaBundle {
   };
 }
 
-function terminalWidth(): number {
-  try {
-    return Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
-  } catch { // neither standard stream is a terminal
-    return 80;
-  }
-}
-
 /**
  * Shows the progress of long work: a bar with the time left on standard error where that is a terminal, a live
  * cell in a notebook, nothing where there is neither.
@@ -102,9 +94,10 @@ export function progress(options: ProgressOptions): Progress {
   const started = performance.now(), state: State = { ...options, done: 0, text: "", seconds: 0 };
   let drawn = -Infinity, first: { time: number; done: number } | undefined;
   const draw = (finish = false) => {
-    const line = () => `\r${progressLine(state, terminalWidth() - 1)}\x1b[K${finish ? "\n" : ""}`;
-    if (!live) return void Deno.stderr.writeSync(new TextEncoder().encode(line()));
-    return finish ? live.finish(progressBundle(state)) : live.draw(progressBundle(state));
+    if (live) return finish ? live.finish(progressBundle(state)) : live.draw(progressBundle(state));
+    const width = Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
+    const line = `\r${progressLine(state, width - 1)}\x1b[K${finish ? "\n" : ""}`;
+    Deno.stderr.writeSync(new TextEncoder().encode(line));
   };
   const tick = (done: number, text: string | undefined) => {
     const now = performance.now();
@@ -117,20 +110,16 @@ export function progress(options: ProgressOptions): Progress {
     state.left = rate > 0 ? (state.total - done) / rate : undefined;
     return now;
   };
-  return {
-    update(done, text) {
-      const now = tick(done, text);
-      if (now - drawn < 100) return;
-      drawn = now;
-      draw();
-    },
-    async end(text) {
-      tick(state.done, text);
-      delete state.left;
-      await draw(true);
-    },
-    [Symbol.asyncDispose]() {
-      return this.end();
-    },
+  const update = (done: number, text?: string) => {
+    const now = tick(done, text);
+    if (now - drawn < 100) return;
+    drawn = now;
+    draw();
   };
+  const end = async (text?: string) => {
+    tick(state.done, text);
+    delete state.left;
+    await draw(true);
+  };
+  return { update, end, [Symbol.asyncDispose]: () => end() };
 }

@@ -6,7 +6,7 @@
  */
 import { createRequire } from "node:module";
 import { escapeHtml } from "./jupyter.ts";
-import { encodePng } from "./png.ts";
+import { pngUrl } from "./png.ts";
 
 type Point = readonly [x: number, y: number];
 
@@ -121,17 +121,15 @@ function textBox(root: Element, ownTransform: boolean, width: Measure): object {
 
 /** The four calls that heat maps and images make on a canvas. */
 function canvasContext(canvas: { width: number; height: number; toDataURL(): string }): object {
-  const { width, height } = canvas, data = new Uint8ClampedArray(width * height * 4);
-  canvas.toDataURL = () =>
-    `data:image/png;base64,${encodePng({ data, width, height, channels: 4 }).toBase64()}`;
+  const createImageData = (width: number, height: number) => {
+    return { width, height, data: new Uint8ClampedArray(width * height * 4) };
+  };
+  const { width, height } = canvas, { data } = createImageData(width, height);
+  canvas.toDataURL = () => pngUrl({ data, width, height, channels: 4 });
   return {
     fillStyle: "",
-    createImageData: (w: number, h: number) => ({
-      width: w,
-      height: h,
-      data: new Uint8ClampedArray(w * h * 4),
-    }),
-    putImageData(image: { width: number; height: number; data: Uint8ClampedArray }, x: number, y: number) {
+    createImageData,
+    putImageData(image: ReturnType<typeof createImageData>, x: number, y: number) {
       for (let r = 0; r < image.height; r++) {
         const row = image.data.subarray(r * image.width * 4, (r + 1) * image.width * 4);
         data.set(row, ((y + r) * width + x) * 4);

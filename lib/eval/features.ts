@@ -84,12 +84,13 @@ function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly La
   expect(pools.includes(pool), "pool", `one of ${pools.join(", ")}`, pool);
 }
 
-async function readOne(
+/** What `pass` makes of all images, in their order: as many tensors as `layers`. */
+export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Nepa,
+  model: Pick<Nepa, "config" | "preprocessor">,
   layers: readonly Layer[],
-  tell: (done: number) => void,
+  tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {
   const found = new Map<Layer, Float32Array>();
   let done = 0;
@@ -103,7 +104,7 @@ async function readOne(
     tell(done += size);
   };
   let before: Promise<void> = Promise.resolve();
-  for (const { images, batch } of inOrder(dataset, model)) {
+  for await (const { images, batch } of inOrder(dataset, model)) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));
@@ -113,10 +114,10 @@ async function readOne(
 }
 
 /** The pixels of all images as features, normalised as for the network: [N, H·W·C]. */
-export function readPixels(dataset: Dataset, normalisation: Normalisation): Float32Array {
+export async function readPixels(dataset: Dataset, normalisation: Normalisation): Promise<Float32Array> {
   const pixels = new Float32Array(dataset.length * dataset.height * dataset.width * dataset.channels);
   let done = 0;
-  for (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+  for await (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
     pixels.set(normalize(images, shape, normalisation), done);
     done += images.length;
   }

@@ -68,7 +68,7 @@ export abstract class Showing {
   }
 }
 
-/** What an evaluation of a frozen network found on test images. */
+/** What an evaluation found on test images. */
 export abstract class Judgement extends Showing implements Judged {
   declare readonly accuracy: number;
   declare readonly interval: Judged["interval"];

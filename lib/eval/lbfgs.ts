@@ -65,11 +65,7 @@ function direction(gradient: Float64Array, pairs: readonly Pair[], problem: Prob
  * How far to go, by the slope alone: for a convex function it rises along the line, so that a slope between 0.9 of the
  * first and half of it with the other sign brackets the minimum without looking at values, which float32 blurs.
  */
-async function search(
-  { point, gradient }: Place,
-  along: Float64Array,
-  problem: Problem,
-): Promise<Place> {
+async function search({ point, gradient }: Place, along: Float64Array, problem: Problem): Promise<Place> {
   const first = dot(gradient, along);
   let low = 0, lowSlope = first, high = Infinity, size = 1;
   for (let trial = 0;; trial++) {

@@ -208,12 +208,9 @@ async function bestFromScratch(
     for (const way of ways) {
       const classifier = await trained(fresh, set, { ...settings, layerDecay: 1, ...way });
       const { accuracy } = await evaluate(classifier, aside);
-      if (best && best.chosen.accuracy >= accuracy) {
-        classifier.dispose();
-        continue;
-      }
-      best?.classifier.dispose();
-      best = { classifier, chosen: { way, accuracy } };
+      const better = !best || accuracy > best.chosen.accuracy, loser = better ? best?.classifier : classifier;
+      if (better) best = { classifier, chosen: { way, accuracy } };
+      loser?.dispose();
     }
   } finally {
     fresh.dispose();

@@ -27,11 +27,7 @@ function upTo(from: number, image: Image, patch: number): Image {
 }
 
 /** For each patch to be expected: every patch's share, and its cosine with what was predicted. */
-async function expectations(
-  model: Nepa,
-  image: Image,
-  patches: readonly number[],
-): Promise<{ shares: Float32Array; cosines: Float32Array }[]> {
+async function expectations(model: Nepa, image: Image, patches: readonly number[]) {
   const maps = tf.tidy(() => {
     const outputs = model.forward(asInput(image));
     return patches.flatMap((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
