@@ -20,10 +20,16 @@ export type {
   ArrayDatasetOptions,
   Batch,
   BatchOptions,
+  Change,
   Dataset,
   Example,
   Image,
+  MemoryDataset,
 } from "./lib/data/dataset.ts";
+export { imageFolder } from "./lib/data/folder.ts";
+export type { ImageFolder, ImageFolderOptions } from "./lib/data/folder.ts";
+export type { DecodeOptions } from "./lib/data/encoded.ts";
+export { parquetImages } from "./lib/data/parquet.ts";
 export { DataError, readIdx } from "./lib/data/idx.ts";
 export type { DataErrorKind, Idx } from "./lib/data/idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./lib/data/fashion.ts";
@@ -36,10 +42,17 @@ export {
   randomResizedCrop,
   resize,
 } from "./lib/data/transforms.ts";
-export type { Normalisation, RandomResizedCropOptions, Size, Transform } from "./lib/data/transforms.ts";
+export type {
+  Extent,
+  Normalisation,
+  Part,
+  RandomResizedCropOptions,
+  Size,
+  Transform,
+} from "./lib/data/transforms.ts";
 export { randAugment } from "./lib/data/randaugment.ts";
 export type { RandAugmentOptions } from "./lib/data/randaugment.ts";
-export type { Resample } from "./lib/data/resample.ts";
+export type { Box, Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";

@@ -204,8 +204,8 @@ export function knnCell(task: Task, source: Source | undefined, frozen: Frozen):
   const run = async (place: Place): Promise<ByLayer> => {
     const { fit, judged } = setsOf(place, split), found: ByLayer = {};
     if (!source) {
-      const [bank, asked] = [fit, judged].map((set) =>
-        readPixels(set, { imageMean: [0.5], imageStd: [0.5] })
+      const [bank, asked] = await Promise.all(
+        [fit, judged].map((set) => readPixels(set, { imageMean: [0.5], imageStd: [0.5] })),
       );
       return { pixels: await guess(fit, judged, bank!, asked!) };
     }

@@ -1,5 +1,5 @@
 /** The figures of the learning bench's page. @module */
-import { Figure, type Trace } from "nepa";
+import { Figure, formatNumber, type Trace } from "nepa";
 import type { LayoutAxis } from "plotly-types";
 import { palette } from "../lib/display/figure.ts";
 import { boardFigure, type Line } from "../lib/display/lines.ts";
@@ -174,7 +174,7 @@ export function labelsFigure(book: Book, plan: Plan): Figure {
       type: "log",
       title: { text: "labels" },
       tickvals: at,
-      ticktext: at.map((n) => n.toLocaleString("en-US")),
+      ticktext: at.map(formatNumber),
     },
     yaxis: { title: { text: "accuracy on the test images, %" } },
   });

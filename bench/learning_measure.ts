@@ -45,7 +45,7 @@ async function readLoss(model: Nepa, images: Dataset, method: Method): Promise<n
   );
   let sum = 0;
   try {
-    for (
+    for await (
       const { images: pixels, shape, size } of images.batches({
         size: BATCH,
         shuffle: false,
@@ -68,7 +68,9 @@ async function readCollapse(
   causal: boolean,
 ): Promise<Omit<Measured, "loss" | "layerScale">> {
   const parts: { z: tf.Tensor[]; h: tf.Tensor[] } = { z: [], h: [] };
-  for (const { images: pixels, shape } of images.batches({ size: 64, shuffle: false, dropLast: false })) {
+  for await (
+    const { images: pixels, shape } of images.batches({ size: 64, shuffle: false, dropLast: false })
+  ) {
     const { embeddings, predictions } = tf.tidy(() =>
       model.forward(tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape), { causal })
     );

@@ -1,5 +1,5 @@
 /** Rows of the learning bench's page that several sections have. @module */
-import type { Collapse } from "nepa";
+import { type Collapse, formatNumber } from "nepa";
 import type { Probed } from "./learning_cells.ts";
 import { tunedPoints } from "./learning_figures.ts";
 import type { Measured } from "./learning_measure.ts";
@@ -84,7 +84,7 @@ export function tunedRows(
   reference: { finetune: Readonly<Record<number, Reference>>; scratch: Readonly<Record<number, Reference>> },
 ): Row[] {
   return tunedPoints(book, plan).flatMap(({ labels, finetune, scratch }): Row[] => {
-    const many = `${labels.toLocaleString("en-US")} labels`;
+    const many = `${formatNumber(labels)} labels`;
     return [
       { what: `${many}: pretrained`, found: finetune, reference: reference.finetune[labels] },
       { what: `${many}: from scratch`, found: scratch, reference: reference.scratch[labels] },

@@ -2,6 +2,7 @@
 import { benchEngines } from "./engines.ts";
 import { benchFeatures } from "./features.ts";
 import { benchFuzz } from "./fuzz.ts";
+import { benchImages } from "./images.ts";
 import { benchInterop } from "./interop.ts";
 import { benchKill } from "./kill.ts";
 import { benchLearning } from "./learning.ts";
@@ -12,6 +13,7 @@ import { benchStep } from "./step.ts";
 
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
   fuzz: benchFuzz,
+  images: benchImages,
   interop: benchInterop,
   kill: benchKill,
   step: benchStep,

@@ -109,7 +109,7 @@ class Evaluation {
     const classes = dataset.classes.length, transform = this.#prepare, guesses: number[] = [];
     const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
     let loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+    for await (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {

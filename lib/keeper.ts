@@ -114,8 +114,8 @@ export class FolderKeeper implements Keeper {
   #about(): Record<string, unknown> {
     const { kind, model: { config }, plan, options, data } = this.#kept;
     const { signal: _, checkpoint: __, augment, ...rest } = plan;
-    const { name, length, height, width, channels, classes } = data;
-    const images = { name, length, height, width, channels, classes };
+    const { name, length, height, width, channels, classes, fingerprint } = data;
+    const images = { name, length, height, width, channels, classes, fingerprint };
     return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
   }
 

@@ -1,5 +1,6 @@
 /** A run's folder on disk: its lock, and its checkpoints, each of which is whole or not there. @module */
 import { createReadStream } from "node:fs";
+import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
@@ -103,13 +104,7 @@ async function examine(folder: string): Promise<{ state: Found["state"] } | { wr
   }
 }
 
-async function remove(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
+const remove = (path: string): Promise<void> => rm(path, { recursive: true, force: true });
 
 /** A folder that this process alone writes, until {@linkcode RunFolder.close}. */
 export class RunFolder {

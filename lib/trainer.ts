@@ -112,9 +112,8 @@ export class Trainer implements Training {
     };
   }
 
-  prepare(k: number): Promise<void> {
-    this.#next = this.#feeder.feed(this.batch(k));
-    return Promise.resolve();
+  async prepare(k: number): Promise<void> {
+    this.#next = await this.#feeder.feed(this.batch(k));
   }
 
   async update(k: number): Promise<Step> {

@@ -6,6 +6,7 @@ import {
   fashionMnist,
   knn,
   linearProbe,
+  type MemoryDataset,
   Nepa,
   normalize,
   Random,
@@ -319,7 +320,7 @@ Deno.test("the interval of an accuracy is Wilson's", () => { // values: scipy 1.
 });
 
 Deno.test("the raw pixels' result is kept, and made anew when a label changes", async () => {
-  const small = (set: Dataset, labels = set.labels) =>
+  const small = (set: MemoryDataset, labels = set.labels) =>
     arrayDataset({ // every other pixel down and across
       name: "small",
       images: Uint8Array.from([...inOrder(set.length)].flatMap((i) =>

@@ -1,5 +1,13 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { type Dataset, evaluate, fashionMnist, finetune, Nepa, NepaClassifier, NonFiniteError } from "nepa";
+import {
+  evaluate,
+  fashionMnist,
+  finetune,
+  type MemoryDataset,
+  Nepa,
+  NepaClassifier,
+  NonFiniteError,
+} from "nepa";
 import { pretrain, type PretrainOptions, runFigure, type RunResult, tf, useEngine } from "nepa";
 
 import { nepaLoss } from "../lib/objective.ts";
@@ -11,7 +19,7 @@ import { small } from "./small.ts";
 
 const engine = await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
-const few: Dataset = train.subset(0.02, 0);
+const few: MemoryDataset = train.subset(0.02, 0);
 
 /** Small, with everything on that draws random numbers. */
 const config = {

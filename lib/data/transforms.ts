@@ -2,10 +2,33 @@
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../round.ts";
-import { type Resample, resized } from "./resample.ts";
+import { type Box, type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
-export type Transform = (image: Image, random: Random) => Image;
+export interface Transform {
+  (image: Image, random: Random): Image;
+  /** Where a part of the image is resized first: which, and what follows. A file need not be decoded beyond it. */
+  readonly begins?: { part(image: Extent, random: Random): Part; rest: Transform };
+}
+
+/** A part of an image, and the size to which it is brought. */
+export interface Part extends Box {
+  to: Extent;
+  resample: Resample;
+}
+
+/** Height and width in pixels. */
+export type Extent = Pick<Image, "height" | "width">;
+
+const same: Transform = (image) => image;
+
+function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
+  const whole = (image: Image, random: Random) => {
+    const { to, resample, ...box } = part(image, random);
+    return rest(resized(image, to, resample, box), random);
+  };
+  return Object.assign(whole, { begins: { part, rest } });
+}
 
 /** How images become floats: per channel, or one number for all. */
 export interface Normalisation {
@@ -102,7 +125,7 @@ function mirrored({ data, height, width, channels }: Image): Image {
 }
 
 /** A number for both sides, or each. */
-export type Size = number | { height: number; width: number };
+export type Size = number | Extent;
 
 const sides = (size: Size) => typeof size === "number" ? { height: size, width: size } : size;
 
@@ -135,10 +158,12 @@ function checkedSize(name: string, size: Size): Size {
  */
 export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   checkedSize("resize", size);
-  return (image) => resized(image, target(image, size), resample);
+  return beginning(({ height, width }) => {
+    return { top: 0, left: 0, height, width, to: target({ height, width }, size), resample };
+  });
 }
 
-function target({ height, width }: Image, size: Size): { height: number; width: number } {
+function target({ height, width }: Extent, size: Size): Extent {
   if (typeof size !== "number") return size;
   const long = Math.max(1, Math.floor(size * Math.max(height, width) / Math.min(height, width)));
   return width <= height ? { height: long, width: size } : { height: size, width: long };
@@ -211,18 +236,13 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
       `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
     );
   }
-  return (image, random) => resized(cropped(image, drawBox(image, scale, ratio, random)), out, resample);
-}
-
-interface Box {
-  top: number;
-  left: number;
-  height: number;
-  width: number;
+  return beginning((image, random) => {
+    return { ...drawBox(image, scale, ratio, random), to: out, resample };
+  });
 }
 
 function drawBox(
-  image: Image,
+  image: Extent,
   scale: readonly [number, number],
   ratio: readonly [number, number],
   random: Random,
@@ -242,7 +262,8 @@ function drawBox(
   return { top: (image.height - height) >> 1, left: (image.width - width) >> 1, height, width };
 }
 
-function cropped({ data, width: from, channels }: Image, { top, left, height, width }: Box): Image {
+function cropped(image: Image, { top, left, height, width }: Box): Image {
+  const { data, width: from, channels } = image;
   const out = new Uint8Array(height * width * channels), row = width * channels;
   for (let y = 0; y < height; y++) {
     const start = ((top + y) * from + left) * channels;
@@ -265,5 +286,7 @@ function cropped({ data, width: from, channels }: Image, { top, left, height, wi
  * ```
  */
 export function compose(...transforms: readonly Transform[]): Transform {
+  const [{ begins } = same, ...others] = transforms;
+  if (begins) return beginning(begins.part, compose(begins.rest, ...others));
   return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
 }

@@ -104,7 +104,7 @@ export async function readOne(
     tell(done += size);
   };
   let before: Promise<void> = Promise.resolve();
-  for (const { images, batch } of inOrder(dataset, model)) {
+  for await (const { images, batch } of inOrder(dataset, model)) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));
@@ -114,10 +114,10 @@ export async function readOne(
 }
 
 /** The pixels of all images as features, normalised as for the network: [N, H·W·C]. */
-export function readPixels(dataset: Dataset, normalisation: Normalisation): Float32Array {
+export async function readPixels(dataset: Dataset, normalisation: Normalisation): Promise<Float32Array> {
   const pixels = new Float32Array(dataset.length * dataset.height * dataset.width * dataset.channels);
   let done = 0;
-  for (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+  for await (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
     pixels.set(normalize(images, shape, normalisation), done);
     done += images.length;
   }

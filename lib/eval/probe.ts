@@ -132,8 +132,9 @@ export function layerTitle(layer: Layer | string): string {
  * Fits multinomial logistic regression to a frozen network's features, and reads the test images with it.
  *
  * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7,
- * or of `lambdas`, is the one that does best on 5,000 training images held out for that, then all are used. From large to small, each fit
- * starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it are not tried.
+ * or of `lambdas`, is the one that does best on 5,000 training images held out for that, then all are used. From large to
+ * small, each fit starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it
+ * are not tried.
  *
  * @param model Not changed.
  * @param train Images with labels to fit to.
@@ -163,8 +164,11 @@ export async function linearProbe(
 ): Promise<ProbeResult> {
   const { layer = "final", layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = options;
   checkSets(model, train, test);
-  const falling = lambdas.length > 0 && lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity));
-  expect(falling, "lambdas", "positive numbers, each below the one before it", `[${lambdas}]`);
+  if (lambdas.length < 1 || !lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity))) {
+    throw new RangeError(
+      `lambdas: expected positive numbers, each below the one before it, got [${lambdas}]`,
+    );
+  }
   const how = { seed, lambdas };
   const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
   const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
@@ -202,8 +206,8 @@ async function probePixels(
   const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
   const found = await remembered(
-    `raw-pixels-${fingerprint([train, test], settings)}`,
-    () => fitAndGuess(pixels(train), pixels(test), train, how, "probe, raw pixels"),
+    `raw-pixels-${await fingerprint([train, test], settings)}`,
+    async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
   return toProbe(found, test);
 }

@@ -85,7 +85,7 @@ export async function plotPatchColors(
   const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
   const [red, green = red, blue = green] = shares.map((_, c) => channel(c));
   const { height, width, channels, classes } = images;
-  const shown = Array.from({ length: images.length }, (_, i) => images.get(i));
+  const shown = await Promise.all(Array.from({ length: images.length }, (_, i) => images.get(i)));
   const colored = shown.map((_, i): Picture => {
     const color = (j: number) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!;
     const data = Uint8Array.from({ length: 3 * N }, (_, j) => color(j));

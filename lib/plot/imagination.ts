@@ -1,6 +1,6 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
+import type { Batch, Dataset } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
@@ -70,7 +70,8 @@ export async function plotImagination(
   const { given = Math.ceil(N / 2) } = options;
   expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
   const { height, width, channels } = images, size = { height, width, channels };
-  const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
+  let real: Batch | undefined;
+  for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
   const keys = await patchDirections(model, bank), bytes = height * width * channels, find = nearest(model);
   try {
     const expected = async (data: Uint8Array) => {
@@ -79,15 +80,18 @@ export async function plotImagination(
       tf.dispose([x, found]);
       return patches;
     };
-    const put = (all: Uint8Array, image: number, at: number, patch: number) => {
+    const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
       const to = all.subarray(image * bytes, (image + 1) * bytes);
-      copyPatch({ to, at, from: bank.get(Math.floor(patch / N)).image, index: patch % N }, size, patchSize);
+      const from = (await bank.get(Math.floor(patch / N))).image;
+      copyPatch({ to, at, from, index: patch % N }, size, patchSize);
     };
     const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
-    (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
+    for (const [i, patch] of (await expected(real!.images)).entries()) {
+      await put(guided, Math.floor(i / N), i % N, patch);
+    }
     for (let at = given; at < N; at++) {
       const found = await expected(alone);
-      for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
+      for (let i = 0; i < images.length; i++) await put(alone, i, at, found[i * N + at]!);
     }
     const row = (pixels: Uint8Array, caption: string) =>
       Array.from({ length: images.length }, (_, i): Picture => {
