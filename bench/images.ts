@@ -3,7 +3,7 @@
  * batches; and torchvision doing the same in a process of its own, by turns. Then a training of `tiny` from a folder,
  * compared with the same training from memory: `speed` is the share of its speed.
  *
- *     deno task bench images [--images 256] [--rounds 5] [--steps 30] [--json] [--peer none] [--python PYTHON]
+ *     deno task bench images [--images 256] [--rounds 5] [--steps 30, 0 for none] [--json] [--peer none] [--python PYTHON]
  */
 import {
   arrayDataset,
@@ -46,14 +46,14 @@ function photograph(height: number, width: number, random: Random): Uint8Array {
 /** Two classes of them, some many times over; gives their size on disk. */
 async function writePhotographs(folder: string, { height, width }: Extent, n: number): Promise<number> {
   const different: Uint8Array[] = [];
-  for (let i = 0; i < Math.min(n, 16); i++) {
+  for (let i = 0; i < Math.min(n, 8); i++) {
     const pixels = photograph(height, width, new Random(1, i));
     different.push(
       await sharp(pixels, { raw: { height, width, channels: 3 } }).jpeg({ quality: 85 }).toBuffer(),
     );
   }
   for (const name of ["a", "b"]) await Deno.mkdir(`${folder}/${name}`, { recursive: true });
-  for (let i = 0; i < n; i++) await Deno.writeFile(`${folder}/${"ab"[i % 2]}/${i}.jpg`, different[i % 16]!);
+  for (let i = 0; i < n; i++) await Deno.writeFile(`${folder}/${"ab"[i % 2]}/${i}.jpg`, different[i % 8]!);
   return different.reduce((sum, { length }) => sum + length, 0) / different.length * n;
 }
 
@@ -201,9 +201,9 @@ export async function benchImages(args: readonly string[]): Promise<void> {
     json: false,
   });
   const n = count("images", given.images, BATCH), rounds = count("rounds", given.rounds);
-  const engine = String(await useEngine()), results: Result[] = [];
-  for (const at of CASES) results.push(...await decoding(at, n, rounds, given));
-  results.push({ ...await starving(n, count("steps", given.steps)), engine });
-  if (given.json) return showJson(results);
-  for (const result of results) show([result], { title: result.case });
+  const tell = (results: readonly Result[]) =>
+    given.json ? showJson(results) : show(results, { title: "Images from a folder" });
+  for (const at of CASES) tell(await decoding(at, n, rounds, given));
+  const steps = count("steps", given.steps, 0), engine = steps > 0 ? String(await useEngine()) : "";
+  if (steps > 0) tell([{ ...await starving(n, steps), engine }]);
 }

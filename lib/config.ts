@@ -167,12 +167,7 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   const unit = 4 * numAttentionHeads;
   expect(hiddenSize % unit === 0, "hiddenSize", `a multiple of 4 · numAttentionHeads = ${unit}`, hiddenSize);
   expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
-  expect(
-    !(config.joinTokens && config.addPoolingLayer),
-    "joinTokens",
-    "false where addPoolingLayer is true",
-    true,
-  );
+  expect(!(config.joinTokens && config.addPoolingLayer), "joinTokens", "false, with addPoolingLayer", true);
   return Object.freeze(config);
 }
 
@@ -198,8 +193,8 @@ export function toOfficialConfig(
   config: NepaConfig,
   more: Record<string, unknown> = {},
 ): Record<string, unknown> {
-  const official = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // their files have no such key
-  const own = Object.fromEntries(official.map((field) => [snake(field), config[field]]));
+  const written = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // official files have no such key
+  const own = Object.fromEntries(written.map((field) => [snake(field), config[field]]));
   const all = Object.entries({ ...own, model_type: "vit_nepa", dtype: "float32", ...more });
   return Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -4,6 +4,7 @@ import type { Dataset } from "./data/dataset.ts";
 import { readOne } from "./eval/features.ts";
 import { LogisticRegression } from "./eval/logistic.ts";
 import { refuseLabelled } from "./evaluation.ts";
+import { expect } from "./expect.ts";
 import type { NepaClassifier } from "./heads.ts";
 import * as tf from "@tensorflow/tfjs";
 
@@ -38,23 +39,19 @@ export async function fitHead(
   options: { lambda?: number } = {},
 ): Promise<void> {
   const { lambda = 0.1 } = options, classes = classifier.classes.length;
-  if (!(lambda > 0 && lambda < Infinity)) {
-    throw new RangeError(`lambda: expected a positive number, got ${lambda}`);
-  }
+  expect(lambda > 0 && lambda < Infinity, "lambda", "a positive number", lambda);
   refuseLabelled(dataset, classifier, null);
-  const pass = currentEngine().compile((images: tf.Tensor4D) => [classifier.forward(images).pooled], {
-    name: "head's features",
-  });
-  const data = (await readOne(pass, dataset, classifier, ["final"]).finally(() => pass.dispose())).get(
-    "final",
-  )!;
+  const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
+  const pass = currentEngine().compile(read, { name: "head's features" });
+  const found = await readOne(pass, dataset, classifier, ["final"]).finally(() => pass.dispose());
+  const data = found.get("final")!;
   const order = Int32Array.from({ length: dataset.length }, (_, i) => i);
   const features = { data, size: data.length / dataset.length };
   const regression = new LogisticRegression(features, dataset.labels, { classes, order, heldOut: 0 });
   try {
     const fit = await regression.fit({ lambda, selecting: false, excess: 1e-4, maxIterations: 1000 });
-    const { weight, bias } = regression.standardiser.undone(fit.point),
-      of = (name: string) => classifier.parameters.get(name)!;
+    const { weight, bias } = regression.standardiser.undone(fit.point);
+    const of = (name: string) => classifier.parameters.get(name)!;
     tf.tidy(() => {
       of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
       of("classifier.bias").assign(tf.tensor1d(bias));

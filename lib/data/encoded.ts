@@ -113,43 +113,30 @@ class Decoder {
   }
 
   async #header(row: number, bytes: Uint8Array): Promise<Header> {
-    const data = await this.#open(bytes).metadata(), { format, space, width, height, orientation = 1 } = data;
-    const { maxPixels = 178_956_970, orient = true } = this.#options, pixels = width * height;
+    const data = await this.#open(bytes).metadata(), { format, width, height, orientation = 1 } = data;
+    const { maxPixels = 178_956_970, orient = true } = this.#options, small = width * height <= SMALL;
     if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
-    if (pixels > maxPixels) {
-      const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}`;
-      throw new DataError(
-        "size",
-        this.#source.nameOf(row),
-        `${got}: not decoded; remove it, or raise maxPixels`,
-      );
+    if (width * height > maxPixels) {
+      const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}: not decoded`;
+      throw new DataError("size", this.#source.nameOf(row), `${got}; remove it, or raise maxPixels`);
     }
-    const extent = orient ? data.autoOrient : { width, height }, small = pixels <= SMALL;
-    return {
-      ...extent,
-      cmyk: space === "cmyk",
-      small,
-      scales: format === "jpeg" && orientation === 1 && !small,
-    };
+    const scales = format === "jpeg" && orientation === 1 && !small, cmyk = data.space === "cmyk";
+    return { ...orient ? data.autoOrient : { width, height }, cmyk, small, scales };
   }
 
   /** A part of an image, resized; it is chosen when the image's size is known. */
   async part(row: number, choose: (image: Extent) => Part): Promise<Image> {
     const bytes = this.#kept.has(row) ? new Uint8Array() : await this.#source.bytesOf(row);
     try {
-      const header = this.#headers[row] ??= await this.#header(row, bytes), part = choose(header);
-      const scale = scaleOf(header, part),
-        box = header.small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale);
+      const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
+      const part = choose(header), scale = scaleOf(header, part);
+      const box = small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale);
       const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
-      if (header.small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT) {
-        this.#kept.set(row, image);
-      }
-      return resized(image, part.to, part.resample, {
-        top: part.top / scale - box.top,
-        left: part.left / scale - box.left,
-        height: part.height / scale,
-        width: part.width / scale,
-      });
+      const keeps = small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT;
+      if (keeps) this.#kept.set(row, image);
+      const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
+      const within = { top, left, height: part.height / scale, width: part.width / scale };
+      return resized(image, part.to, part.resample, within);
     } catch (cause) {
       if (cause instanceof DataError) throw cause;
       const got = `expected a whole JPEG, PNG or WebP image, but ${(cause as Error).message.trim()}`;
@@ -160,16 +147,14 @@ class Decoder {
 
   /** A box of an image that is decoded at a fraction of its size. */
   async #decoded(bytes: Uint8Array, header: Header, box: Box, scale: number): Promise<Image> {
-    const { top, left, height, width } = box,
-      all = { height: header.height / scale, width: header.width / scale };
+    const { top, left, height, width } = box, { channels = 3 } = this.#options, { cmyk } = header;
+    const all = { height: header.height / scale, width: header.width / scale };
     let image = this.#open(bytes);
     if (scale > 1) image = image.resize({ ...all, fit: "fill" });
     if (height < all.height || width < all.width) image = image.extract({ left, top, width, height });
-    const space = header.cmyk ? "cmyk" : "srgb";
-    image = header.cmyk ? image.pipelineColourspace(space) : image.removeAlpha();
-    const data = await image.toColourspace(space).raw().toBuffer(),
-      rgb = header.cmyk ? cmykToRgb(data) : data;
-    const { channels = 3 } = this.#options;
+    image = cmyk ? image.pipelineColourspace("cmyk") : image.removeAlpha();
+    const data = await image.toColourspace(cmyk ? "cmyk" : "srgb").raw().toBuffer();
+    const rgb = cmyk ? cmykToRgb(data) : data;
     return { data: channels === 1 ? toGrey(rgb) : rgb, width, height, channels };
   }
 }
@@ -199,9 +184,7 @@ export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder:
   static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
     const { resample = "bicubic", channels = 3 } = options, { length } = source.labels;
     if (![1, 3].includes(channels)) throw new RangeError(`channels: expected 1 or 3, got ${channels}`);
-    if (length === 0) {
-      throw new DataError("count", source.name, "expected JPEG, PNG or WebP images, found none");
-    }
+    if (length === 0) throw new DataError("count", source.name, "expected images, found none");
     const { default: sharp } = await import("sharp");
     sharp.cache(false);
     sharp.concurrency(1); // for one image, since several are decoded beside one another
@@ -225,10 +208,7 @@ export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder:
   /** Of the source, and of which of its images these are. */
   get fingerprint(): string {
     const { whole: { fingerprint }, rows } = this;
-    return createHash("sha256").update(fingerprint).update(new Uint8Array(rows.buffer)).digest("hex").slice(
-      0,
-      32,
-    );
+    return createHash("sha256").update(fingerprint).update(new Uint8Array(rows.buffer)).digest("hex");
   }
 
   /** What `get` gives, without a label, or what a change makes of the original. */
@@ -247,14 +227,10 @@ export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder:
     return this.#passes(this.order(options), options);
   }
 
-  async *#passes(
-    order: readonly Int32Array[],
-    { size, from = 0, change }: BatchOptions,
-  ): AsyncGenerator<Batch> {
+  async *#passes(order: Int32Array[], { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
     const all = order.flatMap((indices) => [...indices]), still = new Random(0);
-    const images = ahead(all.length, (p) => {
-      return this.#pixels(all[p]!, change ? change.random(from * size + p) : still, change);
-    });
+    const random = (p: number) => change?.random(from * size + p) ?? still;
+    const images = ahead(all.length, (p) => this.#pixels(all[p]!, random(p), change));
     try {
       for (const indices of order) {
         const pixels: Uint8Array[] = [];

@@ -78,18 +78,15 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
  */
 export async function imageFolder(path: string, options: ImageFolderOptions = {}): Promise<ImageFolder> {
   const { broken = "throw", resample, orient } = options;
-  if (!["throw", "skip"].includes(broken)) {
-    throw new RangeError(`broken: expected "throw" or "skip", got ${broken}`);
-  }
+  const known = ["throw", "skip"];
+  if (!known.includes(broken)) throw new RangeError(`broken: expected ${known.join(" or ")}, got ${broken}`);
   const missing = (file: string) => (cause: Error) => {
     throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
   const root = await Deno.realPath(path).catch(missing(path)), name = basename(root);
   const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
-  const classes = folders.length > 0 ? folders : [name];
-  const found = await Promise.all(
-    (folders.length > 0 ? folders : [""]).map((inner) => imagesIn(root, inner)),
-  );
+  const [classes, inner] = folders.length > 0 ? [folders, folders] : [[name], [""]];
+  const found = await Promise.all(inner.map((inner) => imagesIn(root, inner)));
   const files = found.flatMap((ofClass, label) => ofClass.map(([path, bytes]) => ({ path, bytes, label })));
   const open = (files: readonly { path: string; label: number }[], decode: DecodeOptions) => {
     const nameOf = (row: number) => `${root}/${files[row]!.path}`;
@@ -106,7 +103,6 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
   const all = await open(files, { ...options, size: 1 });
   const tried = await Array.fromAsync(ahead(files.length, (row) => all.get(row).catch((error) => error)));
   const whole = files.filter((_, row) => !(tried[row] instanceof DataError));
-  return Object.assign(await open(whole, options), {
-    skipped: tried.filter((got) => got instanceof DataError),
-  });
+  const skipped = tried.filter((got) => got instanceof DataError);
+  return Object.assign(await open(whole, options), { skipped });
 }

@@ -9,12 +9,13 @@ import { DataError } from "./idx.ts";
 /** Groups of rows whose encoded images are kept. */
 const GROUPS = 8;
 
+type Row = Record<string, unknown>;
+
 /** Which columns have images and labels, and the names of the classes. */
 function columnsOf(file: string, { key_value_metadata }: FileMetaData) {
   const notes = key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
-  const features = Object.entries<{ _type: string; names?: string[] }>(
-    JSON.parse(notes).info?.features ?? {},
-  );
+  const { features: noted = {} } = JSON.parse(notes).info ?? {};
+  const features = Object.entries<{ _type: string; names?: string[] }>(noted);
   const [image] = features.find(([, { _type }]) => _type === "Image") ?? [];
   const [label, of] = features.find(([, { _type }]) => _type === "ClassLabel") ?? [];
   if (image !== undefined && label !== undefined && of?.names) return { image, label, classes: of.names };
@@ -53,26 +54,23 @@ export async function parquetImages(
       return { file, buffer, metadata, columns: columnsOf(file, metadata) };
     } catch (cause) {
       if (cause instanceof DataError) throw cause;
-      throw new DataError("magic", file, `expected a Parquet file, but ${(cause as Error).message}`, {
-        cause,
-      });
+      const got = `expected a Parquet file, but ${(cause as Error).message}`;
+      throw new DataError("magic", file, got, { cause });
     }
   };
   const opened = await Promise.all([files].flat().map(open)), labels: number[] = [];
-  const places: { group: number; at: number }[] = [],
-    groups: (() => Promise<Record<string, unknown>[]>)[] = [];
+  const places: { group: number; at: number }[] = [], groups: (() => Promise<Row[]>)[] = [];
   for (const { buffer: file, metadata, columns: { image, label } } of opened) {
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
     for (const row of read) labels.push(Number(row[label]));
     let rowEnd = 0;
     for (const { num_rows } of metadata.row_groups) {
-      const rowStart = rowEnd,
-        rows = { file, metadata, columns: [image], rowStart, rowEnd: rowEnd += Number(num_rows) };
-      for (let at = 0; at < rowEnd - rowStart; at++) places.push({ group: groups.length, at });
-      groups.push(() => parquetReadObjects({ ...rows, utf8: false }));
+      const rowStart = rowEnd, end = rowEnd += Number(num_rows), common = { file, metadata, utf8: false };
+      for (let at = 0; at < end - rowStart; at++) places.push({ group: groups.length, at });
+      groups.push(() => parquetReadObjects({ ...common, columns: [image], rowStart, rowEnd: end }));
     }
   }
-  const kept = new Map<number, Promise<Record<string, unknown>[]>>();
+  const kept = new Map<number, Promise<Row[]>>();
   const rowsOf = (group: number) => {
     const rows = kept.get(group) ?? groups[group]!();
     kept.delete(group);
@@ -80,14 +78,13 @@ export async function parquetImages(
     if (kept.size > GROUPS) kept.delete(kept.keys().next().value!);
     return rows;
   };
-  const { resample, orient } = options,
-    sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
+  const sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
   const [{ file, columns } = { file: "no file", columns: { image: "", classes: [] } }] = opened;
   return await EncodedDataset.open({
     name: basename(file),
     classes: columns.classes,
     labels: Int32Array.from(labels),
-    fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, sizes])).digest("hex"),
+    fingerprint: createHash("sha256").update(JSON.stringify([options, sizes])).digest("hex"),
     nameOf: (row) => `${basename(file)}, image ${row}`,
     bytesOf: async (row) => {
       const { group, at } = places[row]!;

@@ -40,6 +40,43 @@ function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D>
   return currentEngine().compile(find, { name: "imagination", xla: false });
 }
 
+/** What each row below the real images shows, as many pixels as they have. */
+interface Imagined {
+  guided: Uint8Array;
+  alone: Uint8Array;
+}
+
+/** Paints what is expected after real patches, and what the model makes of the first `given` alone. */
+async function imagine(model: Nepa, real: Batch, bank: Dataset, given: number): Promise<Imagined> {
+  const [count, height, width, channels] = real.shape, size = { height, width, channels };
+  const p = model.config.patchSize, N = height * width / p ** 2, bytes = height * width * channels;
+  const guided = new Uint8Array(real.images.length), alone = real.images.slice();
+  const keys = await patchDirections(model, bank), find = nearest(model);
+  const expected = async (data: Uint8Array) => {
+    const x = asInput({ data, ...size }), found = await find(x, keys), patches = await found.data();
+    tf.dispose([x, found]);
+    return patches as Int32Array;
+  };
+  const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
+    const to = all.subarray(image * bytes, (image + 1) * bytes);
+    const from = (await bank.get(Math.floor(patch / N))).image;
+    copyPatch({ to, at, from, index: patch % N }, size, p);
+  };
+  try {
+    for (const [i, patch] of (await expected(real.images)).entries()) {
+      await put(guided, Math.floor(i / N), i % N, patch);
+    }
+    for (let at = given; at < N; at++) {
+      const found = await expected(alone);
+      for (let i = 0; i < count; i++) await put(alone, i, at, found[i * N + at]!);
+    }
+    return { guided, alone };
+  } finally {
+    find.dispose();
+    keys.dispose();
+  }
+}
+
 /**
  * Images above what the model imagines. In the second row each patch is the one that it expects after the real patches
  * before; in the third it goes on alone after the first few, reading what it painted itself. What it expects is an
@@ -69,48 +106,20 @@ export async function plotImagination(
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
   const { given = Math.ceil(N / 2) } = options;
   expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
-  const { height, width, channels } = images, size = { height, width, channels };
   let real: Batch | undefined;
   for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
-  const keys = await patchDirections(model, bank), bytes = height * width * channels, find = nearest(model);
-  try {
-    const expected = async (data: Uint8Array) => {
-      const x = asInput({ data, ...size }), found = await find(x, keys);
-      const patches = await found.data() as Int32Array;
-      tf.dispose([x, found]);
-      return patches;
-    };
-    const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
-      const to = all.subarray(image * bytes, (image + 1) * bytes);
-      const from = (await bank.get(Math.floor(patch / N))).image;
-      copyPatch({ to, at, from, index: patch % N }, size, patchSize);
-    };
-    const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
-    for (const [i, patch] of (await expected(real!.images)).entries()) {
-      await put(guided, Math.floor(i / N), i % N, patch);
-    }
-    for (let at = given; at < N; at++) {
-      const found = await expected(alone);
-      for (let i = 0; i < images.length; i++) await put(alone, i, at, found[i * N + at]!);
-    }
-    const row = (pixels: Uint8Array, caption: string) =>
-      Array.from({ length: images.length }, (_, i): Picture => {
-        return { data: pixels.subarray(i * bytes, (i + 1) * bytes), ...size, caption };
-      });
-    const rows = [
-      row(real!.images, "real"),
-      row(guided, "expected next"),
-      row(alone, `alone after ${given}`),
-    ];
-    const patches = `${formatNumber(bank.length * N)} patches of ${bank.name}`;
-    return imageGrid(rows.flat(), {
-      title: "What the model imagines",
-      subtitle: `each patch the nearest to what it expects, of ${patches}`,
-      columns: images.length,
-      size: options.size ?? 90,
+  const { guided, alone } = await imagine(model, real!, bank, given);
+  const { height, width, channels } = images, bytes = height * width * channels;
+  const row = (pixels: Uint8Array, caption: string) =>
+    Array.from({ length: images.length }, (_, i): Picture => {
+      return { data: pixels.subarray(i * bytes, (i + 1) * bytes), height, width, channels, caption };
     });
-  } finally {
-    find.dispose();
-    keys.dispose();
-  }
+  const rows = [row(real!.images, "real"), row(guided, "expected next"), row(alone, `alone after ${given}`)];
+  const patches = `${formatNumber(bank.length * N)} patches of ${bank.name}`;
+  return imageGrid(rows.flat(), {
+    title: "What the model imagines",
+    subtitle: `each patch the nearest to what it expects, of ${patches}`,
+    columns: images.length,
+    size: options.size ?? 90,
+  });
 }
