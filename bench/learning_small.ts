@@ -1,7 +1,7 @@
 /** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
 import type { NepaOptions, PretrainOptions } from "nepa";
 import { pretrainCell, type Pretrained, type Source, type Task } from "./learning_cells.ts";
-import type { Budget, Plan } from "./learning_plan.ts";
+import { type Budget, type Plan, PRETRAINING } from "./learning_plan.ts";
 import type { Cell } from "./learning_run.ts";
 import {
   type Frozen,
@@ -44,7 +44,7 @@ export interface SmallPlan {
   triedPixels: Cell<Frozen>;
 }
 
-const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small" } };
+const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small", learningRate: 1e-3 } };
 
 const CROPS = { crop: 0.6, steps: 600 };
 
@@ -56,7 +56,7 @@ export const TUNINGS: Readonly<Record<string, Tuning>> = {
   "recipe small": SMALL,
   "peak 5e-4": { ...SMALL, training: { recipe: "small", learningRate: 5e-4 } },
   "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
-  [CROPPED]: { ...SMALL, training: { recipe: "small", ...CROPS } },
+  [CROPPED]: { ...SMALL, training: { ...SMALL.training, ...CROPS } },
   "head at zero": { ...SMALL, fitted: false },
   "mean of the tokens, head at zero, recipe default": { joined: false, fitted: false, training: {} },
 };
@@ -167,7 +167,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     pretrainCell(task(name, rank, steps * COST.step), {
       network: { preset: "mini", ...network },
       seed,
-      training: { recipe: "small", steps, ...more },
+      training: { recipe: "small", standardizeTargets: true, ...PRETRAINING, steps, ...more }, // spelt out: what it sets is part of the key
     });
   const steps = trial ? budget.steps.mini : 4800;
   const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, steps, seed, rankOf(seed), {}, {}));
