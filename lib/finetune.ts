@@ -18,12 +18,12 @@ import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
-  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
-  recipe?: FinetuneRecipe;
   /**
-   * Labelled images held out from training. The run ends with the weights that did best on them; in a run that was resumed,
-   * of those read since.
+   * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
+   * "small": for a head that `fitHead` fitted to few labels, with crops.
    */
+  recipe?: FinetuneRecipe;
+  /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;
   /** Labelled images that decide nothing: they are read once, after the last update. */
   test?: Dataset;
@@ -105,6 +105,7 @@ export function finetune(
     model: classifier,
     ema,
     trainer,
+    referee,
     plan,
     options: { ...settings, prepare: prepare !== null, every: { validation: interval } },
     data: dataset,
@@ -180,10 +181,10 @@ function trainedPart(
 }
 
 /** A schedule for each layer and one for the head; which is whose. */
-function learningRates(
+export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps }: Plan,
-  settings: FinetuneSettings,
+  { learningRate: peak, steps, warmupSteps }: Pick<Plan, "learningRate" | "steps" | "warmupSteps">,
+  settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
 ): Pick<Task, "rates" | "optimizer"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>

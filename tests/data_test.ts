@@ -118,7 +118,15 @@ Deno.test("a missing, cut, damaged or wrong file is a named error that says what
     "16 bytes",
     "9",
   );
-  await assertDataError(await folder({ [name]: idx([2 ** 31, 2 ** 31, 28], []) }), "size", "header");
+  for (const shape of [[2 ** 31, 2 ** 31, 28], [1000, 1000, 1000]]) { // nothing of that size is allocated
+    await assertDataError(
+      await folder({ [name]: idx(shape, []) }),
+      "size",
+      "header",
+      `got a header that says [${shape}]`,
+    );
+    await assertDataError(await folder({ [name]: gzipSync(idx(shape, [])) }), "size", "header");
+  }
 });
 
 Deno.test("images and labels that do not belong together are named errors", async () => {

@@ -86,6 +86,16 @@ Deno.test("a run killed with kill -9 at five moments ends with the same bytes as
   });
 });
 
+Deno.test("a fine-tuning that is killed ends with the same best weights as one never stopped", async () => {
+  await withFolder(async (place) => {
+    const { passed, failed } = await killRuns(place, "wasm", 3, 12, 1, "finetune");
+    assertEquals([passed, failed], [3, 0]);
+    const best = (await readLog(`${place}/reference`)).at(-1)!.best!;
+    assert(best < 12, `the best weights are those after step ${best}, which every run would end with`);
+    assert(existsSync(`${place}/reference/step-00000011/best/model.safetensors`));
+  });
+});
+
 Deno.test("a run that is left is taken up by another model with the same bytes, in pretraining and fine-tuning", async () => {
   await withFolder(async (place) => {
     const before = tf.memory().numTensors, [one, two] = [`${place}/one`, `${place}/two`];
@@ -323,7 +333,7 @@ Deno.test("run.json says what was run, with a session for each time; runs are dr
       (await Deno.readTextFile(new URL("../deno.json", import.meta.url))).includes(`"version": "${VERSION}"`),
     );
     const { data, layout } = (await compareRuns([one, two])).toJSON();
-    assertEquals(data.filter(({ name }) => name === "one").length, 5);
+    assertEquals(data.filter(({ name }) => name === "one").length, 6);
     assert(JSON.stringify(layout).includes("&#60;i&#62;two"));
     await assertRejects(() => compareRuns([place]), RangeError, "metrics.csv");
     await assertRejects(() => compareRuns([]), RangeError, "one or more");

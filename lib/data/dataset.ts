@@ -299,6 +299,18 @@ export abstract class Rows<W extends Whole> {
   }
 }
 
+/** Refuses a data set without images, or with a label that is none of its classes'. */
+export function refuseMislabelled({ name, length, labels, classes }: Dataset): void {
+  if (!(length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
+  const count = classes.length,
+    wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < count));
+  if (wrong >= 0) {
+    throw new RangeError(
+      `${name}: image ${wrong}: expected a label from 0 to ${count - 1}, got ${labels[wrong]}`,
+    );
+  }
+}
+
 /** The pixels of an image that came out of a transform. Throws a `RangeError` if their size is not the one expected. */
 export function pixelsOf(
   made: Image,
