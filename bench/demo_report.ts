@@ -7,10 +7,10 @@ import {
   plotExpectation,
   plotPatches,
   type ProbeResult,
-  report,
   runFigure,
 } from "nepa";
 import type { Demo } from "./demo.ts";
+import { report } from "./report.ts";
 
 /** Accuracies from below, under names that read well. */
 function byLayer({ perLayer = {} }: ProbeResult): Record<string, number> {
@@ -98,7 +98,7 @@ export async function demoReport(
         title: "Few labels",
         text:
           `The whole network learns to classify from ${few.labels} labelled images in ${few.steps} steps: from the ` +
-          "pretrained weights, and from random ones, with the layer scale that did better on images that neither saw.",
+          "pretrained weights, and from random ones, with a layer scale that suits them better.",
         shows: [
           barChart({ accuracy: { pretrained: few.pretrained, "from scratch": few.scratch } }, {
             title: `Fine-tuned on ${few.labels} labels`,

@@ -1,9 +1,11 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "./data/dataset.ts";
+import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
+import { formatPercent, Table } from "./display/table.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
+import { formatInterval, judge, type Judged, Judgement } from "./eval/judged.ts";
 import { inOrder, refuseTransform } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
 import type { Best } from "./keeper.ts";
@@ -20,8 +22,7 @@ export function refuseLabelled(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): void {
-  const { name, classes, labels } = dataset, expected = classifier.classes.length;
-  if (!(dataset.length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
+  const { name, classes } = dataset, expected = classifier.classes.length;
   refuseMisfit(dataset, classifier.config, prepare === null);
   if (classes.length !== expected) {
     throw new RangeError(
@@ -29,13 +30,29 @@ export function refuseLabelled(
         "NepaClassifier.from puts on a head with others",
     );
   }
-  const wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < expected));
-  if (wrong >= 0) {
-    throw new RangeError(
-      `${name}: image ${wrong}: expected a label from 0 to ${expected - 1}, got ${labels[wrong]}`,
-    );
-  }
+  refuseMislabelled(dataset);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
+}
+
+/** What {@linkcode evaluate} found; shows itself as a table, in a notebook with the confusion matrix. */
+export class EvaluationResult extends Judgement implements Required<Validation> {
+  /** Mean cross-entropy in nats, without smoothing. */
+  readonly loss: number;
+
+  /** Made by {@linkcode evaluate}. */
+  constructor(judged: Judged, loss: number) {
+    super(judged);
+    this.loss = loss;
+  }
+
+  /** The accuracy and the loss. */
+  override table(): Table {
+    const { accuracy, interval, loss } = this, images = this.confusion.flat().reduce((a, b) => a + b, 0);
+    return new Table([{ images, accuracy, "95 %": formatInterval(interval), loss }], {
+      title: "Classifier",
+      format: { accuracy: formatPercent },
+    });
+  }
 }
 
 /**
@@ -44,7 +61,7 @@ export function refuseLabelled(
  * @param classifier Not changed.
  * @param dataset Images of the network's size, with the classifier's classes.
  * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`.
- * @returns `accuracy`, the share classified as labelled, and `loss`, the mean cross-entropy in nats, without smoothing.
+ * @returns Accuracy, by class too, the confusion matrix, the loss; shows itself as a table.
  * @throws {RangeError} If the images or the classes do not fit the classifier.
  *
  * @example
@@ -55,8 +72,8 @@ export function refuseLabelled(
  * await useEngine();
  * const { test } = await fashionMnist();
  * const classifier = new NepaClassifier({ preset: "mini" }, { classes: test.classes, seed: 0 });
- * const { accuracy } = await evaluate(classifier, test.subset(0.02));
- * assert(accuracy >= 0 && accuracy <= 1);
+ * const { accuracy, interval } = await evaluate(classifier, test.subset(0.02));
+ * assert(interval[0] <= accuracy && accuracy <= interval[1]);
  * classifier.dispose();
  * ```
  */
@@ -64,7 +81,7 @@ export async function evaluate(
   classifier: NepaClassifier,
   dataset: Dataset,
   options: { prepare?: Transform | null } = {},
-): Promise<Required<Validation>> {
+): Promise<EvaluationResult> {
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
@@ -88,20 +105,20 @@ class Evaluation {
     this.#pass = compile ? currentEngine().compile(pass, { name: "evaluation" }) : uncompiled(pass);
   }
 
-  async read(dataset: Dataset): Promise<Required<Validation>> {
-    const classes = dataset.classes.length, transform = this.#prepare;
+  async read(dataset: Dataset): Promise<EvaluationResult> {
+    const classes = dataset.classes.length, transform = this.#prepare, guesses: number[] = [];
     const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
-    let right = 0, loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+    let loss = 0;
+    for await (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {
         const row = logs.subarray(i * classes, (i + 1) * classes);
-        if (row.indexOf(Math.max(...row)) === label) right++;
+        guesses.push(row.indexOf(Math.max(...row)));
         loss -= row[label]!;
       });
     }
-    return { accuracy: right / dataset.length, loss: loss / dataset.length };
+    return new EvaluationResult(judge(guesses, dataset), loss / dataset.length);
   }
 
   dispose(): void {
@@ -145,16 +162,22 @@ export class Referee {
       ends = step === steps,
       measured: Measured = {};
     if (validation && (ends || step % interval === 0)) {
-      measured.validation = await this.#evaluation.read(validation);
-      this.#consider(step, measured.validation as Required<Validation>);
+      const reading = await this.#read(validation);
+      measured.validation = reading;
+      this.#consider(step, reading);
     }
     if (ends && this.#best) {
       measured.best = this.#best.step;
       if (this.#best.step !== step) assign(this.#classifier, this.#best.network);
       this.recall(undefined); // the classifier is the best from here on
     }
-    if (ends && test) measured.test = await this.#evaluation.read(test);
+    if (ends && test) measured.test = await this.#read(test);
     return measured;
+  }
+
+  async #read(dataset: Dataset): Promise<Required<Validation>> {
+    const { accuracy, loss } = await this.#evaluation.read(dataset);
+    return { accuracy, loss };
   }
 
   /** Of two that are equally accurate the one with the smaller loss is the better. */

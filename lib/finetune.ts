@@ -18,7 +18,10 @@ import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
-  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
+  /**
+   * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
+   * "small": for a head that `fitHead` fitted to few labels, with crops.
+   */
   recipe?: FinetuneRecipe;
   /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;
@@ -178,10 +181,10 @@ function trainedPart(
 }
 
 /** A schedule for each layer and one for the head; which is whose. */
-function learningRates(
+export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps }: Plan,
-  settings: FinetuneSettings,
+  { learningRate: peak, steps, warmupSteps }: Pick<Plan, "learningRate" | "steps" | "warmupSteps">,
+  settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
 ): Pick<Task, "rates" | "optimizer"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>
@@ -206,7 +209,12 @@ function learningRates(
 }
 
 /** Erasing, then mixing: what is done to a batch's normalised images. */
-function finishing(classes: number, seed: number, { erasing, mixup, cutmix }: FinetuneSettings): Finish {
+function finishing(
+  classes: number,
+  seed: number,
+  { erasing, mixup, cutmix }: FinetuneSettings,
+): Finish | undefined {
+  if (erasing === 0 && mixup === 0 && cutmix === 0) return undefined;
   return (images, shape, labels, k) => {
     const [batch, height, width, channels] = shape, size = height * width * channels;
     for (let i = 0; erasing > 0 && i < batch; i++) {

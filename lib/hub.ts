@@ -6,8 +6,10 @@
  */
 import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
+import { say } from "./display/jupyter.ts";
 import { progress } from "./display/progress.ts";
 import type { Environment } from "./engine/download.ts";
+import { expect } from "./expect.ts";
 import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
 import { AVERAGED } from "./torch_file.ts";
@@ -28,22 +30,19 @@ const REVISION = /^(?!.*(\.\.|\/\/|\/$))\w[\w.+\/-]*$/;
 const CONFIG = "config.json", PREPROCESSOR = "preprocessor_config.json";
 const WEIGHTS = "model.safetensors", INDEX = "model.safetensors.index.json";
 
-const say = (line: string) => console.error(line);
 const isFile = (path: string) => Deno.stat(path).then(({ isFile }) => isFile, () => false);
 const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCase());
 const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
 
 /** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
-async function settings(
-  env: Environment,
-): Promise<{ cache: string } & Omit<Hub, "repo" | "revision" | "pause">> {
+async function settings(env: Environment) {
   const path = (text: string) =>
     text.replace(/^~(?=\/|$)/, env.HOME || homedir())
       .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);
   const home = path(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
   const cache = path(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
-  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, ""),
-    url = URL.parse(endpoint);
+  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const url = URL.parse(endpoint);
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search) {
     throw new HubError("HF_ENDPOINT: expected an address such as https://huggingface.co, got something else");
   }
@@ -96,15 +95,11 @@ async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): 
   const { repo, revision, endpoint } = hub, mega = (bytes: number) => Math.round(bytes / 1e5) / 10;
   const total = mega(files.reduce((sum, { size }) => sum + size, 0));
   say(`${repo}, ${revision}: ${total} MB, kept in ${folder}, fetched from ${endpoint} where missing`);
-  const bar = progress({ title: repo, total, unit: "MB" });
+  await using bar = progress({ title: repo, total, unit: "MB" });
   let before = 0;
-  try {
-    for (const file of files) {
-      await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
-      bar.update(mega(before += file.size));
-    }
-  } finally {
-    await bar.end();
+  for (const file of files) {
+    await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
+    bar.update(mega(before += file.size));
   }
 }
 
@@ -132,16 +127,12 @@ async function fetchModel(hub: Hub, storage: string, weights: string): Promise<s
 
 /** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
 async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
-  const { environment = Deno.env.toObject(), pause = 500 } = options,
-    weights = options.ema ? AVERAGED : WEIGHTS;
-  if (!REVISION.test(revision)) {
-    throw new RangeError(`revision: expected a branch, a tag or a commit, got ${JSON.stringify(revision)}`);
-  }
+  const { environment = Deno.env.toObject(), pause = 500, ema } = options, weights = ema ? AVERAGED : WEIGHTS;
+  expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `models--${repo.replace("/", "--")}`);
-  const off = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"].find((name) =>
-    isOn(environment[name])
-  );
+  const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
+  const off = switches.find((name) => isOn(environment[name]));
   try {
     if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage, weights);
     const help = `unset ${off}, or give the path of its folder`;

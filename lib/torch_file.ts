@@ -129,13 +129,11 @@ export function strided<T extends { [i: number]: unknown; readonly length: numbe
 }
 
 /** Gives what an archive holds in its one folder by name, at most `limit` bytes of it. */
-type Content = (name: string, limit?: number) => Promise<Uint8Array>;
-
-async function openArchive(bytes: Uint8Array): Promise<Content> {
+async function openArchive(bytes: Uint8Array) {
   const { Uint8ArrayReader, Uint8ArrayWriter, ZipReader } = await import("@zip.js/zip.js");
   const listed = await new ZipReader(new Uint8ArrayReader(bytes)).getEntries();
   const entries = new Map(listed.map((entry) => [entry.filename.replace(/^[^/]*\//, ""), entry]));
-  return async (name, limit = bytes.length) => {
+  return async (name: string, limit = bytes.length): Promise<Uint8Array> => {
     const entry = entries.get(name);
     if (!entry || entry.directory) return refuse(`expected ${name} in the archive`);
     const { compressionMethod, uncompressedSize, compressedSize } = entry;

@@ -2,10 +2,10 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import * as tf from "@tensorflow/tfjs";
 import { arrayDataset, type Dataset } from "../lib/data/dataset.ts";
 import { fashionMnist } from "../lib/data/fashion.ts";
-import { centerCrop, compose, resize } from "../lib/data/transforms.ts";
+import { centerCrop, compose, normalize, resize } from "../lib/data/transforms.ts";
 import { useEngine } from "../lib/engine/mod.ts";
 import { evaluate } from "../lib/evaluation.ts";
-import { finetune, type FinetuneOptions } from "../lib/finetune.ts";
+import { finetune, type FinetuneOptions, learningRates } from "../lib/finetune.ts";
 import { NepaClassifier } from "../lib/heads.ts";
 import type { Nepa } from "../lib/nepa.ts";
 import type { Validation } from "../lib/run.ts";
@@ -68,6 +68,59 @@ Deno.test("each layer moves by its own rate, the head by another, the patch embe
   classifier.dispose();
 });
 
+interface Schedule {
+  kind: "llrd_cosine" | "llrd_cosine_warmup";
+  learning_rate: number;
+  head_lr: number | null;
+  llrd: number;
+  llrd_end: number | null;
+  layers: number;
+  total_steps: number;
+  warmup_steps: number;
+  params: Record<string, { group: number }>;
+  groups: { lr: Record<string, number> }[];
+}
+
+Deno.test("fine-tuning gives each parameter of a classifier the official rate, at every listed update", async () => {
+  const { schedules } = JSON.parse(
+    await Deno.readTextFile(new URL("fixtures/schedules/finetune.json", import.meta.url)),
+  ) as { schedules: Schedule[] };
+  for (const schedule of schedules) {
+    const {
+      kind,
+      learning_rate,
+      head_lr,
+      llrd,
+      llrd_end,
+      layers,
+      total_steps,
+      warmup_steps,
+      params,
+      groups,
+    } = schedule;
+    const classifier = fresh({ numHiddenLayers: layers, qkNormAffine: true });
+    const plan = { learningRate: learning_rate, steps: total_steps, warmupSteps: warmup_steps };
+    const { rates, optimizer } = learningRates(classifier, plan, {
+      layerDecay: llrd,
+      layerDecayEnd: llrd_end,
+      layerWarmup: kind === "llrd_cosine_warmup",
+      headLearningRate: head_lr,
+    });
+    for (const [name, { group }] of Object.entries(params)) {
+      assert(classifier.parameters.has(name), name);
+      for (const [k, expected] of Object.entries(groups[group]!.lr)) {
+        const got = rates(Number(k))[optimizer!.group!(name)]!;
+        assertAlmostEquals(got, expected, expected * 1e-12, `${name} at ${k}`);
+      }
+    }
+    assert(
+      classifier.parameters.size - Object.keys(params).length <= 2,
+      "all but the frozen patch embedding",
+    );
+    classifier.dispose();
+  }
+});
+
 Deno.test("the official recipe runs: mixed labels, drop path, averaged weights, compiled in one as in parts", async () => {
   const losses: number[][] = [];
   for (const accumulate of [1, 2]) {
@@ -97,8 +150,8 @@ Deno.test("the official recipe runs: mixed labels, drop path, averaged weights, 
 });
 
 Deno.test("the other recipes run, with their own peak, warm-up and layers", async () => {
-  // The largest rate of update 1 of 10: of the head in "nano", whose warm-up is one update; of the head's own rate.
-  for (const [recipe, rate] of [["nano", 3e-3], ["official-large", 1e-3]] as const) {
+  // The largest rate of update 1 of 10: of the head in "nano", whose warm-up is one update; of the head's own rate; halfway of two.
+  for (const [recipe, rate] of [["nano", 3e-3], ["official-large", 1e-3], ["small", 1e-3 / 2]] as const) {
     const classifier = fresh();
     const run = finetune(classifier, few, { recipe, steps: 10, batchSize: 8, compile: false });
     for await (const { step, lr } of run) {
@@ -139,6 +192,34 @@ Deno.test("the run ends with the weights that did best on the validation images,
   assertSame(await evaluate(classifier, held), result.history[result.best! - 1]!.validation!);
   assertSame(await evaluate(classifier, test.subset(0.03, 1)), result.test!);
   assertEquals(tf.memory().numTensors, tensors);
+  classifier.dispose();
+});
+
+Deno.test("an evaluation tells of each class, shows itself as a table and as a confusion matrix, and keeps no tensor", async () => {
+  const classifier = fresh(), tensors = tf.memory().numTensors, set = test.balanced(6);
+  const found = await evaluate(classifier, set), { confusion, perClass, accuracy, interval, loss } = found;
+  assertEquals(tf.memory().numTensors, tensors);
+  const logits = tf.tidy(() => {
+    const { images, shape } = [...set.batches({ size: set.length, shuffle: false })][0]!;
+    return classifier.forward(tf.tensor4d(normalize(images, shape, classifier.preprocessor), shape)).logits;
+  });
+  const guesses = await tf.argMax(logits, 1).data();
+  confusion.forEach((row, label) =>
+    assertEquals(
+      row,
+      classes.map((_, guess) => guesses.filter((g, i) => g === guess && set.labels[i] === label).length),
+    )
+  );
+  const right = confusion.map((row, label) => row[label]!);
+  assertEquals(Object.values(perClass), right.map((n) => n / 6));
+  assertAlmostEquals(accuracy, right.reduce((a, b) => a + b) / 60, 1e-12);
+  assert(interval[0] < accuracy + 1e-12 && accuracy < interval[1]);
+  const expected = tf.losses.softmaxCrossEntropy(tf.oneHot(tf.tensor1d(set.labels, "int32"), 10), logits);
+  assertAlmostEquals(loss, (await expected.data())[0]!, 1e-4);
+  const text = Deno.inspect(found);
+  for (const words of ["60", `${(100 * accuracy).toFixed(1)} %`, "loss"]) assert(text.includes(words), text);
+  const [plot] = found.plots();
+  assert((await plot!.svg()).includes("What was taken for what"));
   classifier.dispose();
 });
 

@@ -12,7 +12,7 @@ import {
 } from "nepa";
 import { plotClassMap, plotPatchColors, Random, readLog, useEngine } from "nepa";
 import { jupyterDisplay } from "../lib/display/jupyter.ts";
-import { report } from "../lib/plot/report.ts";
+import { report } from "../bench/report.ts";
 import { tinyRun } from "./tiny.ts";
 
 await useEngine("wasm");

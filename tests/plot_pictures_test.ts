@@ -2,18 +2,31 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import {
   arrayDataset,
   attentionMap,
+  barChart,
+  causalMask,
   type Figure,
+  imageGrid,
+  KnnResult,
+  LowShotResult,
   Nepa,
   plotAttention,
   plotClassMap,
+  plotExpectation,
   plotImagination,
+  plotMask,
   plotPatchColors,
+  plotPatches,
+  plotRuns,
   predictionMap,
   Random,
+  Run,
+  runFigure,
   tf,
   useEngine,
 } from "nepa";
+import { judge } from "../lib/eval/judged.ts";
 import { eigenvalues, leadingVectors } from "../lib/eval/linalg.ts";
+import { LineFit } from "./line_fit.ts";
 import { colorAt, decodePng } from "./pixels.ts";
 
 await useEngine("cpu");
@@ -164,4 +177,46 @@ Deno.test("the imagined patches are the bank's nearest to what is expected, from
     RangeError,
     "from 0 to 9, got 10",
   );
+});
+
+Deno.test("every picture saves to PNG, at twice its size, and to SVG", async () => {
+  const greyscale = Array.from({ length: 9 }, (_, i) => 28 * i),
+    set = greys([greyscale, greyscale.toReversed()], [0, 1]);
+  const image = { data: set.get(0).image, height: 12, width: 12, channels: 1 }, mask = causalMask(4);
+  const asked = { k: 1, temperature: 0.07, centred: false, layer: "final" } as const;
+  const arms = ["fine-tuned", "linear probe", "from scratch"] as const, folder = await Deno.makeTempDir();
+  const few = new LowShotResult(
+    arms.map((arm, i) => ({ arm, labels: 60, seed: 0, accuracy: 0.3 + 0.1 * i })),
+  );
+  const run = () => new Run({}, new LineFit({ steps: 8, every: 4 }));
+  const figures: Record<string, Figure | Promise<Figure>> = {
+    attention: plotAttention(model, image, { heads: "each" }),
+    bars: barChart({ a: { x: 0.5 } }),
+    confusion: new KnnResult(judge([0, 1], set), asked).confusionPlot(),
+    expectation: plotExpectation(model, image),
+    grid: imageGrid([image]),
+    imagination: plotImagination(model, set, set),
+    labels: few.plot(),
+    map: plotClassMap(model, set),
+    mask: plotMask(mask),
+    patches: plotPatches(image, 4),
+    patchColors: plotPatchColors(model, set),
+    run: runFigure(run()),
+    runs: plotRuns({ one: run(), two: run() }),
+  };
+  try {
+    for (const [name, made] of Object.entries(figures)) {
+      const figure = await made, path = `${folder}/${name}`;
+      await figure.save(`${path}.png`);
+      await figure.save(`${path}.svg`);
+      const png = new DataView((await Deno.readFile(`${path}.png`)).buffer); // its header: width and height from byte 16
+      const size = [png.getUint32(16), png.getUint32(20)];
+      assertEquals(size, [2 * figure.width, 2 * figure.height], name);
+      const svg = await Deno.readTextFile(`${path}.svg`);
+      assert(svg.startsWith("<svg") && svg.trimEnd().endsWith("</svg>"), name);
+    }
+  } finally {
+    mask.dispose();
+    await Deno.remove(folder, { recursive: true });
+  }
 });

@@ -1,8 +1,9 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { toNotebook } from "../notebooks/build.ts";
 import { executeNotebook } from "../notebooks/execute.ts";
 import { NOTEBOOKS } from "../notebooks/setup.ts";
 import { jupyterDisplay } from "../lib/display/jupyter.ts";
+import { plotRuns } from "../lib/plot/compare.ts";
 import { plotRun, runFigure } from "../lib/plot/run.ts";
 import { NonFiniteError, Run, type Step, type Training } from "../lib/run.ts";
 import { LineFit } from "./line_fit.ts";
@@ -59,6 +60,34 @@ Deno.test("plotRun drives a run to its end, and lets its errors through", async 
   assert("image/png" in await broken[jupyterDisplay](), "it shows itself as far as it came");
 });
 
+Deno.test("several runs go on side by side, a step of each in turn, over each other in one figure", async () => {
+  const order: string[] = [];
+  class Noted extends LineFit {
+    constructor(readonly name: string, steps: number, readonly broken = Infinity) {
+      super({ steps, every: 2 });
+    }
+    override async update(step: number): Promise<Step> {
+      if (step === this.broken) throw new NonFiniteError(`step ${step + 1}: the loss is NaN`);
+      order.push(`${this.name}${step + 1}`);
+      return await super.update(step);
+    }
+  }
+  const one = new Run({}, new Noted("a", 2)), two = new Run({}, new Noted("b", 4));
+  const { data } = (await plotRuns({ one, two })).toJSON();
+  assertEquals(order, ["a1", "b1", "a2", "b2", "b3", "b4"]);
+  const lines = data.filter(({ name }) => name === "two").map(({ y }) => y as number[]);
+  const mean = two.history.reduce((sum, { loss }) => sum + loss, 0) / 4;
+  assertEquals([lines[0]!.length, lines[0]!.at(-1)], [4, Number(mean.toPrecision(6))]);
+  assertEquals(lines[1], [0.8, 0.8]); // the spread, as often as it was measured
+  assertEquals(lines[2], [9, 9]); // the rank
+
+  const whole = new Run({}, new Noted("c", 9)), broken = new Run({}, new Noted("d", 9, 3));
+  await assertRejects(() => plotRuns({ whole, broken }), NonFiniteError, "step 4");
+  assertEquals([whole.history.length, broken.history.length, whole.reason], [4, 3, "break"]);
+  assertEquals((await whole.finish()).steps, 9);
+  await assertRejects(() => plotRuns({}), RangeError, "one or more, got none");
+});
+
 interface Output {
   output_type: string;
   text?: string[];
@@ -67,7 +96,8 @@ interface Output {
 
 /** Runs cells in a real kernel; what each put out. */
 async function runCells(sources: readonly string[]): Promise<Output[][]> {
-  const prelude = `import { plotRun } from "../lib/plot/run.ts";
+  const prelude = `import { plotRuns } from "../lib/plot/compare.ts";
+import { plotRun } from "../lib/plot/run.ts";
 import { Run } from "../lib/run.ts";
 import { progress } from "../lib/display/progress.ts";
 import { LowShotResult } from "../lib/eval/low_shot.ts";
@@ -86,7 +116,7 @@ const FIGURE = ["application/vnd.plotly.v1+json", "image/png", "text/plain"];
 const formats = (outputs: Output[]) => outputs.map(({ data = {} }) => Object.keys(data).sort());
 
 Deno.test("in a notebook a run moves as light frames and ends as one figure", async () => {
-  const [drawn, told, asValue, broken, bar, result] = await runCells([
+  const [drawn, told, asValue, broken, bar, result, several, shared] = await runCells([
     `const run = new Run({}, new LineFit({ steps: 40, every: 10, delay: 25 })); const figure = await plotRun(run);`,
     `console.log(sent.join("\\n"));`,
     `await plotRun(new Run({}, new LineFit({ steps: 10 })))`,
@@ -101,6 +131,9 @@ await bar.end("done");`,
   { arm: "linear probe", labels: 60, seed: 0, accuracy: 0.5 },
   { arm: "from scratch", labels: 60, seed: 0, accuracy: 0.4 },
 ])`,
+    `const before = sent.length, pair = [1, 2].map(() => new Run({}, new LineFit({ steps: 40, every: 10, delay: 12 })));
+await plotRuns({ one: pair[0]!, two: pair[1]! })`,
+    `console.log(sent.slice(before, -1).join("\\n"));`,
   ]);
   assertEquals(formats(drawn!), [FIGURE]);
   const frames = told!.flatMap(({ text = [] }) => text).join("").trim().split("\n");
@@ -123,6 +156,10 @@ await bar.end("done");`,
     [FIGURE, ["text/html", "text/plain"]],
     "an evaluation: its plot, then its table",
   );
+  assertEquals(formats(several!), [["text/plain"], FIGURE]);
+  const light = shared!.flatMap(({ text = [] }) => text).join("").split("\n")
+    .filter((frame) => frame.endsWith("text/html text/plain"));
+  assert(light.length >= 2, light.join());
 });
 
 Deno.test("without a terminal and a notebook plotRun is silent", async () => {

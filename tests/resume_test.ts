@@ -344,7 +344,7 @@ Deno.test("run.json says what was run, with a session for each time; runs are dr
       (await Deno.readTextFile(new URL("../deno.json", import.meta.url))).includes(`"version": "${VERSION}"`),
     );
     const { data, layout } = (await compareRuns([one, two])).toJSON();
-    assertEquals(data.filter(({ name }) => name === "one").length, 5);
+    assertEquals(data.filter(({ name }) => name === "one").length, 6);
     assert(JSON.stringify(layout).includes("&#60;i&#62;two"));
     await assertRejects(() => compareRuns([place]), RangeError, "metrics.csv");
     await assertRejects(() => compareRuns([]), RangeError, "one or more");

@@ -1,7 +1,16 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
 
 /** What was wrong with a data file. */
-export type DataErrorKind = "missing" | "gzip" | "magic" | "size" | "count" | "labels" | "checksum";
+export type DataErrorKind =
+  | "missing"
+  | "gzip"
+  | "magic"
+  | "size"
+  | "count"
+  | "labels"
+  | "checksum"
+  | "image"
+  | "link";
 
 /** A data file that is missing, damaged, or not what it should be. The message says what to do. */
 export class DataError extends Error {

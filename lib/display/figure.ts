@@ -116,11 +116,9 @@ function wordsOf(text: string): string {
 /** Numbers as a row of little bars, at most `width` of them; each stands for the mean of its share. */
 export function sparkline(values: readonly number[], width = 24): string {
   const finite = values.filter(Number.isFinite), count = Math.min(width, finite.length);
+  const at = (i: number) => Math.floor(i * finite.length / count);
   const means = Array.from({ length: count }, (_, i) => {
-    const part = finite.slice(
-      Math.floor(i * finite.length / count),
-      Math.floor((i + 1) * finite.length / count),
-    );
+    const part = finite.slice(at(i), at(i + 1));
     return part.reduce((a, b) => a + b, 0) / part.length;
   });
   const low = Math.min(...means), span = Math.max(...means) - low || 1;
@@ -173,15 +171,18 @@ export class Figure {
   }
 
   /** The figure as plotly.js takes it: `Plotly.newPlot(element, figure)`. */
-  toJSON(): { data: Record<string, unknown>[]; layout: Record<string, unknown> } {
-    const { width, height } = this,
-      layout = { template: theme, ...this.#layout, width, height, autosize: false };
+  toJSON(): {
+    data: Record<string, unknown>[];
+    layout: Record<string, unknown> & { width: number; height: number };
+  } {
+    const { width, height } = this;
+    const layout = { template: theme, ...this.#layout, width, height, autosize: false };
     return plain({ data: this.#data, layout }) as ReturnType<Figure["toJSON"]>;
   }
 
   /** The figure as an SVG document. */
   svg(): Promise<string> {
-    return this.#svg ??= drawSvg({ ...this.toJSON(), width: this.width, height: this.height });
+    return this.#svg ??= drawSvg(this.toJSON());
   }
 
   /**

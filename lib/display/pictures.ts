@@ -1,6 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
+import { expect } from "../expect.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -56,12 +57,7 @@ const embers: [number, string][] = [
 ];
 
 /** A box of the figure, in its pixels. */
-interface Place {
-  left: number;
-  top: number;
-  width: number;
-  height: number;
-}
+type Place = Pick<Mark, "left" | "top" | "width" | "height">;
 
 function imageAt(picture: Picture, { left, top, width, height }: Place): Partial<Image> {
   const times = Math.max(1, Math.ceil(2 * height / picture.height)); // large square pixels where there are few
@@ -71,32 +67,26 @@ function imageAt(picture: Picture, { left, top, width, height }: Place): Partial
 }
 
 /** The marks of a picture as shapes and their labels. */
-function marksAt(
-  picture: Picture,
-  place: Place,
-): { shapes: Partial<Shape>[]; labels: Partial<Annotations>[] } {
+function marksAt(picture: Picture, place: Place) {
   const x = (pixel: number) => place.left + pixel * place.width / picture.width;
   const y = (pixel: number) => place.top + pixel * place.height / picture.height;
   const { marks = [] } = picture;
   return {
-    shapes: marks.map(({ left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" }) => {
+    shapes: marks.map((mark): Partial<Shape> => {
+      const { left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" } = mark;
       const corners = { x0: x(left), y0: y(top), x1: x(left + width), y1: y(top + height) };
       return { type: "rect", ...corners, line: { color, width: 2 }, fillcolor: fill };
     }),
-    labels: marks.filter(({ label }) => label).map(({ left, top, width, height, label }) => ({
+    labels: marks.filter(({ label }) => label).map((
+      { left, top, width, height, label },
+    ): Partial<Annotations> => ({
       ...textAt(label!, x(left + width / 2), y(top + height / 2), "middle", "#fff"),
       bgcolor: "rgba(20,26,36,0.6)",
     })),
   };
 }
 
-function textAt(
-  text: string,
-  x: number,
-  y: number,
-  yanchor: "top" | "middle",
-  color: string,
-): Partial<Annotations> {
+function textAt(text: string, x: number, y: number, yanchor: "top" | "middle", color: string) {
   const where = { xref: "x", yref: "y", xanchor: "center", yanchor, x, y } as const;
   return { ...where, text: plotText(text), showarrow: false, font: { size: 11, color } };
 }
@@ -122,12 +112,8 @@ function heatColors(title: string, y: number, length: number): object {
 
 function checkPicture(picture: Picture, i: number): void {
   checkPixels(picture);
-  const { heat } = picture;
-  if (heat && heat.values.length !== heat.rows * heat.columns) {
-    throw new RangeError(
-      `picture ${i}: expected ${heat.rows} x ${heat.columns} numbers to lay over it, got ${heat.values.length}`,
-    );
-  }
+  const { values, rows, columns } = picture.heat ?? { values: [], rows: 0, columns: 0 }, got = values.length;
+  expect(got === rows * columns, `picture ${i}`, `${rows} x ${columns} numbers to lay over it`, got);
 }
 
 /** Where the pictures stand, and how large the figure is. */
@@ -163,7 +149,7 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
-  if (pictures.length === 0) throw new RangeError("imageGrid: expected at least one picture, got none");
+  expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
   const { title = "", subtitle = "", heatTitle = "" } = options;
   const { places, edge, top, width, height } = arrange(pictures, options);

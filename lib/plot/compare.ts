@@ -1,19 +1,38 @@
-/** Several runs over each other, from their folders. @module */
+/** Several runs over each other: from their folders, or while they go on side by side. @module */
 import { basename } from "node:path";
 import { type Figure, palette } from "../display/figure.ts";
-import { boardFigure, type Line } from "../display/lines.ts";
+import { inNotebook } from "../display/jupyter.ts";
+import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
+import { formatNumber } from "../display/table.ts";
+import { expect } from "../expect.ts";
 import { readLog } from "../log.ts";
-import { LOSS_WINDOW, type Step } from "../run.ts";
-import { lossBoard, smooth } from "./run.ts";
+import { LOSS_WINDOW, type Run, type Step } from "../run.ts";
+import { drawWhile, lossBoard, smooth, sparse, timeLeft } from "./run.ts";
 
 /** What is drawn beside the loss, where any of the runs has measured it. */
 const SIDES: [string, (step: Step) => number | undefined][] = [
   ["Held-out loss", ({ validation }) => validation?.loss],
   ["Held-out accuracy", ({ validation }) => validation?.accuracy],
   ["Spread", ({ metrics }) => metrics?.featureStd],
+  ["Effective rank of z", ({ metrics }) => metrics?.effectiveRank],
   ["Learning rate", ({ lr }) => lr],
   ["Gradient norm", ({ gradNorm }) => gradNorm],
 ];
+
+/** Runs over each other, a color for each. */
+function comparison(runs: readonly { name: string; history: readonly Step[] }[], words: string): LineBoard {
+  const through = (value: (step: Step) => number | undefined): Line[] =>
+    runs.map(({ name, history }, i) => {
+      const color = palette[i % palette.length]!;
+      return { ...sparse(history, name, color, value), dash: i >= palette.length };
+    });
+  const means = new Map(runs.flatMap(({ history }) => {
+    const smoothed = smooth(history.map(({ loss }) => loss));
+    return history.map((step, i) => [step, smoothed[i]!] as const);
+  }));
+  const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
+  return lossBoard({ title: "Runs", subtitle: words }, through((step) => means.get(step)), sides);
+}
 
 /**
  * Draws runs over each other: the loss, as the mean of up to 50 steps, and what else they measured. A run may be going on.
@@ -38,26 +57,63 @@ const SIDES: [string, (step: Step) => number | undefined][] = [
  * ```
  */
 export async function compareRuns(folders: readonly string[]): Promise<Figure> {
-  if (folders.length === 0) throw new RangeError("folders: expected one or more, got none");
-  const runs = await Promise.all(folders.map(async (folder, i) => {
-    const history = await readLog(folder), color = palette[i % palette.length]!;
-    if (history.length === 0) throw new RangeError(`${folder}: expected a metrics.csv with steps, got none`);
-    return { name: basename(folder), history, color, dash: i >= palette.length };
+  expect(folders.length > 0, "folders", "one or more", "none");
+  const runs = await Promise.all(folders.map(async (folder) => {
+    const history = await readLog(folder);
+    expect(history.length > 0, folder, "a metrics.csv with steps", "none");
+    return { name: basename(folder), history };
   }));
-  const through = (value: (step: Step) => number | undefined): Line[] =>
-    runs.flatMap(({ history, ...style }) => {
-      const points = history.filter((step) => value(step) !== undefined);
-      return points.length === 0
-        ? []
-        : [{ ...style, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) }];
-    });
-  const means = new Map(
-    runs.flatMap(({ history }) => {
-      const smoothed = smooth(history.map(({ loss }) => loss));
-      return history.map((step, i) => [step, smoothed[i]!] as const);
-    }),
-  );
-  const head = { title: "Runs", subtitle: `mean of ${LOSS_WINDOW} losses` };
-  const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
-  return boardFigure(lossBoard(head, through((step) => means.get(step)), sides));
+  return boardFigure(comparison(runs, `mean of ${LOSS_WINDOW} losses`));
+}
+
+/** Steps of all runs, one of each in turn. */
+async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void, void> {
+  let going = runs.map((run) => run[Symbol.asyncIterator]());
+  const all = going;
+  try {
+    while (going.length > 0) {
+      const left: typeof going = [];
+      for (const steps of going) if (!(await steps.next()).done) left.push(steps);
+      going = left;
+      yield;
+    }
+  } finally {
+    for (const steps of all) await steps.return();
+  }
+}
+
+/**
+ * Drives several runs side by side, a step of each in turn, and draws them over each other as {@linkcode compareRuns} does:
+ * live in a notebook, silently elsewhere. Ctrl-C and the notebook's Stop button end all of them after the current step.
+ *
+ * @param runs By the names that stand in the figure.
+ * @returns The figure; see `plotRun` for where it stands.
+ * @throws {RangeError} If there is none.
+ * @throws {NonFiniteError} And whatever else ends a run; all are drawn before.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, plotRuns, pretrain, useEngine } from "nepa";
+ *
+ * await useEngine("wasm");
+ * const { train } = await fashionMnist(), options = { steps: 2, batchSize: 8 };
+ * const run = (shift: boolean) => pretrain(new Nepa({ preset: "mini" }), train, { ...options, shift });
+ * console.log(await plotRuns({ "with the shift": run(true), without: run(false) }));
+ * ```
+ */
+export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Promise<Figure> {
+  const named = Object.entries(runs).map(([name, { history }]) => ({ name, history })),
+    all = Object.values(runs);
+  expect(all.length > 0, "runs", "one or more", "none");
+  const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
+  const figure = () => boardFigure(comparison(named, `mean of ${LOSS_WINDOW} losses`));
+  if (!inNotebook()) {
+    for await (const _ of inTurn(all));
+    return figure();
+  }
+  return await drawWhile(inTurn(all), () => {
+    const done = Math.max(...named.map(({ history }) => history.at(-1)?.step ?? 0));
+    const words = [`${formatNumber(done)} of ${formatNumber(steps)} steps`, ...left(done)].join(" · ");
+    return { words, board: { ...comparison(named, words), done: done / steps } };
+  }, figure);
 }

@@ -18,17 +18,14 @@ export function smooth(losses: readonly number[]): number[] {
 }
 
 /** A line through the steps at which something was measured. */
-function sparse(
+export function sparse(
   history: readonly Step[],
   name: string,
   color: string,
   value: (s: Step) => number | undefined,
 ): Line {
-  const points = history.flatMap((step) => {
-    const y = value(step);
-    return y === undefined ? [] : [[step.step, y] as const];
-  });
-  return { name, color, x: points.map(([x]) => x), y: points.map(([, y]) => y) };
+  const points = history.filter((step) => value(step) !== undefined);
+  return { name, color, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
 }
 
 /** A line through every step. */
@@ -131,9 +128,8 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
 
 /** The figure of a run that is not running. */
 function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
-  return boardFigure(
-    runBoard(run, headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more)),
-  );
+  const words = headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more);
+  return boardFigure(runBoard(run, words));
 }
 
 /**
@@ -146,21 +142,38 @@ export function runFigure(run: Run<unknown>): Figure {
 
 Run.show = (run) => runFigure(run)[jupyterDisplay]();
 
-/** Drives a run, drawing it about three times a second. */
-async function drawWhileRunning(run: Run<unknown>, live: LiveDisplay): Promise<void> {
-  let drawn = -Infinity, first: { step: number; time: number } | undefined;
-  for await (const { step } of run) {
-    const now = performance.now();
-    first ??= { step, time: now }; // the first step may have been compiled, so the clock starts after it
-    if (now - drawn < 300) continue;
-    drawn = now;
-    const left = step > first.step
-      ? (now - first.time) / (step - first.step) * (run.steps - step) / 1000
-      : undefined;
-    const words = headline(run, ...(left === undefined ? [] : [`${formatDuration(left)} left`]));
-    const svg = lightSvg({ ...runBoard(run, words), done: step / run.steps });
-    live.draw({ "text/html": `<div>${svg}</div>`, "text/plain": words });
+/** Goes through `steps` with a frame about three times a second; draws the figure of what is there in the end. */
+export async function drawWhile<S>(
+  steps: AsyncIterable<S>,
+  frame: (step: S) => { words: string; board: LineBoard },
+  figure: () => Figure,
+): Promise<Figure> {
+  const live = liveDisplay();
+  let drawn = -Infinity, last: Figure | undefined;
+  try {
+    for await (const step of steps) {
+      const now = performance.now();
+      if (now - drawn < 300) continue;
+      drawn = now;
+      const { words, board } = frame(step);
+      live.draw({ "text/html": `<div>${lightSvg(board)}</div>`, "text/plain": words });
+    }
+  } finally {
+    last = figure();
+    await live.finish(await last[jupyterDisplay]());
   }
+  return movingDown(last, live);
+}
+
+/** The time left by the pace so far, in words; the clock starts after the first step, which may have been compiled. */
+export function timeLeft(steps: number): (done: number) => string[] {
+  let first: { done: number; time: number } | undefined;
+  return (done) => {
+    const now = performance.now();
+    first ??= { done, time: now };
+    if (done <= first.done) return [];
+    return [`${formatDuration((now - first.time) / (done - first.done) * (steps - done) / 1000)} left`];
+  };
 }
 
 /**
@@ -186,15 +199,11 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
     await run.finish();
     return runFigure(run);
   }
-  const live = liveDisplay(), started = performance.now();
-  let figure: Figure | undefined;
-  try {
-    await drawWhileRunning(run, live);
-  } finally {
-    figure = finishedFigure(run, formatDuration((performance.now() - started) / 1000));
-    await live.finish(await figure[jupyterDisplay]());
-  }
-  return movingDown(figure, live);
+  const started = performance.now(), left = timeLeft(run.steps);
+  return await drawWhile(run, ({ step }) => {
+    const words = headline(run, ...left(step));
+    return { words, board: { ...runBoard(run, words), done: step / run.steps } };
+  }, () => finishedFigure(run, formatDuration((performance.now() - started) / 1000)));
 }
 
 /** The same figure, which leaves the place where it stands if it is shown at once again: as its cell's value. */
