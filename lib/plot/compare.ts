@@ -18,8 +18,14 @@ const SIDES: [string, (step: Step) => number | undefined][] = [
   ["Gradient norm", ({ gradNorm }) => gradNorm],
 ];
 
+interface Compared {
+  name: string;
+  history: readonly Step[];
+  notices?: readonly string[];
+}
+
 /** Runs over each other, a color for each. */
-function comparison(runs: readonly { name: string; history: readonly Step[] }[], words: string): LineBoard {
+function comparison(runs: readonly Compared[], words: string): LineBoard {
   const through = (value: (step: Step) => number | undefined): Line[] =>
     runs.flatMap(({ name, history }, i) => {
       const points = history.filter((step) => value(step) !== undefined);
@@ -35,7 +41,8 @@ function comparison(runs: readonly { name: string; history: readonly Step[] }[],
     }),
   );
   const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
-  return lossBoard({ title: "Runs", subtitle: words }, through((step) => means.get(step)), sides);
+  const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
+  return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
 }
 
 /**
@@ -106,7 +113,12 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * ```
  */
 export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Promise<Figure> {
-  const named = Object.entries(runs).map(([name, run]) => ({ name, history: run.history })),
+  const named = Object.entries(runs).map(([name, run]) => ({
+      name,
+      history: run.history,
+      notices: run.notices,
+    })
+    ),
     all = Object.values(runs);
   if (all.length === 0) throw new RangeError("runs: expected one or more, got none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
