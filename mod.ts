@@ -20,10 +20,16 @@ export type {
   ArrayDatasetOptions,
   Batch,
   BatchOptions,
+  Change,
   Dataset,
   Example,
   Image,
+  MemoryDataset,
 } from "./lib/data/dataset.ts";
+export { imageFolder } from "./lib/data/folder.ts";
+export type { ImageFolder, ImageFolderOptions } from "./lib/data/folder.ts";
+export type { DecodeOptions } from "./lib/data/encoded.ts";
+export { parquetImages } from "./lib/data/parquet.ts";
 export { DataError, readIdx } from "./lib/data/idx.ts";
 export type { DataErrorKind, Idx } from "./lib/data/idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./lib/data/fashion.ts";
@@ -36,10 +42,17 @@ export {
   randomResizedCrop,
   resize,
 } from "./lib/data/transforms.ts";
-export type { Normalisation, RandomResizedCropOptions, Size, Transform } from "./lib/data/transforms.ts";
+export type {
+  Extent,
+  Normalisation,
+  Part,
+  RandomResizedCropOptions,
+  Size,
+  Transform,
+} from "./lib/data/transforms.ts";
 export { randAugment } from "./lib/data/randaugment.ts";
 export type { RandAugmentOptions } from "./lib/data/randaugment.ts";
-export type { Resample } from "./lib/data/resample.ts";
+export type { Box, Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";
@@ -70,7 +83,7 @@ export type { Initial } from "./lib/network.ts";
 export { attentionMap, displayContrast, predictionMap } from "./lib/maps.ts";
 export type { AttentionMapOptions, PredictionMapOptions } from "./lib/maps.ts";
 export { AdamW, clipByGlobalNorm } from "./lib/optimizer.ts";
-export type { AdamWOptions, Moments } from "./lib/optimizer.ts";
+export type { AdamWOptions } from "./lib/optimizer.ts";
 export { Ema } from "./lib/ema.ts";
 export { layerCosine, layersAbove, warmupCosine } from "./lib/schedule.ts";
 export type { LayerCosineOptions, WarmupCosineOptions } from "./lib/schedule.ts";
@@ -87,8 +100,6 @@ export type { ImageGridOptions, Mark, Picture } from "./lib/display/pictures.ts"
 export { barChart } from "./lib/display/bars.ts";
 export type { BarChartOptions } from "./lib/display/bars.ts";
 export { plotMask, plotPatches } from "./lib/plot/patches.ts";
-export { report } from "./lib/plot/report.ts";
-export type { ReportOptions, ReportSection } from "./lib/plot/report.ts";
 export { plotExpectation } from "./lib/plot/expectation.ts";
 export type { ExpectationOptions } from "./lib/plot/expectation.ts";
 export { plotAttention } from "./lib/plot/attention.ts";
@@ -97,7 +108,8 @@ export { plotClassMap, plotPatchColors } from "./lib/plot/components.ts";
 export type { PatchColorOptions } from "./lib/plot/components.ts";
 export { plotImagination } from "./lib/plot/imagination.ts";
 export type { ImaginationOptions } from "./lib/plot/imagination.ts";
-export { evaluate } from "./lib/evaluation.ts";
+export { evaluate, EvaluationResult } from "./lib/evaluation.ts";
+export { fitHead } from "./lib/fit_head.ts";
 export { finetune } from "./lib/finetune.ts";
 export type { FinetuneOptions } from "./lib/finetune.ts";
 export type { FinetuneRecipe, FinetuneSettings } from "./lib/recipes.ts";

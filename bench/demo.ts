@@ -11,13 +11,13 @@
 import { parseArgs } from "node:util";
 import { join } from "node:path";
 import {
-  type Dataset,
   type Engine,
   evaluate,
   fashionMnist,
   finetune,
   formatPercent,
   linearProbe,
+  type MemoryDataset,
   type Metrics,
   Nepa,
   NepaClassifier,
@@ -92,7 +92,7 @@ const TRIAL: Budget = {
 /** Seconds of pretraining, and of fine-tuning in all, where there is no TensorFlow. */
 const SLOW_SECONDS = 300, SLOW_FEW_SECONDS = 120;
 
-async function chooseBudget(engine: Engine, train: Dataset): Promise<Budget> {
+async function chooseBudget(engine: Engine, train: MemoryDataset): Promise<Budget> {
   if (Deno.env.get("NEPA_BUDGET") === "test") return TRIAL;
   if (engine.name === "tensorflow") return WHOLE;
   const model = new Nepa({ preset: PRESET }, { seed: SEED }), timed = 4;
@@ -132,14 +132,14 @@ function say(line: string): void {
   console.error(line);
 }
 
-function part(dataset: Dataset, count: number): Dataset {
+function part(dataset: MemoryDataset, count: number): MemoryDataset {
   return count < dataset.length ? dataset.subset(count / dataset.length, SEED) : dataset;
 }
 
 /** Fine-tunes on a few labels; gives the classifier, the caller's to dispose of. */
 async function learn(
   model: Nepa,
-  labelled: Dataset,
+  labelled: MemoryDataset,
   steps: number,
   layerDecay: number,
 ): Promise<NepaClassifier> {
@@ -179,7 +179,12 @@ function caution(steps: number, one: number, other: number, images: number): str
  * Fine-tunes the pretrained network, and the same network from random weights with the layer scale that suits it better,
  * chosen on 2,000 training images that neither learns from.
  */
-async function fewLabels(model: Nepa, train: Dataset, test: Dataset, budget: Budget): Promise<FewLabels> {
+async function fewLabels(
+  model: Nepa,
+  train: MemoryDataset,
+  test: MemoryDataset,
+  budget: Budget,
+): Promise<FewLabels> {
   const order = new Random(SEED, "demo").permutation(train.length);
   const validation = train.subset(order.slice(0, 2000)), rest = train.subset(order.slice(2000));
   const labelled = rest.balanced(budget.perClass, SEED), steps = budget.fewLabelsSteps;
@@ -187,27 +192,26 @@ async function fewLabels(model: Nepa, train: Dataset, test: Dataset, budget: Bud
   const finetuned = await learn(model, labelled, steps, 0.75);
   const pretrained = (await evaluate(finetuned, test)).accuracy;
   finetuned.dispose();
-  let best = { validation: -1, scratch: 0, scratchLayerScale: 0 };
+  let best: { validation: number; classifier: NepaClassifier } | undefined;
   for (const layerscaleValue of budget.scratchScales) {
     say(`the same from random weights, layer scale ${layerscaleValue}`);
     const fresh = new Nepa({ ...model.config, layerscaleValue }, { seed: SEED });
     const classifier = await learn(fresh, labelled, steps, 1);
-    const { accuracy } = await evaluate(classifier, validation);
-    if (accuracy > best.validation) {
-      const scratch = (await evaluate(classifier, test)).accuracy;
-      best = { validation: accuracy, scratch, scratchLayerScale: layerscaleValue };
-    }
-    classifier.dispose();
     fresh.dispose();
+    const { accuracy } = await evaluate(classifier, validation);
+    const beaten = best && best.validation >= accuracy ? classifier : best?.classifier;
+    if (beaten !== classifier) best = { validation: accuracy, classifier };
+    beaten?.dispose();
   }
-  const { scratch, scratchLayerScale } = best;
+  const { classifier } = best!, scratch = (await evaluate(classifier, test)).accuracy;
+  classifier.dispose();
   const doubt = caution(steps, pretrained, scratch, test.length);
   return {
     labels: labelled.length,
     steps,
     pretrained,
     scratch,
-    scratchLayerScale,
+    scratchLayerScale: classifier.config.layerscaleValue!,
     ...(doubt && { caution: doubt }),
   };
 }
@@ -222,7 +226,7 @@ export interface Demo {
   result: DemoResult;
   run: Run<Nepa>;
   model: Nepa;
-  test: Dataset;
+  test: MemoryDataset;
   probe: ProbeResult;
   few: FewLabels;
   tables: { probe: Table; fewLabels: Table; loss: Table };

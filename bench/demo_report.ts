@@ -7,10 +7,10 @@ import {
   plotExpectation,
   plotPatches,
   type ProbeResult,
-  report,
   runFigure,
 } from "nepa";
 import type { Demo } from "./demo.ts";
+import { report } from "./report.ts";
 
 /** Accuracies from below, under names that read well. */
 function byLayer({ perLayer = {} }: ProbeResult): Record<string, number> {

@@ -5,7 +5,7 @@
  *     deno task bench features [--images 70000] [--rounds 3] [--json]
  *       [--peer torch --official CHECKOUT [--peer-batch 64,256] [--python PYTHON]]
  */
-import { type Dataset, fashionMnist, Nepa, useEngine } from "nepa";
+import { fashionMnist, type MemoryDataset, Nepa, useEngine } from "nepa";
 import { allLayers, readSets } from "../lib/eval/features.ts";
 import { type Contender, count, race, readOptions, show, showJson, timeEach } from "./common.ts";
 import { TorchPeer } from "./peer.ts";
@@ -14,10 +14,10 @@ import { TorchPeer } from "./peer.ts";
 const TOLERANCE = 1e-3;
 
 /** The first `n` images of Fashion-MNIST, those for testing after those for training. */
-async function images(n: number): Promise<Dataset[]> {
+async function images(n: number): Promise<MemoryDataset[]> {
   const { train, test } = await fashionMnist(), most = train.length + test.length;
   if (n > most) throw new RangeError(`--images: expected at most ${most}, got ${n}`);
-  const first = (set: Dataset, m: number) => set.subset(Array.from({ length: m }, (_, i) => i));
+  const first = (set: MemoryDataset, m: number) => set.subset(Array.from({ length: m }, (_, i) => i));
   const sets = [first(train, Math.min(n, train.length))];
   return n > train.length ? [...sets, first(test, n - train.length)] : sets;
 }
@@ -27,7 +27,7 @@ interface Ours extends Contender {
   value?: Float32Array;
 }
 
-function ours(model: Nepa, sets: readonly Dataset[]): Ours {
+function ours(model: Nepa, sets: readonly MemoryDataset[]): Ours {
   const contender: Ours = {
     name: "nepa",
     steps: (n) =>
@@ -40,7 +40,7 @@ function ours(model: Nepa, sets: readonly Dataset[]): Ours {
   return contender;
 }
 
-async function writePixels(path: string, sets: readonly Dataset[]): Promise<void> {
+async function writePixels(path: string, sets: readonly MemoryDataset[]): Promise<void> {
   using file = await Deno.open(path, { write: true, create: true });
   for (const set of sets) {
     for (const { images } of set.batches({ size: 1000, shuffle: false, dropLast: false })) {

@@ -3,8 +3,8 @@
     python interop_peer.py CHECKOUT FOLDER
 
 Reads FOLDER/jobs.json. Each model in "ours" is loaded from FOLDER/NAME, and what each layer gives for its images is
-written there. Each in "official" is made, trained a little and saved, as is its average, in several files and in
-bfloat16, with what each layer gives. FOLDER/report.json tells of missing tensors, of re-saved files and of which broken
+written there. Each in "official" is made, trained a little and saved, in several files, in bfloat16 and in PyTorch's own file too,
+and so is its average, in the file that the official trainer writes alone, with what each layer gives. FOLDER/report.json tells of missing tensors, of re-saved files and of which broken
 files Python's safetensors refuses.
 """
 import copy
@@ -99,12 +99,13 @@ def make(name, config):
     average = kind(settings)
     average.load_state_dict(torch.load(f"{folder}, EMA/pytorch_model_ema.bin"))
     variants = {"": (model, {}), ", EMA": (average, {}), ", in several files": (model, {"max_shard_size": "50KB"}),
-                ", bfloat16": (halves, {})}
+                ", bfloat16": (halves, {}), ", pytorch_model.bin": (model, {"safe_serialization": False})}
     for variant, (saved, options) in variants.items():
         saved.save_pretrained(folder + variant, **options)
         save_file({"images": images}, f"{folder}{variant}/images.safetensors")
         again, _ = load_model(folder + variant)
         save_file(layers(again, images), f"{folder}{variant}/layers.safetensors")
+    os.remove(f"{folder}, EMA/model.safetensors")  # beside config.json there is pytorch_model_ema.bin alone now
     return [name + variant for variant in variants]
 
 

@@ -3,7 +3,7 @@
  * passed if weights, optimizer and averaged weights are the same bytes as those of a run that was never stopped, at the
  * newest checkpoint then and at the run's end, and the log's rows are too.
  *
- *     deno task bench kill [--kills 100] [--engine tensorflow] [--steps 50] [--seed 0] [--place FOLDER]
+ *     deno task bench kill [--kills 100] [--engine tensorflow] [--task pretrain] [--steps 50] [--seed 0] [--place FOLDER]
  */
 import { killRuns } from "../tests/kill.ts";
 
@@ -15,9 +15,12 @@ export async function benchKill(args: readonly string[]): Promise<void> {
   const [kills, steps, seed] = [option("kills", "100"), option("steps", "50"), option("seed", "0")].map(
     Number,
   );
-  const engine = option("engine", "tensorflow"), result = await killRuns(place, engine, kills!, steps!, seed);
+  const engine = option("engine", "tensorflow"), task = option("task", "pretrain");
+  const result = await killRuns(place, engine, kills!, steps!, seed, task);
   await Deno.remove(place, { recursive: true });
-  console.log(`${engine}: ${result.runs} runs of ${steps} updates; ${result.saving} kills hit a save`);
+  console.log(
+    `${engine}, ${task}: ${result.runs} runs of ${steps} updates; ${result.saving} kills hit a save`,
+  );
   console.log(`${result.passed} passed, ${result.failed} failed`);
   if (result.failed > 0) Deno.exit(1);
 }

@@ -2,8 +2,10 @@
 import { benchEngines } from "./engines.ts";
 import { benchFeatures } from "./features.ts";
 import { benchFuzz } from "./fuzz.ts";
+import { benchImages } from "./images.ts";
 import { benchInterop } from "./interop.ts";
 import { benchKill } from "./kill.ts";
+import { benchLearning } from "./learning.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchProfile } from "./profile.ts";
@@ -11,12 +13,14 @@ import { benchStep } from "./step.ts";
 
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
   fuzz: benchFuzz,
+  images: benchImages,
   interop: benchInterop,
   kill: benchKill,
   step: benchStep,
   engines: benchEngines,
   profile: benchProfile,
   features: benchFeatures,
+  learning: benchLearning,
   memory: benchMemory,
   parity: benchParity,
 };
@@ -27,4 +31,4 @@ if (!bench) {
   Deno.exit(2);
 }
 await bench(args);
-Deno.exit(0); // a kernel thread may still wait for work
+Deno.exit(); // a kernel thread may still wait for work

@@ -10,7 +10,8 @@ const TORCH = "torch==2.13.0", REST = ["transformers==4.56.2", "numpy"];
 export type TorchMode = typeof MODES[number];
 export const TORCH_MODES: readonly TorchMode[] = MODES;
 
-async function succeeds(command: string, ...args: string[]): Promise<boolean> {
+/** Whether a command ends well. */
+export async function succeeds(command: string, ...args: string[]): Promise<boolean> {
   return (await new Deno.Command(command, { args, stdout: "null" }).output()).success;
 }
 
@@ -102,7 +103,8 @@ export class TorchPeer implements Contender {
   }
 }
 
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+/** What a process prints, line by line. */
+export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   let rest = "";
   for await (
     const chunk of stream.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)

@@ -8,14 +8,17 @@
 import { basename, resolve } from "node:path";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
+import { defaultPreprocessor, fromOfficialPreprocessor, toOfficialPreprocessor } from "./preprocessor.ts";
+import type { Preprocessor } from "./preprocessor.ts";
 import {
-  defaultPreprocessor,
-  fromOfficialPreprocessor,
-  type Preprocessor,
-  toOfficialPreprocessor,
-} from "./preprocessor.ts";
-import { type HostTensor, SafetensorsError, type TensorInfo, writeSafetensors } from "./safetensors.ts";
+  type HostTensor,
+  isObject,
+  SafetensorsError,
+  type TensorInfo,
+  writeSafetensors,
+} from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
+import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";
 
 /** Thrown when a folder does not hold the model that is asked for. */
 export class CheckpointError extends Error {
@@ -37,17 +40,7 @@ export interface Checkpoint {
 function permute(data: ArrayLike<number>, shape: readonly number[], axes: readonly number[]): Float32Array {
   const steps = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, side) => product * side, 1));
   const sides = axes.map((axis) => shape[axis]!), strides = axes.map((axis) => steps[axis]!);
-  const out = new Float32Array(data.length), at = sides.map(() => 0);
-  for (let i = 0, from = 0; i < out.length; i++) {
-    out[i] = data[from]!;
-    for (let axis = sides.length - 1; axis >= 0; axis--) {
-      from += strides[axis]!;
-      if (++at[axis]! < sides[axis]!) break;
-      from -= strides[axis]! * sides[axis]!;
-      at[axis] = 0;
-    }
-  }
-  return out;
+  return strided(data, new Float32Array(data.length), sides, strides);
 }
 
 const isProjection = (name: string): boolean => name.endsWith("patch_embeddings.projection.weight");
@@ -74,16 +67,9 @@ export function fromOfficial(
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
 
-function toOfficial(
-  name: string,
-  shape: readonly number[],
-  data: Float32Array,
-  config: NepaConfig,
-): HostTensor {
-  const official = officialShape(name, shape, config), { patchSize: p, numChannels } = config;
-  if (isProjection(name)) {
-    return { shape: official, data: permute(data, [p, p, numChannels, shape[1]!], [3, 2, 0, 1]) };
-  }
+function toOfficial(name: string, shape: readonly number[], data: Float32Array, config: NepaConfig) {
+  const official = officialShape(name, shape, config), { patchSize: p, numChannels: C } = config;
+  if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
 }
 
@@ -102,20 +88,12 @@ function checkTensors(
   const notFloat = [...expected.keys()].filter((name) =>
     found.has(name) && !["F16", "BF16", "F32", "F64"].includes(found.get(name)!.dtype)
   );
-  const parts = Object.entries({
-    missing,
-    unknown,
-    "of another shape": misshapen,
-    "not floating-point": notFloat,
-  })
-    .filter(([, names]) => names.length > 0)
+  const wrong = { missing, unknown, "of another shape": misshapen, "not floating-point": notFloat };
+  const parts = Object.entries(wrong).filter(([, names]) => names.length > 0)
     .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
   if (parts.length === 0) return;
-  throw new CheckpointError(
-    `${folder}: expected the ${expected.size} tensors that config.json describes, got ${found.size}; ${
-      parts.join("\n")
-    }`,
-  );
+  const text = `expected the ${expected.size} tensors that config.json describes, got ${found.size}`;
+  throw new CheckpointError(`${folder}: ${text}; ${parts.join("\n")}`);
 }
 
 /** What `read` gives, or undefined where there is no such file. */
@@ -124,26 +102,30 @@ async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
     return await read;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    throw error instanceof SafetensorsError ? new CheckpointError(error.message, { cause: error }) : error;
+    const broken = error instanceof SafetensorsError || error instanceof TorchFileError;
+    throw broken ? new CheckpointError(error.message, { cause: error }) : error;
   }
 }
 
 function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
   try {
     const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
-    if (json === null || typeof json !== "object" || Array.isArray(json)) {
-      throw new TypeError("not an object");
-    }
-    return json as Record<string, unknown>;
+    if (isObject(json)) return json;
+    throw new TypeError("not an object");
   } catch (error) {
     throw new CheckpointError(`${file}: expected a JSON object`, { cause: error });
   }
 }
 
-/** The weights, in one file or in several with an index. */
-async function openWeights(folder: string): Promise<OpenSafetensors | undefined> {
-  return await ifThere(openSafetensors(`${folder}/model.safetensors`)) ??
-    await ifThere(openSafetensors(`${folder}/model.safetensors.index.json`));
+/** The weights, in one file, in several with an index, or in PyTorch's own; the averaged ones if asked, or alone there. */
+async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensors | undefined> {
+  const files = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", AVERAGED];
+  for (const file of ema ? [AVERAGED] : files) {
+    const open = file.endsWith(".bin") ? openTorchFile : openSafetensors;
+    const found = await ifThere(open(`${folder}/${file}`));
+    if (found) return found;
+  }
+  return undefined;
 }
 
 /** Names of the classes: the official file has them by number, or only says how many. */
@@ -159,6 +141,7 @@ function classesOf(json: Record<string, unknown>): string[] {
  * @param folder Its path.
  * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
  * @param architecture The official class's name.
+ * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
  * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
  */
@@ -166,28 +149,25 @@ export async function readCheckpoint(
   folder: string,
   shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
   architecture: string,
+  ema = false,
 ): Promise<Checkpoint> {
   const [configFile, preprocessorFile] = await Promise.all(
     ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
   );
   const json = configFile && parseJson(`${folder}/config.json`, configFile);
-  await using weights = await openWeights(folder);
+  await using weights = await openWeights(folder, ema);
   if (!json || !weights) {
-    const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : ["model.safetensors"])];
-    throw new CheckpointError(
-      `${folder}: expected a folder with config.json and model.safetensors; there is no ${
-        missing.join(", no ")
-      }`,
-    );
+    const wanted = ema ? AVERAGED : "model.safetensors";
+    const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : [wanted])];
+    const text = `expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`;
+    throw new CheckpointError(`${folder}: ${text}`);
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !found.includes(architecture)) {
-    throw new CheckpointError(
-      `${folder}: config.json: architectures: expected ${architecture}, got ${
-        found.join(", ")
-      }: another task's model; ` +
-        "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), a classifier with NepaClassifier.load",
-    );
+    const text = `expected ${architecture}, got ${found.join(", ")}: another task's model`;
+    const help = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
+      "a classifier with NepaClassifier.load";
+    throw new CheckpointError(`${folder}: config.json: architectures: ${text}; ${help}`);
   }
   const config = fromOfficialConfig(json), classes = classesOf(json);
   const plain = defaultPreprocessor(config.imageSize, config.numChannels);
@@ -233,10 +213,8 @@ export interface CheckpointContents {
  */
 export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
   const { architecture, config, preprocessor, parameters, classes, options } = contents;
-  const parameterCount = [...parameters.values()].reduce(
-    (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
-    0,
-  );
+  const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
   const labels = classes && {

@@ -1,4 +1,5 @@
 /** What a NEPA network is made of: every field of the official configuration, checked, with presets. @module */
+import { expect, isCount } from "./expect.ts";
 
 /** The activation functions of the MLP, by their official names. */
 export type Activation = "gelu" | "gelu_new" | "silu" | "swish" | "relu" | "selu";
@@ -50,6 +51,8 @@ export interface NepaConfig {
   readonly dropPathProb: number;
   /** Classification only: read the mean of the patch tokens (true) or the last token (false). Default false. */
   readonly addPoolingLayer: boolean;
+  /** Classification only, and not the official code's: read all tokens joined, without `addPoolingLayer`. Default false. */
+  readonly joinTokens: boolean;
   /** Whether a token sees only itself and the tokens before it. Default true. */
   readonly isCausal: boolean;
   /** In training, patch coordinates (in [-1, 1]) are shifted by up to this, per axis; null: not at all. Default null. */
@@ -63,52 +66,14 @@ export interface NepaConfig {
 /** A configuration in part; what is left out comes from the preset, or from the official defaults. */
 export type NepaOptions = Partial<NepaConfig> & { readonly preset?: Preset };
 
-/** The official defaults. */
-const defaults: NepaConfig = {
-  hiddenSize: 768,
-  numHiddenLayers: 12,
-  numAttentionHeads: 12,
-  intermediateSize: 3072,
-  useGatedMlp: false,
-  hiddenAct: "gelu",
-  hiddenDropoutProb: 0,
-  attentionProbsDropoutProb: 0,
-  initializerRange: 0.02,
-  layerNormEps: 1e-12,
-  ropeTheta: 100,
-  imageSize: 224,
-  patchSize: 16,
-  numChannels: 3,
-  qkvBias: true,
-  qkNorm: false,
-  qkNormBias: false,
-  qkNormAffine: false,
-  layerscaleValue: 1e-5,
-  dropPathProb: 0,
-  addPoolingLayer: false,
-  isCausal: true,
-  posEmbedShift: null,
-  posEmbedJitter: null,
-  posEmbedRescale: 2,
-};
-
 function preset(
   [imageSize, numChannels, patchSize]: [number, number, number],
   [hiddenSize, numHiddenLayers, numAttentionHeads]: [number, number, number],
   qkNormAffine = false,
 ): Partial<NepaConfig> {
-  return Object.freeze({
-    imageSize,
-    numChannels,
-    patchSize,
-    hiddenSize,
-    numHiddenLayers,
-    numAttentionHeads,
-    intermediateSize: 4 * hiddenSize,
-    qkNorm: true,
-    qkNormAffine,
-    addPoolingLayer: true,
-  });
+  const image = { imageSize, numChannels, patchSize }, norm = { qkNorm: true, qkNormAffine };
+  const size = { hiddenSize, numHiddenLayers, numAttentionHeads, intermediateSize: 4 * hiddenSize };
+  return Object.freeze({ ...image, ...size, ...norm, addPoolingLayer: true });
 }
 
 /** What each preset sets. All have GELU, normed queries and keys, and layer scale 1e-5, as the published models. */
@@ -124,7 +89,7 @@ export const presets: Readonly<Record<Preset, Partial<NepaConfig>>> = Object.fre
 type Rule = readonly [expected: string, holds: (value: unknown) => boolean];
 
 const number = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
-const count: Rule = ["an integer from 1 up", (v) => Number.isSafeInteger(v) && (v as number) >= 1];
+const count: Rule = ["an integer from 1 up", isCount];
 const flag: Rule = ["true or false", (v) => typeof v === "boolean"];
 const positive: Rule = ["a number above 0", (v) => number(v) && v > 0];
 const notNegative: Rule = ["a number from 0 up", (v) => number(v) && v >= 0];
@@ -133,35 +98,38 @@ const orNull = ([expected, holds]: Rule): Rule => [`${expected}, or null`, (v) =
 const factor: Rule = ["a number from 1 up", (v) => number(v) && v >= 1];
 const activations: readonly string[] = ["gelu", "gelu_new", "silu", "swish", "relu", "selu"];
 
-const rules: Record<keyof NepaConfig, Rule> = {
-  hiddenSize: count,
-  numHiddenLayers: count,
-  numAttentionHeads: count,
-  intermediateSize: count,
-  useGatedMlp: flag,
-  hiddenAct: [`one of ${activations.join(", ")}`, (v) => activations.includes(v as string)],
-  hiddenDropoutProb: probability,
-  attentionProbsDropoutProb: probability,
-  initializerRange: notNegative,
-  layerNormEps: notNegative,
-  ropeTheta: positive,
-  imageSize: count,
-  patchSize: count,
-  numChannels: count,
-  qkvBias: flag,
-  qkNorm: flag,
-  qkNormBias: flag,
-  qkNormAffine: flag,
-  layerscaleValue: orNull(["a number", number]),
-  dropPathProb: probability,
-  addPoolingLayer: flag,
-  isCausal: flag,
-  posEmbedShift: orNull(notNegative),
-  posEmbedJitter: orNull(factor),
-  posEmbedRescale: orNull(factor),
+/** Each field's official default, and what it may be. */
+const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] } = {
+  hiddenSize: [768, count],
+  numHiddenLayers: [12, count],
+  numAttentionHeads: [12, count],
+  intermediateSize: [3072, count],
+  useGatedMlp: [false, flag],
+  hiddenAct: ["gelu", [`one of ${activations.join(", ")}`, (v) => activations.includes(v as string)]],
+  hiddenDropoutProb: [0, probability],
+  attentionProbsDropoutProb: [0, probability],
+  initializerRange: [0.02, notNegative],
+  layerNormEps: [1e-12, notNegative],
+  ropeTheta: [100, positive],
+  imageSize: [224, count],
+  patchSize: [16, count],
+  numChannels: [3, count],
+  qkvBias: [true, flag],
+  qkNorm: [false, flag],
+  qkNormBias: [false, flag],
+  qkNormAffine: [false, flag],
+  layerscaleValue: [1e-5, orNull(["a number", number])],
+  dropPathProb: [0, probability],
+  addPoolingLayer: [false, flag],
+  joinTokens: [false, flag],
+  isCausal: [true, flag],
+  posEmbedShift: [null, orNull(notNegative)],
+  posEmbedJitter: [null, orNull(factor)],
+  posEmbedRescale: [2, orNull(factor)],
 };
 
 const fields = Object.keys(rules) as (keyof NepaConfig)[];
+const defaults = Object.fromEntries(fields.map((field) => [field, rules[field][0]])) as unknown as NepaConfig;
 
 /**
  * Completes and checks a configuration.
@@ -182,9 +150,8 @@ const fields = Object.keys(rules) as (keyof NepaConfig)[];
  */
 export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   const { preset: name, ...given } = options;
-  if (name !== undefined && !Object.hasOwn(presets, name)) {
-    throw new RangeError(`preset: expected one of ${Object.keys(presets).join(", ")}, got ${String(name)}`);
-  }
+  const named = name === undefined || Object.hasOwn(presets, name);
+  expect(named, "preset", `one of ${Object.keys(presets).join(", ")}`, name);
   for (const field of Object.keys(given)) {
     if (!Object.hasOwn(rules, field)) {
       throw new TypeError(`configuration: expected one of ${fields.join(", ")}, got the field "${field}"`);
@@ -193,25 +160,14 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const config: NepaConfig = { ...defaults, ...(name ? presets[name] : {}), ...set };
   for (const field of fields) {
-    const [expected, holds] = rules[field], value: unknown = config[field];
-    if (!holds(value)) {
-      const got = typeof value === "string" ? `"${value}"` : String(value);
-      throw new RangeError(`${field}: expected ${expected}, got ${got}`);
-    }
+    const [, [expected, holds]] = rules[field], value: unknown = config[field];
+    expect(holds(value), field, expected, typeof value === "string" ? `"${value}"` : value);
   }
   const { hiddenSize, numAttentionHeads, imageSize, patchSize } = config;
-  if (hiddenSize % (4 * numAttentionHeads) !== 0) {
-    throw new RangeError(
-      `hiddenSize: expected a multiple of 4 · numAttentionHeads = ${
-        4 * numAttentionHeads
-      }, got ${hiddenSize}`,
-    );
-  }
-  if (imageSize % patchSize !== 0) {
-    throw new RangeError(
-      `imageSize: expected a multiple of patchSize = ${patchSize}, got ${imageSize}`,
-    );
-  }
+  const unit = 4 * numAttentionHeads;
+  expect(hiddenSize % unit === 0, "hiddenSize", `a multiple of 4 · numAttentionHeads = ${unit}`, hiddenSize);
+  expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
+  expect(!(config.joinTokens && config.addPoolingLayer), "joinTokens", "false, with addPoolingLayer", true);
   return Object.freeze(config);
 }
 
@@ -237,13 +193,10 @@ export function toOfficialConfig(
   config: NepaConfig,
   more: Record<string, unknown> = {},
 ): Record<string, unknown> {
-  const all = {
-    ...Object.fromEntries(fields.map((field) => [snake(field), config[field]])),
-    model_type: "vit_nepa",
-    dtype: "float32",
-    ...more,
-  };
-  return Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const written = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // official files have no such key
+  const own = Object.fromEntries(written.map((field) => [snake(field), config[field]]));
+  const all = Object.entries({ ...own, model_type: "vit_nepa", dtype: "float32", ...more });
+  return Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /**
@@ -264,16 +217,9 @@ export function toOfficialConfig(
  * ```
  */
 export function fromOfficialConfig(json: Record<string, unknown>): NepaConfig {
-  if (json.model_type !== "vit_nepa") {
-    throw new RangeError(
-      `config.json: expected model_type "vit_nepa", got ${JSON.stringify(json.model_type)}`,
-    );
-  }
-  return nepaConfig(
-    Object.fromEntries(
-      fields.filter((field) => json[snake(field)] !== undefined).map((field) => [field, json[snake(field)]]),
-    ),
-  );
+  const { model_type: type } = json;
+  expect(type === "vit_nepa", "config.json", 'model_type "vit_nepa"', JSON.stringify(type));
+  return nepaConfig(Object.fromEntries(fields.map((field) => [field, json[snake(field)]])));
 }
 
 /**

@@ -36,20 +36,14 @@ export function makeDraws(
   };
   const { dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
   if (dropPathProb > 0 && L > 1) {
-    factors(
-      "dropPath",
-      [2 * L, batchSize],
-      (i) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1),
-    );
+    const rate = (i: number) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1);
+    factors("dropPath", [2 * L, batchSize], rate);
   }
   if (hiddenDropoutProb > 0) factors("dropout.embeddings", rows, () => hiddenDropoutProb);
   for (let i = 0; i < L; i++) {
     if (attentionProbsDropoutProb > 0) {
-      factors(
-        `dropout.${i}.probabilities`,
-        [batchSize, A, tokens, tokens],
-        () => attentionProbsDropoutProb,
-      );
+      const shape = [batchSize, A, tokens, tokens];
+      factors(`dropout.${i}.probabilities`, shape, () => attentionProbsDropoutProb);
     }
     if (hiddenDropoutProb > 0) {
       factors(`dropout.${i}.attention`, rows, () => hiddenDropoutProb);

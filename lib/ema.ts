@@ -1,6 +1,7 @@
 /** A running average of the weights. @module */
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
+import { expect } from "./expect.ts";
 
 /**
  * Keeps the average of a model's weights in a second model: average = decay · average + (1 − decay) · weights, after
@@ -35,17 +36,10 @@ export class Ema {
    * @param averages Variables of the same names and shapes, which are overwritten. Both stay the caller's.
    * @throws {RangeError} If a name is missing or a shape differs.
    */
-  constructor(
-    parameters: ReadonlyMap<string, tf.Variable>,
-    averages: ReadonlyMap<string, tf.Variable>,
-  ) {
+  constructor(parameters: ReadonlyMap<string, tf.Variable>, averages: ReadonlyMap<string, tf.Variable>) {
     for (const [name, weight] of parameters) {
-      const average = averages.get(name);
-      if (average?.shape.join() !== weight.shape.join()) {
-        throw new RangeError(
-          `${name}: expected an average of shape [${weight.shape}], got ${average?.shape ?? "none"}`,
-        );
-      }
+      const { shape } = weight, got = averages.get(name)?.shape;
+      expect(got?.join() === shape.join(), name, `an average of shape [${shape}]`, got ?? "none");
     }
     this.#weights = parameters;
     this.#averages = averages;

@@ -2,10 +2,13 @@
 import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
+import { formatPercent, Table } from "./display/table.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
+import { formatInterval, judge, type Judged, Judgement } from "./eval/judged.ts";
 import { inOrder, refuseTransform } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
+import type { Best } from "./keeper.ts";
 import { copyOf } from "./network.ts";
 import { refuseMisfit } from "./plan.ts";
 import type { Validation } from "./run.ts";
@@ -31,13 +34,34 @@ export function refuseLabelled(
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
 }
 
+/** What {@linkcode evaluate} found; shows itself as a table, in a notebook with the confusion matrix. */
+export class EvaluationResult extends Judgement implements Required<Validation> {
+  /** Mean cross-entropy in nats, without smoothing. */
+  readonly loss: number;
+
+  /** Made by {@linkcode evaluate}. */
+  constructor(judged: Judged, loss: number) {
+    super(judged);
+    this.loss = loss;
+  }
+
+  /** The accuracy and the loss. */
+  override table(): Table {
+    const { accuracy, interval, loss } = this, images = this.confusion.flat().reduce((a, b) => a + b, 0);
+    return new Table([{ images, accuracy, "95 %": formatInterval(interval), loss }], {
+      title: "Classifier",
+      format: { accuracy: formatPercent },
+    });
+  }
+}
+
 /**
  * How well a classifier does on labelled images.
  *
  * @param classifier Not changed.
  * @param dataset Images of the network's size, with the classifier's classes.
  * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`.
- * @returns `accuracy`, the share classified as labelled, and `loss`, the mean cross-entropy in nats, without smoothing.
+ * @returns Accuracy, by class too, the confusion matrix, the loss; shows itself as a table.
  * @throws {RangeError} If the images or the classes do not fit the classifier.
  *
  * @example
@@ -48,8 +72,8 @@ export function refuseLabelled(
  * await useEngine();
  * const { test } = await fashionMnist();
  * const classifier = new NepaClassifier({ preset: "mini" }, { classes: test.classes, seed: 0 });
- * const { accuracy } = await evaluate(classifier, test.subset(0.02));
- * assert(accuracy >= 0 && accuracy <= 1);
+ * const { accuracy, interval } = await evaluate(classifier, test.subset(0.02));
+ * assert(interval[0] <= accuracy && accuracy <= interval[1]);
  * classifier.dispose();
  * ```
  */
@@ -57,7 +81,7 @@ export async function evaluate(
   classifier: NepaClassifier,
   dataset: Dataset,
   options: { prepare?: Transform | null } = {},
-): Promise<Required<Validation>> {
+): Promise<EvaluationResult> {
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
@@ -81,25 +105,30 @@ class Evaluation {
     this.#pass = compile ? currentEngine().compile(pass, { name: "evaluation" }) : uncompiled(pass);
   }
 
-  async read(dataset: Dataset): Promise<Required<Validation>> {
-    const classes = dataset.classes.length, transform = this.#prepare;
+  async read(dataset: Dataset): Promise<EvaluationResult> {
+    const classes = dataset.classes.length, transform = this.#prepare, guesses: number[] = [];
     const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
-    let right = 0, loss = 0;
-    for (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+    let loss = 0;
+    for await (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {
         const row = logs.subarray(i * classes, (i + 1) * classes);
-        if (row.indexOf(Math.max(...row)) === label) right++;
+        guesses.push(row.indexOf(Math.max(...row)));
         loss -= row[label]!;
       });
     }
-    return { accuracy: right / dataset.length, loss: loss / dataset.length };
+    return new EvaluationResult(judge(guesses, dataset), loss / dataset.length);
   }
 
   dispose(): void {
     this.#pass.dispose();
   }
+}
+
+/** Gives a network another's weights. */
+function assign(network: NepaClassifier, other: NepaClassifier): void {
+  tf.tidy(() => other.parameters.forEach((x, name) => network.parameters.get(name)!.assign(copyOf(x))));
 }
 
 /** What a {@linkcode Referee} reads, and when. */
@@ -119,7 +148,7 @@ export class Referee {
   readonly #classifier: NepaClassifier;
   readonly #options: RefereeOptions;
   readonly #evaluation: Evaluation;
-  #best: { step: number; reading: Required<Validation>; weights: Map<string, tf.Tensor> } | undefined;
+  #best: Best & { network: NepaClassifier } | undefined;
 
   constructor(classifier: NepaClassifier, options: RefereeOptions) {
     this.#classifier = classifier;
@@ -133,12 +162,22 @@ export class Referee {
       ends = step === steps,
       measured: Measured = {};
     if (validation && (ends || step % interval === 0)) {
-      measured.validation = await this.#evaluation.read(validation);
-      this.#consider(step, measured.validation as Required<Validation>);
+      const reading = await this.#read(validation);
+      measured.validation = reading;
+      this.#consider(step, reading);
     }
-    if (ends && this.#best) measured.best = this.#restore(this.#best.step !== step);
-    if (ends && test) measured.test = await this.#evaluation.read(test);
+    if (ends && this.#best) {
+      measured.best = this.#best.step;
+      if (this.#best.step !== step) assign(this.#classifier, this.#best.network);
+      this.recall(undefined); // the classifier is the best from here on
+    }
+    if (ends && test) measured.test = await this.#read(test);
     return measured;
+  }
+
+  async #read(dataset: Dataset): Promise<Required<Validation>> {
+    const { accuracy, loss } = await this.#evaluation.read(dataset);
+    return { accuracy, loss };
   }
 
   /** Of two that are equally accurate the one with the smaller loss is the better. */
@@ -146,23 +185,29 @@ export class Referee {
     const before = this.#best?.reading;
     if (before && reading.accuracy < before.accuracy) return;
     if (before && reading.accuracy === before.accuracy && !(reading.loss < before.loss)) return;
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    const kept = step === this.#options.steps ? [] : [...this.#classifier.parameters];
-    const weights = new Map(kept.map(([name, weight]) => [name, copyOf(weight)]));
-    this.#best = { step, reading, weights };
+    const network = this.recall({ step, reading })!;
+    if (step !== this.#options.steps) assign(network, this.#classifier);
   }
 
-  #restore(changed: boolean): number {
-    const { step, weights } = this.#best!;
-    if (changed) {
-      tf.tidy(() => weights.forEach((x, name) => this.#classifier.parameters.get(name)!.assign(copyOf(x))));
-    }
-    return step;
+  /** The best so far. */
+  get best(): Best & { network: NepaClassifier } | undefined {
+    return this.#best;
+  }
+
+  /**
+   * Takes note of what did best in a run that goes on.
+   *
+   * @returns What is to be filled with its weights.
+   */
+  recall(found: Best | undefined): NepaClassifier | undefined {
+    const network = this.#best?.network;
+    if (!found) network?.dispose();
+    this.#best = found && { ...found, network: network ?? this.#classifier.clone() };
+    return this.#best?.network;
   }
 
   dispose(): void {
     this.#evaluation.dispose();
-    tf.dispose([...this.#best?.weights.values() ?? []]);
-    this.#best = undefined;
+    this.recall(undefined);
   }
 }

@@ -18,12 +18,12 @@ import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
-  /** Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer. */
-  recipe?: FinetuneRecipe;
   /**
-   * Labelled images held out from training. The run ends with the weights that did best on them; in a run that was resumed,
-   * of those read since.
+   * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
+   * "small": for a head that `fitHead` fitted to few labels, with crops.
    */
+  recipe?: FinetuneRecipe;
+  /** Labelled images held out from training. The run ends with the weights that did best on them. */
   validation?: Dataset;
   /** Labelled images that decide nothing: they are read once, after the last update. */
   test?: Dataset;
@@ -105,6 +105,7 @@ export function finetune(
     model: classifier,
     ema,
     trainer,
+    referee,
     plan,
     options: { ...settings, prepare: prepare !== null, every: { validation: interval } },
     data: dataset,
@@ -208,7 +209,12 @@ export function learningRates(
 }
 
 /** Erasing, then mixing: what is done to a batch's normalised images. */
-function finishing(classes: number, seed: number, { erasing, mixup, cutmix }: FinetuneSettings): Finish {
+function finishing(
+  classes: number,
+  seed: number,
+  { erasing, mixup, cutmix }: FinetuneSettings,
+): Finish | undefined {
+  if (erasing === 0 && mixup === 0 && cutmix === 0) return undefined;
   return (images, shape, labels, k) => {
     const [batch, height, width, channels] = shape, size = height * width * channels;
     for (let i = 0; erasing > 0 && i < batch; i++) {

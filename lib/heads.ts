@@ -5,6 +5,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
 import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
@@ -24,13 +25,19 @@ export interface ClassifierInit extends NepaInit {
 export interface ClassifierOptions {
   /** The classes' names, or how many there are. */
   classes: number | readonly string[];
-  /** Read the mean of the patch tokens, normed, or the last token. Default "mean". */
-  pool?: "mean" | "last";
+  /**
+   * Read the mean of the patch tokens, normed, or the last token; or, which the official code does not have, all tokens
+   * joined, where position counts. Default "mean".
+   */
+  pool?: "mean" | "last" | "all";
   /** Whether a token sees only itself and those before it. Default false. */
   causal?: boolean;
   /** Multiply layer scale into the weights before it, so that the classifier has none (`layerscaleValue: null`). Default false. */
   foldLayerScale?: boolean;
-  /** Changes to the model's configuration, such as `dropPathProb`, or `qkNormAffine` (new norm weights start at 1). */
+  /**
+   * Changes to the model's configuration, such as `dropPathProb`, or `qkNormAffine` (new norm weights start at 1), or a
+   * smaller `numHiddenLayers`, which leaves out the last blocks.
+   */
   config?: NepaOptions;
   /** Where random numbers start. Default 0. */
   seed?: number;
@@ -38,7 +45,7 @@ export interface ClassifierOptions {
 
 /** What {@linkcode NepaClassifier.forward} gives, besides the backbone's tokens. */
 export type ClassifierOutputs = ForwardOutputs & {
-  /** [B, D], what the linear map reads. */
+  /** [B, D], or [B, T·D] of all tokens joined: what the linear map reads. */
   pooled: tf.Tensor2D;
   /** [B, classes]. */
   logits: tf.Tensor2D;
@@ -46,9 +53,10 @@ export type ClassifierOutputs = ForwardOutputs & {
 
 /** The backbone's parameters and those of the head, in the engine's layout. */
 function classifierShapes(config: NepaConfig, classes: number): Shapes {
-  const { hiddenSize: D } = config, shapes = backboneShapes(config);
+  const { hiddenSize: D, imageSize, patchSize } = config, shapes = backboneShapes(config);
   if (config.addPoolingLayer) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
-  return shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
+  const read = config.joinTokens ? ((imageSize / patchSize) ** 2 + 1) * D : D;
+  return shapes.set("classifier.weight", [read, classes]).set("classifier.bias", [classes]);
 }
 
 /** The layer scale [D] that what this parameter computes is multiplied by, if any. */
@@ -97,9 +105,8 @@ export class NepaClassifier extends Network {
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
-    if (names.length < 1 || new Set(names).size < names.length) {
-      throw new RangeError(`classes: expected one or more, no two alike, got ${JSON.stringify(classes)}`);
-    }
+    const alike = names.length < 1 || new Set(names).size < names.length;
+    expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
     const backbone = new Nepa(config, rest), below = backbone.parameters;
     super(backbone.config, backbone.preprocessor);
     this.backbone = backbone;
@@ -120,21 +127,16 @@ export class NepaClassifier extends Network {
   static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
       options;
-    if (pool !== "mean" && pool !== "last") {
-      throw new RangeError(`pool: expected "mean" or "last", got ${String(pool)}`);
-    }
-    const all = { ...model.config, isCausal: causal, addPoolingLayer: pool === "mean", ...changes };
+    expect(["mean", "last", "all"].includes(pool), "pool", '"mean", "last" or "all"', pool);
+    const pooling = { addPoolingLayer: pool === "mean", joinTokens: pool === "all" };
+    const all = { ...model.config, isCausal: causal, ...pooling, ...changes };
     const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
     const fresh = randomInitial(config, seed), shapes = backboneShapes(config);
     for (const [name, { shape }] of model.parameters) {
-      if (foldLayerScale && name.endsWith(".lambda1")) continue;
-      if (shapes.get(name)?.join() !== shape.join()) {
-        throw new RangeError(
-          `config: ${name}: expected the model's shape [${shape}], got ${
-            shapes.get(name) ?? "no such tensor"
-          }`,
-        );
-      }
+      const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
+      if (foldLayerScale && name.endsWith(".lambda1") || block >= config.numHiddenLayers) continue;
+      const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
+      expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
     }
     return new NepaClassifier(config, {
       classes,
@@ -157,12 +159,13 @@ export class NepaClassifier extends Network {
    * @throws {RangeError} If the images have another shape.
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ClassifierOutputs {
-    const of = (name: string) => this.parameters.get(name), { addPoolingLayer, layerNormEps } = this.config;
+    const of = (name: string) => this.parameters.get(name);
+    const { addPoolingLayer, joinTokens, layerNormEps } = this.config;
     return tf.tidy(() => {
       const outputs = this.backbone.forward(images, options), tokens = outputs.predictions;
       const pooled = addPoolingLayer
         ? layerNorm(poolTokens(tokens, "mean"), layerNormEps, of("fc_norm.weight"), of("fc_norm.bias"))
-        : poolTokens(tokens, "last");
+        : poolTokens(tokens, joinTokens ? "all" : "last");
       const weight = of("classifier.weight") as tf.Tensor as tf.Tensor2D;
       return { ...outputs, pooled, logits: linear(pooled, weight, of("classifier.bias")) };
     });
@@ -177,7 +180,7 @@ export class NepaClassifier extends Network {
    * Reads a classifier in the official layout, from a folder or from the Hugging Face hub, see `Nepa.load`.
    *
    * @param source The folder, or a name on the hub.
-   * @param options Which revision on the hub.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The classifier.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -189,6 +192,7 @@ export class NepaClassifier extends Network {
       folder,
       classifierShapes,
       CLASSIFIER,
+      options.ema,
     );
     const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
     return new NepaClassifier(config, { classes, preprocessor, initial });
@@ -208,23 +212,13 @@ export class NepaClassifier extends Network {
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
     const { config, preprocessor, classes } = this;
-    await writeCheckpoint(folder, {
-      architecture: CLASSIFIER,
-      config,
-      preprocessor,
-      parameters,
-      classes,
-      options,
-    });
+    const contents = { architecture: CLASSIFIER, config, preprocessor, parameters, classes, options };
+    await writeCheckpoint(folder, contents);
   }
 
   /** Another classifier with the same weights, which it does not share. */
   clone(): NepaClassifier {
-    const { config, preprocessor, classes } = this;
-    return new NepaClassifier(config, {
-      classes,
-      preprocessor,
-      initial: (name) => this.parameters.get(name)!,
-    });
+    const { config, preprocessor, classes } = this, initial = (name: string) => this.parameters.get(name)!;
+    return new NepaClassifier(config, { classes, preprocessor, initial });
   }
 }

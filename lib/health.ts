@@ -14,17 +14,10 @@ export class Watch {
   }
 
   #collapse({ step, loss }: Step, { collapsed, featureStd, effectiveRank }: Metrics): string | undefined {
-    if (!collapsed) {
-      this.#said.collapsed = false;
-      return undefined;
-    }
-    if (this.#said.collapsed) return undefined;
-    this.#said.collapsed = true;
-    return `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${
-      featureStd.toFixed(3)
-    }, ` +
-      `effective rank ${effectiveRank.toFixed(2)}), so the loss of ${loss.toFixed(3)} says nothing. Is the ` +
-      `stop-gradient on? Else try a smaller learning rate.`;
+    if (!this.#begins("collapsed", collapsed)) return undefined;
+    const [std, rank, value] = [featureStd.toFixed(3), effectiveRank.toFixed(2), loss.toFixed(3)];
+    return `step ${step}: collapsed. The patch embeddings are nearly all alike (std ${std}, effective rank ${rank}), ` +
+      `so the loss of ${value} says nothing. Is the stop-gradient on? Else try a smaller learning rate.`;
   }
 
   /** The mean of the last losses against the best such mean so far. */
@@ -35,18 +28,17 @@ export class Watch {
     const mean = meanLoss(this.#recent);
     this.#best = Math.min(this.#best, mean);
     const limit = this.#best + Math.max(0.15, 0.5 * Math.abs(this.#best));
-    if (mean < limit) {
-      this.#said.diverged = false;
-      return undefined;
-    }
-    if (this.#said.diverged) return undefined;
-    this.#said.diverged = true;
-    return `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${
-      mean.toFixed(3)
-    }, it was ` +
-      `${this.#best.toFixed(3)} at best. Try a smaller learning rate (now ${
-        step.lr.toExponential(1)
-      }) or a longer warm-up.`;
+    if (!this.#begins("diverged", !(mean < limit))) return undefined;
+    const [now, best, rate] = [mean.toFixed(3), this.#best.toFixed(3), step.lr.toExponential(1)];
+    return `step ${step.step}: diverging. The mean loss of the last ${LOSS_WINDOW} steps is ${now}, it was ${best} at ` +
+      `best. Try a smaller learning rate (now ${rate}) or a longer warm-up.`;
+  }
+
+  /** Whether something begins: it is said once, and again only when it was over in between. */
+  #begins(what: "collapsed" | "diverged", holds: boolean): boolean {
+    const begins = holds && !this.#said[what];
+    this.#said[what] = holds;
+    return begins;
   }
 }
 

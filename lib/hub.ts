@@ -6,15 +6,20 @@
  */
 import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
+import { say } from "./display/jupyter.ts";
 import { progress } from "./display/progress.ts";
 import type { Environment } from "./engine/download.ts";
+import { expect } from "./expect.ts";
 import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
+import { AVERAGED } from "./torch_file.ts";
 
 /** Options of `Nepa.load` and `NepaClassifier.load`. */
 export interface LoadOptions {
   /** Of a model on the hub: a branch, a tag or a commit. Default "main". */
   revision?: string;
+  /** Take the averaged weights that the official trainer left in `pytorch_model_ema.bin`. Default false. */
+  ema?: boolean;
 }
 
 /** For {@linkcode modelFolder}: variables (default: this process's), and how long to wait before the second try, in ms. */
@@ -25,22 +30,19 @@ const REVISION = /^(?!.*(\.\.|\/\/|\/$))\w[\w.+\/-]*$/;
 const CONFIG = "config.json", PREPROCESSOR = "preprocessor_config.json";
 const WEIGHTS = "model.safetensors", INDEX = "model.safetensors.index.json";
 
-const say = (line: string) => console.error(line);
 const isFile = (path: string) => Deno.stat(path).then(({ isFile }) => isFile, () => false);
 const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCase());
 const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
 
 /** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
-async function settings(
-  env: Environment,
-): Promise<{ cache: string } & Omit<Hub, "repo" | "revision" | "pause">> {
+async function settings(env: Environment) {
   const path = (text: string) =>
     text.replace(/^~(?=\/|$)/, env.HOME || homedir())
       .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);
   const home = path(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
   const cache = path(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
-  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, ""),
-    url = URL.parse(endpoint);
+  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const url = URL.parse(endpoint);
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search) {
     throw new HubError("HF_ENDPOINT: expected an address such as https://huggingface.co, got something else");
   }
@@ -53,15 +55,15 @@ async function settings(
 }
 
 /** The folder of a revision in the cache, if all that is needed of it is there. */
-async function cached(storage: string, revision: string): Promise<string | undefined> {
+async function cached(storage: string, revision: string, weights: string): Promise<string | undefined> {
   const commit = COMMIT.test(revision)
     ? revision
     : (await readIfThere(join(storage, "refs", revision)))?.trim();
   if (!commit || !COMMIT.test(commit)) return undefined;
   const folder = join(storage, "snapshots", commit), has = (name: string) => isFile(join(folder, name));
   if (!await has(CONFIG)) return undefined;
-  if (await has(WEIGHTS)) return folder;
-  if (!await has(INDEX)) return undefined;
+  if (await has(weights)) return folder;
+  if (weights !== WEIGHTS || !await has(INDEX)) return undefined;
   const there = await Promise.all([...await indexedFiles(join(folder, INDEX))].map(has));
   return there.every(Boolean) ? folder : undefined;
 }
@@ -93,20 +95,16 @@ async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): 
   const { repo, revision, endpoint } = hub, mega = (bytes: number) => Math.round(bytes / 1e5) / 10;
   const total = mega(files.reduce((sum, { size }) => sum + size, 0));
   say(`${repo}, ${revision}: ${total} MB, kept in ${folder}, fetched from ${endpoint} where missing`);
-  const bar = progress({ title: repo, total, unit: "MB" });
+  await using bar = progress({ title: repo, total, unit: "MB" });
   let before = 0;
-  try {
-    for (const file of files) {
-      await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
-      bar.update(mega(before += file.size));
-    }
-  } finally {
-    await bar.end();
+  for (const file of files) {
+    await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
+    bar.update(mega(before += file.size));
   }
 }
 
 /** Fetches what a model needs, then notes which commit the revision is. */
-async function fetchModel(hub: Hub, storage: string): Promise<string> {
+async function fetchModel(hub: Hub, storage: string, weights: string): Promise<string> {
   const { commit, files } = await listModel(hub), { repo, revision } = hub;
   const folder = join(storage, "snapshots", commit), ref = join(storage, "refs", revision);
   const need = (path: string) => {
@@ -115,10 +113,10 @@ async function fetchModel(hub: Hub, storage: string): Promise<string> {
     throw new HubError(`${repo}: expected ${path} at ${revision}, got ${found.join(", ") || "no files"}`);
   };
   const needed = [need(CONFIG), ...files.has(PREPROCESSOR) ? [need(PREPROCESSOR)] : []];
-  if (files.has(INDEX) && !files.has(WEIGHTS)) {
+  if (weights === WEIGHTS && files.has(INDEX) && !files.has(WEIGHTS)) {
     await fetchFile(hub, folder, need(INDEX));
     needed.push(...[...await indexedFiles(join(folder, INDEX))].map(need));
-  } else needed.push(need(WEIGHTS));
+  } else needed.push(need(weights));
   await fetchFiles(hub, folder, needed);
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
@@ -129,21 +127,18 @@ async function fetchModel(hub: Hub, storage: string): Promise<string> {
 
 /** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
 async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
-  const { environment = Deno.env.toObject(), pause = 500 } = options;
-  if (!REVISION.test(revision)) {
-    throw new RangeError(`revision: expected a branch, a tag or a commit, got ${JSON.stringify(revision)}`);
-  }
+  const { environment = Deno.env.toObject(), pause = 500, ema } = options, weights = ema ? AVERAGED : WEIGHTS;
+  expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `models--${repo.replace("/", "--")}`);
-  const off = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"].find((name) =>
-    isOn(environment[name])
-  );
+  const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
+  const off = switches.find((name) => isOn(environment[name]));
   try {
-    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage);
+    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage, weights);
     const help = `unset ${off}, or give the path of its folder`;
     throw new PassingError(`${repo}, ${revision}: expected it in ${storage}, since ${off} is set: ${help}`);
   } catch (error) {
-    const folder = error instanceof PassingError ? await cached(storage, revision) : undefined;
+    const folder = error instanceof PassingError ? await cached(storage, revision, weights) : undefined;
     if (!folder) throw error;
     const bare = await isFile(join(folder, PREPROCESSOR)) ? "" : `, which has no ${PREPROCESSOR}`;
     say(`${repo}, ${revision}: ${off ? `${off} is set` : (error as Error).message}; taking ${folder}${bare}`);

@@ -58,14 +58,11 @@ async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
 function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progress = false): unknown {
   if (!(error instanceof TypeError)) return error;
   const { message } = error.cause instanceof Error ? error.cause : error;
-  const reason = message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
-  const help =
-    "check the network, HTTPS_PROXY and HF_ENDPOINT; what has come is kept, the next try goes on from there";
-  return new PassingError(
-    `${repo}: expected an answer from ${endpoint}, got: ${before}${reason}; ${help}`,
-    0,
-    progress,
-  );
+  const reason = before + message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
+  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT; " +
+    "what has come is kept, the next try goes on from there";
+  const text = `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help}`;
+  return new PassingError(text, 0, progress);
 }
 
 /** Why the hub said no, and what helps. */
@@ -209,9 +206,8 @@ export async function fetchBlob(
   if (furthest !== file.size) await retrying(hub, () => advance(hub, url, part, file, reached, show));
   if (!await isIntact(part, file)) {
     await Deno.remove(part);
-    throw new HubError(
-      `${hub.repo}: ${file.path}: expected the hash ${file.hash}, got other bytes, now removed: try again`,
-    );
+    const expected = `${hub.repo}: ${file.path}: expected the hash ${file.hash}`;
+    throw new HubError(`${expected}, got other bytes, now removed: try again`);
   }
   await Deno.rename(part, blob);
 }

@@ -9,9 +9,9 @@ import { currentEngine } from "./engine/mod.ts";
 import type { Keeping } from "./keeping.ts";
 import { Log, readLog } from "./log.ts";
 import type { Plan } from "./plan.ts";
-import type { Keeper, NonFiniteError, Step } from "./run.ts";
-import { type Found, naming, RunFolder, RunFolderError } from "./run_folder.ts";
-import { type HostTensor, writeSafetensors } from "./safetensors.ts";
+import type { Keeper, NonFiniteError, Step, Validation } from "./run.ts";
+import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
+import { type HostTensor, isObject, writeSafetensors } from "./safetensors.ts";
 import type { Trainable } from "./step.ts";
 import { openSafetensors } from "./tensor_files.ts";
 import type { Trainer } from "./trainer.ts";
@@ -22,6 +22,12 @@ export interface Savable extends Trainable {
   save(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
 }
 
+/** When held-out images were read, and what they said. */
+export interface Best {
+  step: number;
+  reading: Required<Validation>;
+}
+
 /** What is kept. */
 export interface Kept {
   /** "pretrain" or "finetune". */
@@ -30,6 +36,11 @@ export interface Kept {
   ema: Savable | undefined;
   trainer: Trainer;
   plan: Plan;
+  /** Of a run that ends with the weights that did best: what knows these so far, and takes them up again. */
+  referee?: {
+    readonly best: Best & { network: Savable } | undefined;
+    recall(best: Best | undefined): Savable | undefined;
+  };
   /** What else decides about the result; JSON. */
   options: Record<string, unknown>;
   data: Dataset;
@@ -60,16 +71,22 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
   return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
 }
 
-async function fill(
-  variables: ReadonlyMap<string, tf.Variable>,
-  file: string,
-  values: typeof fromOfficial,
-): Promise<void> {
+async function fill(variables: ReadonlyMap<string, tf.Variable>, file: string, values: typeof fromOfficial) {
   await using tensors = await openSafetensors(file);
   for (const [name, variable] of variables) {
     const { shape, data } = await tensors.read(name), tensor = { shape, data: data as Float32Array };
     tf.tidy(() => variable.assign(tf.tensor(values(name, tensor), variable.shape)));
   }
+}
+
+/** Where two trainings, as JSON, differ; names do not count. */
+function differences(then: unknown, now: unknown, name = ""): string[] {
+  if (isObject(then) && isObject(now)) {
+    const keys = Object.keys({ ...then, ...now }).filter((key) => key !== "name");
+    return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
+  }
+  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
+  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
 }
 
 /** A {@linkcode Keeper} with a folder. */
@@ -81,6 +98,7 @@ export class FolderKeeper implements Keeper {
   #begun = false;
   /** Updates of the newest checkpoint. */
   #saved = -1;
+  /** The checkpoint that is being written; failures are kept in `#failure`. */
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #skips = { step: -1, count: 0 };
@@ -94,36 +112,19 @@ export class FolderKeeper implements Keeper {
 
   /** What decides about the training. */
   #about(): Record<string, unknown> {
-    const { kind, model: { config }, plan: { signal: _, checkpoint: __, augment, ...plan }, options, data } =
-      this.#kept;
-    const { name, length, height, width, channels, classes } = data;
-    return {
-      kind,
-      config,
-      options: { ...plan, augment: augment !== null, ...options },
-      data: { name, length, height, width, channels, classes },
-    };
+    const { kind, model: { config }, plan, options, data } = this.#kept;
+    const { signal: _, checkpoint: __, augment, ...rest } = plan;
+    const { name, length, height, width, channels, classes, fingerprint } = data;
+    const images = { name, length, height, width, channels, classes, fingerprint };
+    return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
   }
 
   #session(): Record<string, unknown> {
-    const engine = currentEngine(), cpu = cpus();
-    return {
-      engine: String(engine),
-      versions: {
-        nepa: VERSION,
-        deno: Deno.version.deno,
-        tfjs: tf.version_core,
-        [engine.name]: engine.version,
-      },
-      machine: {
-        host: hostname(),
-        system: `${Deno.build.os} ${Deno.build.arch}`,
-        processor: cpu[0]?.model,
-        processors: cpu.length,
-        memory: totalmem(),
-        device: engine.device,
-      },
-    };
+    const engine = currentEngine(), cpu = cpus(), { name, version, device } = engine;
+    const versions = { nepa: VERSION, deno: Deno.version.deno, tfjs: tf.version_core, [name]: version };
+    const system = `${Deno.build.os} ${Deno.build.arch}`, processor = cpu[0]?.model, memory = totalmem();
+    const machine = { host: hostname(), system, processor, processors: cpu.length, memory, device };
+    return { engine: String(engine), versions, machine };
   }
 
   async begin(done: number): Promise<{ done: number; history: Step[] } | undefined> {
@@ -132,14 +133,9 @@ export class FolderKeeper implements Keeper {
     const found = await this.#folder.newest(say);
     if (this.#begun) {
       if (found?.step === this.#saved) return undefined;
-      throw new RunFolderError(
-        "different",
-        path,
-        `expected a newest checkpoint of step ${this.#saved}, as this run left it, got ${
-          found?.step ?? "none"
-        }; ` +
-          `another run has used the folder since. Begin a new run to go on from there`,
-      );
+      const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
+      const help = "another run has used the folder since. Begin a new run to go on from there";
+      throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
     this.#refuse(found);
     const history = found ? await this.#restore(found) : [];
@@ -149,7 +145,7 @@ export class FolderKeeper implements Keeper {
     });
     if (found) say(`${path}: going on after step ${found.step}`);
     else await this.#save(done, history);
-    await this.#settle();
+    await this.#writing;
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure) throw failure;
@@ -160,55 +156,35 @@ export class FolderKeeper implements Keeper {
   /** Refuses a folder that is not as `resume` says, or from another training. */
   #refuse(found: Found | undefined): void {
     const { folder, resume } = this.#options;
+    const refuse = (kind: RunFolderErrorKind, text: string): never => {
+      throw new RunFolderError(kind, folder, text);
+    };
     if (!found) {
-      if (resume !== true) return;
-      throw new RunFolderError(
-        "empty",
-        folder,
-        'there is no checkpoint to go on from; `resume: "auto"` would begin one',
-      );
+      if (resume === true) {
+        refuse("empty", 'there is no checkpoint to go on from; `resume: "auto"` would begin one');
+      }
+      return;
     }
     if (!resume) {
-      throw new RunFolderError(
-        "occupied",
-        folder,
-        `there is a run here already, saved after step ${found.step}; go on with it by \`resume: true\`, or give ` +
-          `another folder`,
-      );
+      const help = "go on with it by `resume: true`, or give another folder";
+      refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
     }
-    const differences: string[] = [], about = this.#about();
-    const compare = (name: string, then: unknown, now: unknown) => {
-      if (then && typeof then === "object" && now && typeof now === "object" && !Array.isArray(now)) {
-        const fields = then as Record<string, unknown>, others = now as Record<string, unknown>;
-        for (const key of new Set([...Object.keys(fields), ...Object.keys(others)])) {
-          if (key !== "name") compare(name ? `${name}.${key}` : key, fields[key], others[key]);
-        }
-      } else if (JSON.stringify(then) !== JSON.stringify(now)) {
-        differences.push(`${name}: ${JSON.stringify(then)} then, ${JSON.stringify(now)} now`);
-      }
-    };
-    compare("", found.state.about, JSON.parse(JSON.stringify(about)));
-    if (differences.length > 0) {
-      throw new RunFolderError(
-        "different",
-        folder,
-        `expected the training that was saved; ${
-          differences.join("; ")
-        }. Write it as it was; or begin another run ` +
-          `from the saved weights, which \`load("${found.folder}")\` reads`,
-      );
+    const differ = differences(found.state.about, JSON.parse(JSON.stringify(this.#about())));
+    if (differ.length > 0) {
+      const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
+      const text = `expected the training that was saved; ${differ.join("; ")}`;
+      refuse("different", `${text}. Write it as it was; ${help}`);
     }
-    const { engine } = found.state as { engine: string };
-    if (engine !== String(currentEngine())) {
-      say(
-        `${folder}: saved with ${engine}, going on with ${currentEngine()}: the numbers differ in the last digits`,
-      );
-    }
+    const { engine: then } = found.state, now = String(currentEngine());
+    if (then === now) return;
+    say(`${folder}: saved with ${then}, going on with ${now}: the numbers differ in the last digits`);
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, ema, trainer } = this.#kept;
-    for (const [network, place] of [[model, folder], [ema, `${folder}/ema`]] as const) {
+    const { model, ema, trainer, referee } = this.#kept,
+      best = referee?.recall(state.best as Best | undefined);
+    const places = [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const;
+    for (const [network, place] of places) {
       if (network) await fill(network.parameters, `${place}/model.safetensors`, fromOfficial);
     }
     await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
@@ -251,23 +227,26 @@ export class FolderKeeper implements Keeper {
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
-    const { model, ema, trainer } = this.#kept, folder = this.#folder!, best = this.#best(history);
-    await this.#settle();
-    const state = { step, skipped: trainer.skipped, about: this.#about(), ...this.#session() };
+    const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
+    await this.#writing;
+    const { network: champion, ...found } = referee?.best ?? {};
+    const now = { step, skipped: trainer.skipped, ...(champion && { best: found }) };
+    const state = { ...now, about: this.#about(), ...this.#session() };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const [weights, averages, moments] = await Promise.all(
-      [model.parameters, ema?.parameters ?? new Map(), trainer.moments].map(copyOf),
-    );
+    const all = [model.parameters, ema?.parameters, trainer.moments, champion?.parameters];
+    const copies = all.map((variables) => copyOf(variables ?? new Map()));
+    const [weights, averages, moments, champions] = await Promise.all(copies);
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();
         await model.save(part, {}, patient(weights!));
         await ema?.save(`${part}/ema`, {}, patient(averages!));
+        await champion?.save(`${part}/best`, {}, patient(champions!));
         await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments!));
       }, state);
       this.#saved = step;
@@ -275,11 +254,6 @@ export class FolderKeeper implements Keeper {
       await naming(folder.path, () => folder.prune(new Set(best === undefined ? newest : [...newest, best])));
     };
     this.#writing = write().catch((error) => this.#failure = error).finally(() => this.#writing = undefined);
-  }
-
-  /** Waits for the checkpoint that is being written. */
-  async #settle(): Promise<void> {
-    await this.#writing;
   }
 
   /** Says that a checkpoint could not be written; the training goes on. */
@@ -293,7 +267,7 @@ export class FolderKeeper implements Keeper {
   async rollBack(error: NonFiniteError, failed: number): Promise<number> {
     const { trainer } = this.#kept;
     if (this.#options.onNonFinite === "stop") throw error;
-    await this.#settle();
+    await this.#writing;
     this.#skips = { step: failed, count: this.#skips.step === failed ? this.#skips.count + 1 : 1 };
     const found = this.#skips.count <= MOST_SKIPPED ? await this.#folder!.newest(say) : undefined;
     if (!found) throw error;
@@ -313,12 +287,12 @@ export class FolderKeeper implements Keeper {
   ): Promise<void> {
     const { folder } = this.#options;
     try {
-      await this.#settle();
+      await this.#writing;
       if (!this.#begun || !sound) return this.#report();
       if (this.#saved !== done) {
         this.#failure = undefined;
         await this.#save(done, history);
-        await this.#settle();
+        await this.#writing;
         if (this.#failure) {
           const error = this.#unsaved(done);
           if (reason === "terminated") say(error.message); // the process ends, and the error with it
@@ -326,10 +300,8 @@ export class FolderKeeper implements Keeper {
         }
       }
       if (reason === "interrupted" || reason === "terminated") {
-        say(
-          `saved after step ${done}; to go on, run the same with ` +
-            `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`,
-        );
+        const how = `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`;
+        say(`saved after step ${done}; to go on, run the same with ${how}`);
       }
     } finally {
       this.#folder?.close();
@@ -341,8 +313,8 @@ export class FolderKeeper implements Keeper {
   #unsaved(done: number): RunFolderError {
     const { message, kind } = this.#failure as RunFolderError, { folder } = this.#options;
     const text =
-      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; the ` +
-      `model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
+      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; ` +
+      `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
     return new RunFolderError(kind ?? "unwritable", folder, text, { cause: this.#failure });
   }
 }

@@ -1,4 +1,5 @@
 /** The options of keeping a training on disk. @module */
+import { expect, isCount } from "./expect.ts";
 
 /**
  * How a training is kept on disk. The folder holds `step-…`, checkpoints that `load` reads too; `run.json`; `metrics.csv`
@@ -69,15 +70,11 @@ export function keeping(options: CheckpointOptions, validation: boolean): Keepin
     throw new TypeError(`checkpoint.folder: expected a path, got ${JSON.stringify(folder)}`);
   }
   for (const [name, value] of Object.entries({ every, keep })) {
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new RangeError(`checkpoint.${name}: expected an integer from 1, got ${value}`);
-    }
+    expect(isCount(value), `checkpoint.${name}`, "an integer from 1", value);
   }
   for (const [name, value] of Object.entries({ best, resume, onNonFinite })) {
     const values: unknown[] = CHOICES[name as keyof typeof CHOICES];
-    if (!values.includes(value)) {
-      throw new RangeError(`checkpoint.${name}: expected one of ${values.join(", ")}, got ${value}`);
-    }
+    expect(values.includes(value), `checkpoint.${name}`, `one of ${values.join(", ")}`, value);
   }
   if (best && !validation) throw new TypeError("checkpoint.best: expected `validation` images too, got none");
   return { folder, every, keep, resume, onNonFinite, ...(best && { best }) };

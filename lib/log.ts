@@ -5,20 +5,10 @@ import type { Step } from "./run.ts";
 /** The columns of each file, as paths into a {@linkcode Step}. */
 const FILES: Record<string, readonly string[]> = {
   "metrics.csv": [
-    "step",
-    "epoch",
-    "loss",
-    "lr",
-    "gradNorm",
-    "metrics.featureStd",
-    "metrics.effectiveRank",
-    "metrics.meanCosine",
-    "metrics.collapsed",
-    "metrics.previousPatch",
-    "metrics.meanDirection",
-    "metrics.meanDirectionPerPosition",
-    "validation.loss",
-    "validation.accuracy",
+    ...["step", "epoch", "loss", "lr", "gradNorm"],
+    ...["featureStd", "effectiveRank", "meanCosine", "collapsed"].map((name) => `metrics.${name}`),
+    ...["previousPatch", "meanDirection", "meanDirectionPerPosition"].map((name) => `metrics.${name}`),
+    ...["validation.loss", "validation.accuracy", "probe", "best", "test.loss", "test.accuracy"],
   ],
   "timings.csv": ["step", "imagesPerSecond", "gflops"],
 };

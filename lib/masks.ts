@@ -1,5 +1,6 @@
 /** Which token may see which. @module */
 import * as tf from "@tensorflow/tfjs";
+import { expect, isCount } from "./expect.ts";
 
 /**
  * The causal mask: token i sees tokens 0 to i.
@@ -20,9 +21,7 @@ import * as tf from "@tensorflow/tfjs";
  * ```
  */
 export function causalMask(tokens: number): tf.Tensor2D {
-  if (!Number.isSafeInteger(tokens) || tokens < 1) {
-    throw new RangeError(`causalMask: expected a number of tokens from 1 up, got ${tokens}`);
-  }
+  expect(isCount(tokens), "causalMask", "a number of tokens from 1 up", tokens);
   const values = new Float32Array(tokens * tokens);
   for (let i = 0; i < tokens; i++) values.fill(-Infinity, i * tokens + i + 1, (i + 1) * tokens);
   return tf.tensor2d(values, [tokens, tokens]);

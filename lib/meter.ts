@@ -1,7 +1,7 @@
 /** Watches a network's embeddings while it is trained: collapse, and the guesses that need no network. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "./data/dataset.ts";
-import { normalize, resize } from "./data/transforms.ts";
+import { resize } from "./data/transforms.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
 import { collapse } from "./eval/collapse.ts";
@@ -56,7 +56,7 @@ export class Meter {
     const { batchSize, heldOut, dataset } = this.#options, parts: tf.Tensor[] = [];
     let loss = 0;
     for (let i = 0; i < this.size; i += batchSize) {
-      const indices = this.#indices.subarray(i, i + batchSize), images = this.#images(dataset, indices);
+      const indices = this.#indices.subarray(i, i + batchSize), images = await this.#images(dataset, indices);
       const outputs = await this.#pass(images);
       parts.push(outputs.embeddings);
       loss += (await outputs.loss.data())[0]! * indices.length / this.size;
@@ -72,15 +72,16 @@ export class Meter {
     }
   }
 
-  #images(dataset: Dataset, indices: Int32Array): tf.Tensor4D {
+  async #images(dataset: Dataset, indices: Int32Array): Promise<tf.Tensor4D> {
     const { height, width, channels } = dataset, { imageSize } = this.#model.config;
     const fit = resize({ height: imageSize, width: imageSize }), size = imageSize * imageSize * channels;
     const pixels = new Uint8Array(indices.length * size), random = new Random(0);
-    indices.forEach((index, i) => {
-      pixels.set(fit({ data: dataset.get(index).image, height, width, channels }, random).data, i * size);
+    const examples = await Promise.all(Array.from(indices, (index) => dataset.get(index)));
+    examples.forEach(({ image: data }, i) => {
+      pixels.set(fit({ data, height, width, channels }, random).data, i * size);
     });
     const shape: [number, number, number, number] = [indices.length, imageSize, imageSize, channels];
-    return tf.tensor4d(normalize(pixels, shape, this.#model.preprocessor), shape);
+    return tf.tensor4d(pixels, shape, "int32");
   }
 
   dispose(): void {

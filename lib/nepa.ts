@@ -10,6 +10,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { causalMask } from "./masks.ts";
 import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
@@ -110,19 +111,17 @@ export class Nepa extends Network {
   /**
    * Embeds and predicts.
    *
-   * @param images Normalised floats [B, H, W, C]; H and W multiples of the patch, not necessarily those configured.
+   * @param images [B, H, W, C]; H and W multiples of the patch, not necessarily those configured. int32: 0 to 255, to be
+   * normalised as `preprocessor` says; float32: normalised already.
    * @param options What else to give, and whether to train.
    * @returns Tensors that the caller disposes of.
    * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
     const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
-    if (!last && !causal) {
-      throw new RangeError("last: expected true where attention is not causal, got false");
-    }
-    const [rows, columns] = this.#grid(images),
-      batch = images.shape[0],
-      tokens = rows * columns + (last ? 1 : 0);
+    expect(last || causal, "last", "true where attention is not causal", last);
+    const [rows, columns] = this.#grid(images), batch = images.shape[0];
+    const tokens = rows * columns + (last ? 1 : 0);
     const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
     return tf.tidy(() => {
       const all = this.#trainingDraws(images, options.training),
@@ -148,12 +147,8 @@ export class Nepa extends Network {
         if (hidden) seen.hidden.push(as3d(x));
         if (attentions) seen.attentions.push(probabilities);
       }
-      const normed = layerNorm(
-        x,
-        this.config.layerNormEps,
-        this.#of("layernorm.weight"),
-        this.#of("layernorm.bias"),
-      );
+      const [weight, bias] = [this.#of("layernorm.weight"), this.#of("layernorm.bias")];
+      const normed = layerNorm(x, this.config.layerNormEps, weight, bias);
       return {
         embeddings,
         predictions: as3d(normed),
@@ -172,19 +167,13 @@ export class Nepa extends Network {
    * @throws {RangeError} If there is no such layer.
    */
   features(images: tf.Tensor4D, options: FeatureOptions = {}): tf.Tensor2D {
-    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options,
-      { numHiddenLayers } = this.config;
-    if (typeof layer === "number" && !(Number.isInteger(layer) && layer >= 1 && layer <= numHiddenLayers)) {
-      throw new RangeError(`layer: expected "embedding", 1 to ${numHiddenLayers}, or "final", got ${layer}`);
-    }
+    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options;
+    const last = this.config.numHiddenLayers, named = typeof layer !== "number";
+    const known = named || Number.isInteger(layer) && layer >= 1 && layer <= last;
+    expect(known, "layer", `"embedding", 1 to ${last}, or "final"`, layer);
     return tf.tidy(() => {
-      const outputs = this.forward(images, { causal, hidden: typeof layer === "number" });
-      const tokens = layer === "embedding"
-        ? outputs.embeddings
-        : layer === "final"
-        ? outputs.predictions
-        : outputs.hidden![layer - 1]!;
-      return poolTokens(tokens, pool);
+      const outputs = this.forward(images, { causal, hidden: !named });
+      return poolTokens(tokensOf(outputs, layer), pool);
     });
   }
 
@@ -210,8 +199,9 @@ export class Nepa extends Network {
    * huggingface_hub keeps, where the variables HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold.
    *
    * @param source The folder with `config.json`, `model.safetensors` and, where there is one, `preprocessor_config.json`;
-   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder.
-   * @param options Which revision on the hub.
+   * or a name on the hub, "SixAILab/nepa-base-patch14-224", if there is no such folder. Without safetensors, PyTorch's own
+   * `pytorch_model.bin` or `pytorch_model_ema.bin` is read, and none of the code that such a file can hold is run.
+   * @param options Which revision on the hub; whether the averaged weights.
    * @returns The model.
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
@@ -219,7 +209,12 @@ export class Nepa extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, values } = await readCheckpoint(folder, backboneShapes, PRETRAINED);
+    const { config, preprocessor, values } = await readCheckpoint(
+      folder,
+      backboneShapes,
+      PRETRAINED,
+      options.ema,
+    );
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 
@@ -238,13 +233,7 @@ export class Nepa extends Network {
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
     const { config, preprocessor } = this;
-    await writeCheckpoint(folder, {
-      architecture: PRETRAINED,
-      config,
-      preprocessor,
-      parameters,
-      options,
-    });
+    await writeCheckpoint(folder, { architecture: PRETRAINED, config, preprocessor, parameters, options });
   }
 
   /** Another model with the same weights, which it does not share. */
@@ -260,11 +249,9 @@ export class Nepa extends Network {
   /** Patches down and across. */
   #grid({ shape }: tf.Tensor4D): [number, number] {
     const { patchSize: p, numChannels } = this.config, [, height, width, channels] = shape;
-    if (shape.length !== 4 || channels !== numChannels || height % p || width % p || height * width === 0) {
-      throw new RangeError(
-        `images: expected [B, H, W, ${numChannels}] with H and W multiples of ${p}, got [${shape}]`,
-      );
-    }
+    const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
+    const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
+    expect(fits && height * width > 0, "images", expected, `[${shape}]`);
     return [height / p, width / p];
   }
 
@@ -273,27 +260,38 @@ export class Nepa extends Network {
     training: boolean | Draws = false,
   ): Draws | undefined {
     if (typeof training === "object") return training;
-    return training
-      ? this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width })
-      : undefined;
+    if (!training) return undefined;
+    return this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width });
+  }
+
+  /** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
+  #normalised(images: tf.Tensor4D): tf.Tensor4D {
+    if (images.dtype !== "int32") return images;
+    const { rescaleFactor, imageMean, imageStd } = this.preprocessor;
+    const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
+    return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
   }
 
   /** Images to embedded patches behind the CLS token, [B, T, D]. */
   #embed(images: tf.Tensor4D, rows: number, columns: number): tf.Tensor3D {
     const { patchSize: p, numChannels: C } = this.config, batch = images.shape[0];
-    const patches = images.reshape([batch * rows, p, columns, p * C])
+    const patches = this.#normalised(images).reshape([batch * rows, p, columns, p * C])
       .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
       .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
     const projection = "embeddings.patch_embeddings.projection";
     const weight = this.#of(`${projection}.weight`) as tf.Tensor as tf.Tensor2D;
-    const embedded = linear(patches, weight, this.#of(`${projection}.bias`)).reshape([
-      batch,
-      rows * columns,
-      -1,
-    ]);
+    const embedded = linear(patches, weight, this.#of(`${projection}.bias`))
+      .reshape([batch, rows * columns, -1]); // [B, N, D]
     const cls = tf.add(tf.zeros([batch, 1, 1]), this.#of("embeddings.cls_token")); // [B, 1, D]
     return tf.concat([cls, embedded], 1) as tf.Tensor3D;
   }
+}
+
+/** The tokens [B, T, D] of a layer, of outputs with `hidden` tokens. */
+export function tokensOf(outputs: ForwardOutputs, layer: NonNullable<FeatureOptions["layer"]>): tf.Tensor3D {
+  if (layer === "embedding") return outputs.embeddings;
+  if (layer === "final") return outputs.predictions;
+  return outputs.hidden![layer - 1]!;
 }
 
 /** Makes one row of an image's tokens [B, T, D]. */

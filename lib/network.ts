@@ -20,23 +20,21 @@ export type Initial = (name: string, shape: number[]) => tf.Tensor;
  * @returns Shapes by official name.
  */
 export function backboneShapes(config: NepaConfig): Shapes {
-  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C } = config,
-    shapes: Shapes = new Map();
-  const linear = (name: string, inputs: number, outputs: number, bias = true) => {
-    shapes.set(`${name}.weight`, [inputs, outputs]);
-    if (bias) shapes.set(`${name}.bias`, [outputs]);
+  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C } = config;
+  const shapes: Shapes = new Map();
+  const add = (name: string, weight: number[], bias: boolean) => {
+    shapes.set(`${name}.weight`, weight);
+    if (bias) shapes.set(`${name}.bias`, weight.slice(-1));
   };
-  const norm = (name: string, size: number, bias = true) => {
-    shapes.set(`${name}.weight`, [size]);
-    if (bias) shapes.set(`${name}.bias`, [size]);
-  };
+  const linear = (name: string, inputs: number, outputs: number) => add(name, [inputs, outputs], true);
+  const norm = (name: string, size: number, bias = true) => add(name, [size], bias);
   const scale = (name: string) => config.layerscaleValue !== null && shapes.set(`${name}.lambda1`, [D]);
   shapes.set("vit_nepa.embeddings.cls_token", [1, 1, D]);
   linear("vit_nepa.embeddings.patch_embeddings.projection", p * p * C, D);
   for (let i = 0; i < config.numHiddenLayers; i++) {
     const block = `vit_nepa.encoder.layer.${i}`, attention = `${block}.attention.attention`;
     norm(`${block}.layernorm_before`, D);
-    for (const part of ["query", "key", "value"]) linear(`${attention}.${part}`, D, D, config.qkvBias);
+    for (const part of ["query", "key", "value"]) add(`${attention}.${part}`, [D, D], config.qkvBias);
     if (config.qkNorm && config.qkNormAffine) {
       for (const part of ["q_norm", "k_norm"]) {
         norm(`${attention}.${part}`, D / config.numAttentionHeads, config.qkNormBias);
@@ -88,23 +86,16 @@ export function copyOf(tensor: tf.Tensor): tf.Tensor {
 
 /** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
 export abstract class Network {
-  /** Every field of the configuration. */
-  readonly config: NepaConfig;
-  /** What is done to images before `forward`. */
-  readonly preprocessor: Preprocessor;
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
   abstract readonly parameters: Map<string, tf.Variable>;
 
   /**
    * For what extends it.
    *
-   * @param config Completed and checked.
-   * @param preprocessor What is done to images.
+   * @param config Every field of the configuration, checked.
+   * @param preprocessor What is done to images before `forward`.
    */
-  constructor(config: NepaConfig, preprocessor: Preprocessor) {
-    this.config = config;
-    this.preprocessor = preprocessor;
-  }
+  constructor(readonly config: NepaConfig, readonly preprocessor: Preprocessor) {}
 
   /** How many numbers the parameters hold together. */
   get parameterCount(): number {
@@ -137,13 +128,13 @@ function layerOf(name: string): string {
 
 /** A row for the embedding, for each block, and for what comes after. */
 function summary(network: Network): Table {
-  const { config, parameters, parameterCount } = network,
-    { imageSize, patchSize: p, numChannels: C } = config;
+  const { config, parameters, parameterCount } = network;
+  const { imageSize, patchSize: p, numChannels: C } = config;
   const rows = new Map<string, { layer: string; output: string; tensors: number; parameters: number }>();
   const tokens = (imageSize / p) ** 2 + 1;
   for (const [name, { size, shape }] of parameters) {
-    const layer = layerOf(name),
-      output = name.startsWith("vit_nepa.") ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
+    const layer = layerOf(name), inside = name.startsWith("vit_nepa.");
+    const output = inside ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
     const row = rows.get(layer) ?? { layer, output, tensors: 0, parameters: 0 };
     rows.set(layer, { ...row, tensors: row.tensors + 1, parameters: row.parameters + size });
   }

@@ -16,12 +16,24 @@ function unit(x: tf.Tensor3D): tf.Tensor3D {
   }, (dy, [y, scale]) => tf.mul(tf.sub(dy, tf.mul(y!, tf.sum(tf.mul(dy, y!), -1, true))), scale!));
 }
 
-/** The two switches of the objective; the third of the method, the causal mask, is `forward`'s. */
+/** (x − mean) / (standard deviation + 1e-4) of each dimension, over all images and positions. */
+function standardized(x: tf.Tensor3D): tf.Tensor3D {
+  const centred = tf.sub(x, tf.mean(x, [0, 1], true)); // means [1, 1, D]
+  const deviation = tf.sqrt(tf.mean(tf.square(centred), [0, 1], true));
+  return tf.div(centred, tf.add(deviation, 1e-4)) as tf.Tensor3D;
+}
+
+/** The switches of the objective; the third of the method, the causal mask, is `forward`'s. */
 export interface NepaLossOptions {
   /** Compare with the next position's embedding (true) or with the same position's. Default true. */
   shift?: boolean;
   /** Let no gradient into the embeddings as targets (true), or let it. Default true. */
   stopGradient?: boolean;
+  /**
+   * Give every dimension of the targets mean 0 and standard deviation 1 over the batch, so that a cosine counts them alike
+   * and their common direction not at all. Not in the paper; where a batch is computed in parts, over each part. Default false.
+   */
+  standardizeTargets?: boolean;
 }
 
 /**
@@ -32,7 +44,7 @@ export interface NepaLossOptions {
  * and the last prediction is unused. −1 is perfect prediction and also collapse: measure that apart.
  *
  * @param outputs `embeddings` [B, T, D] and `predictions`, of the same shape or without the last, as `Nepa.forward` gives them.
- * @param options `shift` and `stopGradient`, both true.
+ * @param options `shift` and `stopGradient`, both true, and `standardizeTargets`, false.
  * @returns A number from −1 to 1.
  * @throws {RangeError} If the shapes differ, or there is one token only and a shift.
  *
@@ -50,7 +62,8 @@ export function nepaLoss(
   outputs: { readonly embeddings: tf.Tensor3D; readonly predictions: tf.Tensor3D },
   options: NepaLossOptions = {},
 ): tf.Scalar {
-  const { embeddings, predictions } = outputs, { shift = true, stopGradient = true } = options;
+  const { embeddings, predictions } = outputs;
+  const { shift = true, stopGradient = true, standardizeTargets = false } = options;
   const [batch, tokens, size] = embeddings.shape;
   const given = predictions.shape[1] + (shift && predictions.shape[1] === tokens - 1 ? 1 : 0);
   if (embeddings.shape.join() !== [predictions.shape[0], given, predictions.shape[2]].join()) {
@@ -61,9 +74,10 @@ export function nepaLoss(
   if (shift && tokens < 2) throw new RangeError("nepaLoss: expected 2 tokens or more to shift, got 1");
   return tf.tidy(() => {
     const targets = stopGradient ? stopped(embeddings) : embeddings;
-    if (!shift) return cosineLoss(predictions, targets);
-    const compared: [number, number, number] = [batch, tokens - 1, size];
-    return cosineLoss(tf.slice(predictions, [0, 0, 0], compared), tf.slice(targets, [0, 1, 0], compared));
+    const count = shift ? tokens - 1 : tokens, compared: [number, number, number] = [batch, count, size];
+    const predicted = shift ? tf.slice(predictions, [0, 0, 0], compared) : predictions;
+    const next = shift ? tf.slice(targets, [0, 1, 0], compared) : targets;
+    return cosineLoss(predicted, standardizeTargets ? standardized(next) : next);
   });
 }
 

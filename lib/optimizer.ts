@@ -1,6 +1,7 @@
 /** AdamW and gradient clipping, written to be part of a compiled step: whatever changes comes in as a tensor. @module */
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
+import { expect } from "./expect.ts";
 
 /** Options of {@linkcode AdamW}. */
 export interface AdamWOptions {
@@ -14,14 +15,6 @@ export interface AdamWOptions {
   decay?: (name: string, variable: tf.Variable) => boolean;
   /** Which learning rate a parameter takes, from 0 on. Default: all take the first. */
   group?: (name: string) => number;
-}
-
-/** Running means of the gradients (m) and of their squares (v). */
-export interface Moments {
-  /** Of the gradients. */
-  readonly m: tf.Tensor;
-  /** Of their squares. */
-  readonly v: tf.Tensor;
 }
 
 /**
@@ -66,13 +59,9 @@ export class AdamW {
       ...options,
     };
     const { betas, eps, weightDecay, group } = this.#options;
-    if (!betas.every((beta) => beta >= 0 && beta < 1)) {
-      throw new RangeError(`betas: expected two numbers from 0 to below 1, got ${betas}`);
-    }
-    if (!(eps >= 0)) throw new RangeError(`eps: expected a number from 0 up, got ${eps}`);
-    if (!(weightDecay >= 0)) {
-      throw new RangeError(`weightDecay: expected a number from 0 up, got ${weightDecay}`);
-    }
+    expect(betas.every((b) => b >= 0 && b < 1), "betas", "two numbers from 0 to below 1", betas);
+    expect(eps >= 0, "eps", "a number from 0 up", eps);
+    expect(weightDecay >= 0, "weightDecay", "a number from 0 up", weightDecay);
     this.#parameters = parameters;
     this.#groupCount = Math.max(0, ...[...parameters.keys()].map(group)) + 1;
     const { decay } = this.#options;
@@ -97,17 +86,7 @@ export class AdamW {
     return this.#blocks.join(gradients);
   }
 
-  /** A parameter's moments, of its shape; the caller disposes of them. */
-  moments(name: string): Moments {
-    const block = [...this.#blocks.members].find(([, names]) => names.includes(name))?.[0];
-    if (block === undefined) throw new RangeError(`moments: expected the name of a parameter, got ${name}`);
-    const { m, v } = this.#moments.get(block)!;
-    const part = (joined: tf.Variable) =>
-      this.#blocks.split(block, joined as tf.Tensor as tf.Tensor1D)[name]!;
-    return tf.tidy(() => ({ m: part(m), v: part(v) }));
-  }
-
-  /** The moments as they are kept: few long vectors, by names of their own. Assign to them to go on from others. */
+  /** Running means of the gradients and of their squares: few long vectors, by names of their own. Assign to them to go on from others. */
   get state(): Map<string, tf.Variable> {
     return new Map(
       [...this.#moments].flatMap(([block, { m, v }]) => [[`m ${block}`, m] as const, [`v ${block}`, v]]),
@@ -123,9 +102,8 @@ export class AdamW {
    * @throws {RangeError} If there are more or fewer rates than groups.
    */
   rates(update: number, learningRates: readonly number[]): tf.Tensor1D {
-    if (learningRates.length !== this.#groupCount) {
-      throw new RangeError(`learningRates: expected ${this.#groupCount}, got ${learningRates.length}`);
-    }
+    const groups = this.#groupCount, given = learningRates.length;
+    expect(given === groups, "learningRates", String(groups), given);
     const { betas, weightDecay } = this.#options;
     const correction = (beta: number) => 1 - beta ** (update + 1); // the moments begin at 0
     const pairs = learningRates.flatMap((rate) => [rate / correction(betas[0]), rate * weightDecay]);
@@ -192,7 +170,7 @@ export function clipByGlobalNorm(
   gradients: Readonly<Record<string, tf.Tensor>>,
   maxNorm: number,
 ): { clipped: Record<string, tf.Tensor>; norm: tf.Scalar } {
-  if (!(maxNorm > 0)) throw new RangeError(`maxNorm: expected a number above 0, got ${maxNorm}`);
+  expect(maxNorm > 0, "maxNorm", "a number above 0", maxNorm);
   const squares = Object.values(gradients).map((gradient) => tf.sum(tf.square(gradient)));
   const norm = tf.sqrt(tf.addN(squares)) as tf.Scalar;
   if (maxNorm === Infinity) return { clipped: { ...gradients }, norm };

@@ -3,6 +3,7 @@ import type { Dataset } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
 import { type CheckpointOptions, type Keeping, keeping } from "./keeping.ts";
 import { currentEngine, type Precision, precisionRefusal } from "./engine/mod.ts";
+import { expect, isCount } from "./expect.ts";
 
 /** Options that pretraining and fine-tuning share. */
 export interface TrainOptions {
@@ -45,22 +46,12 @@ export interface TrainOptions {
   checkpoint?: CheckpointOptions;
 }
 
+type Derived = "epochs" | "baseLearningRate" | "warmupRatio" | "precision" | "signal" | "checkpoint";
+
 /** {@linkcode TrainOptions} with nothing left open. */
-export interface Plan {
-  steps: number;
-  batchSize: number;
-  /** Peak learning rate. */
-  learningRate: number;
-  weightDecay: number;
-  betas: readonly [number, number];
+export interface Plan extends Required<Omit<TrainOptions, Derived>> {
   warmupSteps: number;
-  clipNorm: number | null;
-  emaDecay: number | null;
-  augment: Transform | null;
-  seed: number;
-  compile: boolean;
   precision: Precision;
-  accumulate: number;
   signal: AbortSignal | undefined;
   checkpoint: Keeping | undefined;
 }
@@ -74,14 +65,6 @@ export type Recipe =
     >
   >
   & ({ learningRate: number } | { baseLearningRate: number });
-
-function expect(holds: boolean, name: string, expected: string, got: unknown): void {
-  if (!holds) throw new RangeError(`${name}: expected ${expected}, got ${got}`);
-}
-
-function whole(value: number): boolean {
-  return Number.isSafeInteger(value) && value >= 1;
-}
 
 /**
  * Fills in and checks.
@@ -100,41 +83,30 @@ export function makePlan(
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const all: Recipe & TrainOptions = { ...recipe, ...given };
   const { batchSize, weightDecay, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
-  expect(whole(batchSize), "batchSize", "an integer from 1", batchSize);
+  expect(isCount(batchSize), "batchSize", "an integer from 1", batchSize);
   if (batchSize > dataset.length) {
-    throw new RangeError(
-      `batchSize: ${batchSize} images do not fit into ${dataset.name} with ${dataset.length}; make it smaller`,
-    );
+    const room = `${dataset.name} with ${dataset.length}`;
+    throw new RangeError(`batchSize: ${batchSize} images do not fit into ${room}; make it smaller`);
   }
   if (epochs !== undefined) expect(epochs > 0, "epochs", "a positive number", epochs);
   const steps = epochs === undefined
     ? options.steps ?? recipe.steps
     : Math.round(epochs * Math.floor(dataset.length / batchSize));
-  expect(whole(steps), "steps", "an integer from 1", steps);
+  expect(isCount(steps), "steps", "an integer from 1", steps);
   expect(warmupRatio >= 0 && warmupRatio <= 1, "warmupRatio", "a number from 0 to 1", warmupRatio);
   expect(weightDecay >= 0, "weightDecay", "a number from 0", weightDecay);
   expect(betas.every((b) => b >= 0 && b < 1), "betas", "two numbers from 0 to below 1", betas);
   expect(clipNorm === null || clipNorm > 0, "clipNorm", "a positive number or null", clipNorm);
-  expect(
-    emaDecay === null || emaDecay >= 0 && emaDecay < 1,
-    "emaDecay",
-    "a number from 0 to below 1, or null",
-    emaDecay,
-  );
+  const averages = emaDecay === null || emaDecay >= 0 && emaDecay < 1;
+  expect(averages, "emaDecay", "a number from 0 to below 1, or null", emaDecay);
   expect(Number.isSafeInteger(seed) && seed >= 0, "seed", "an integer from 0", seed);
   const base = baseLearningRate ?? ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
-  const peak = learningRate ??
-    (baseLearningRate === undefined && "learningRate" in recipe
-      ? recipe.learningRate
-      : base! * batchSize / 256);
+  const plain = baseLearningRate === undefined && "learningRate" in recipe ? recipe.learningRate : undefined;
+  const peak = learningRate ?? plain ?? base! * batchSize / 256;
   expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
   const { accumulate = 1, precision = "float32", checkpoint } = options;
-  expect(
-    whole(accumulate) && batchSize % accumulate === 0,
-    "accumulate",
-    `a whole number that divides the batch size, ${batchSize},`,
-    accumulate,
-  );
+  const parts = isCount(accumulate) && batchSize % accumulate === 0;
+  expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
   return {
     steps,
     accumulate,
@@ -168,27 +140,12 @@ function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compi
   return "bfloat16";
 }
 
+const OPTIONS =
+  ("steps epochs batchSize learningRate baseLearningRate weightDecay betas warmupRatio clipNorm " +
+    "emaDecay augment seed signal compile precision accumulate checkpoint").split(" ");
+
 function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
-  const names = [
-    "steps",
-    "epochs",
-    "batchSize",
-    "learningRate",
-    "baseLearningRate",
-    "weightDecay",
-    "betas",
-    "warmupRatio",
-    "clipNorm",
-    "emaDecay",
-    "augment",
-    "seed",
-    "signal",
-    "compile",
-    "precision",
-    "accumulate",
-    "checkpoint",
-    ...known,
-  ];
+  const names = [...OPTIONS, ...known];
   const unknown = Object.keys(options).find((name) => !names.includes(name));
   if (unknown !== undefined) throw new TypeError(`unknown option ${unknown}; there are: ${names.join(", ")}`);
   for (const [one, other] of [["steps", "epochs"], ["learningRate", "baseLearningRate"]] as const) {
@@ -201,18 +158,10 @@ function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
 /** Refuses images that the network cannot take; their size counts where nothing resizes them. */
 export function refuseMisfit(
   { name, height, width, channels }: Dataset,
-  config: { imageSize: number; numChannels: number },
+  { imageSize: size, numChannels }: { imageSize: number; numChannels: number },
   sized: boolean,
 ): void {
-  const { imageSize: size, numChannels } = config;
-  if (channels !== numChannels) {
-    throw new RangeError(
-      `${name}: expected images with ${numChannels} channels, as the network has, got ${channels}`,
-    );
-  }
-  if (sized && (height !== size || width !== size)) {
-    throw new RangeError(
-      `${name}: expected images of ${size}x${size}, as the network's, got ${height}x${width}; resize them in \`augment\``,
-    );
-  }
+  const fits = !sized || height === size && width === size, got = `${height}x${width}`;
+  expect(channels === numChannels, name, `images with ${numChannels} channels, as the network has`, channels);
+  expect(fits, name, `images of ${size}x${size}, as the network's`, `${got}; resize them in \`augment\``);
 }

@@ -1,4 +1,5 @@
 /** How images become the numbers that a network takes: the official `preprocessor_config.json` both ways. @module */
+import { expect } from "./expect.ts";
 
 /** What is done to an image before the network. Heights and widths in pixels, images as 0 to 255. */
 export interface Preprocessor {
@@ -66,43 +67,36 @@ export function fromOfficialPreprocessor(
   fallback: Preprocessor,
 ): Preprocessor {
   const channels = fallback.imageMean.length;
-  const refuse = (key: string, expected: string): never => {
-    throw new RangeError(
-      `preprocessor_config.json: ${key}: expected ${expected}, got ${JSON.stringify(json[key])}`,
-    );
-  };
   const pick = <T>(key: string, instead: T, expected: string, holds: (value: unknown) => boolean): T => {
-    const value = json[key];
-    if (value === undefined || value === null) return instead;
-    return holds(value) ? value as T : refuse(key, expected);
+    const value = json[key] ?? instead;
+    expect(
+      value === instead || holds(value),
+      `preprocessor_config.json: ${key}`,
+      expected,
+      JSON.stringify(value),
+    );
+    return value as T;
   };
   const number = (key: string, instead: number) => pick(key, instead, "a number", Number.isFinite);
-  const perChannel = (key: string, instead: readonly number[]) =>
-    pick(
-      key,
-      instead,
-      `${channels} numbers`,
-      (v) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite),
-    );
+  const perChannel = (key: string, instead: readonly number[]) => {
+    const holds = (v: unknown) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite);
+    return pick(key, instead, `${channels} numbers`, holds);
+  };
+  const size = pick<unknown>("size", fallback.size, "a height and a width", (v) => sizeOf(v) !== undefined);
+  const plain = json.do_normalize === false;
   return {
-    imageMean: json.do_normalize === false
-      ? Array(channels).fill(0)
-      : perChannel("image_mean", fallback.imageMean),
-    imageStd: json.do_normalize === false
-      ? Array(channels).fill(1)
-      : perChannel("image_std", fallback.imageStd),
-    size: sizeOf(json.size, fallback.size) ?? refuse("size", "a height and a width"),
+    imageMean: plain ? Array(channels).fill(0) : perChannel("image_mean", fallback.imageMean),
+    imageStd: plain ? Array(channels).fill(1) : perChannel("image_std", fallback.imageStd),
+    size: sizeOf(size)!,
     resample: number("resample", fallback.resample),
     rescaleFactor: json.do_rescale === false ? 1 : number("rescale_factor", fallback.rescaleFactor),
   };
 }
 
 /** A size is written as a number, as height and width, or by the shortest edge. */
-function sizeOf(size: unknown, fallback: Preprocessor["size"]): Preprocessor["size"] | undefined {
-  if (size === undefined || size === null) return fallback;
+function sizeOf(size: unknown): Preprocessor["size"] | undefined {
   const sides = typeof size === "object" ? size as Record<string, unknown> : { shortest_edge: size };
   const height = sides.height ?? sides.shortest_edge, width = sides.width ?? sides.shortest_edge;
-  return Number.isSafeInteger(height) && Number.isSafeInteger(width)
-    ? { height: height as number, width: width as number }
-    : undefined;
+  const whole = Number.isSafeInteger(height) && Number.isSafeInteger(width);
+  return whole ? { height: height as number, width: width as number } : undefined;
 }

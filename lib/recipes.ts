@@ -37,7 +37,7 @@ export interface FinetuneSettings {
 }
 
 /** The names of the recipes. */
-export type FinetuneRecipe = "default" | "official-base" | "official-large" | "nano";
+export type FinetuneRecipe = "default" | "small" | "official-base" | "official-large" | "nano";
 
 /** The images and the network that a recipe is for. */
 export interface RecipeContext {
@@ -111,13 +111,22 @@ function official(
   };
 }
 
+/** For a head that was fitted to few labels: more updates at a lower rate, and other cuts of each image every time. */
+function small({ imageSize: size }: RecipeContext): Recipe & FinetuneSettings {
+  const augment = compose(randomResizedCrop({ size, scale: [0.6, 1] }), horizontalFlip(0.5));
+  return { ...PLAIN, steps: 600, learningRate: 1e-3, augment };
+}
+
 /** What a recipe sets. */
 export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Recipe & FinetuneSettings {
   if (name === "default") return PLAIN;
+  if (name === "small") return small(context);
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
   if (name === "nano") return { ...PLAIN, layerWarmup: true };
   throw new RangeError(
-    `recipe: expected "default", "official-base", "official-large" or "nano", got ${JSON.stringify(name)}`,
+    `recipe: expected "default", "small", "official-base", "official-large" or "nano", got ${
+      JSON.stringify(name)
+    }`,
   );
 }

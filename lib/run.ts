@@ -57,7 +57,7 @@ export interface Step {
 }
 
 /** What {@linkcode Run.finish} gives. */
-export interface RunResult {
+export interface RunResult extends Pick<Step, "best" | "test"> {
   /** Updates done. */
   steps: number;
   /** Mean loss of the first 50 updates, or of as many as there are. */
@@ -67,10 +67,6 @@ export interface RunResult {
   history: readonly Step[];
   /** Whether it ended before its last step. */
   stopped: boolean;
-  /** See {@linkcode Step.best}. */
-  best?: number;
-  /** See {@linkcode Step.test}. */
-  test?: Validation;
 }
 
 /** Thrown when a loss or a gradient is not a number; the weights are those before that update. */
@@ -131,8 +127,6 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   /** How a run shows itself in a notebook; the plots set it, since this file knows nothing of them. */
   static show: ((run: Run<unknown>) => Promise<MediaBundle>) | undefined;
 
-  /** The model being trained; its weights are the current ones at every step. */
-  readonly model: M;
   /** The model with averaged weights, where that was asked for. */
   readonly ema: M | undefined;
   /** Updates in all. */
@@ -150,12 +144,12 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   #active = false;
   #prepared: { step: number; ready: Promise<void> } | undefined;
 
+  /** @param model The one being trained; its weights are the current ones at every step. */
   constructor(
-    model: M,
+    readonly model: M,
     training: Training,
     options: { ema?: M | undefined; signal?: AbortSignal | undefined; keeper?: Keeper | undefined } = {},
   ) {
-    this.model = model;
     this.ema = options.ema;
     this.steps = training.steps;
     this.#training = training;
@@ -248,17 +242,13 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** Drives the run to its end, with a progress bar where there is somebody to see it. */
   async finish(): Promise<RunResult> {
-    const bar = progress({ title: "training", total: this.steps, unit: "steps" });
+    await using bar = progress({ title: "training", total: this.steps, unit: "steps" });
     let compiled = 0;
-    try {
-      for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
-        if (notice !== undefined) console.warn(notice);
-        compiled += compileSeconds ?? 0;
-        const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
-        bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
-      }
-    } finally {
-      await bar.end();
+    for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
+      if (notice !== undefined) console.warn(notice);
+      compiled += compileSeconds ?? 0;
+      const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
+      bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
     }
     return this.result();
   }

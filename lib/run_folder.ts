@@ -1,34 +1,33 @@
 /** A run's folder on disk: its lock, and its checkpoints, each of which is whole or not there. @module */
+import { createReadStream } from "node:fs";
+import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
 
-/** What was wrong with a run's folder. */
+/** What was wrong with a run's folder: first those of its contents, then those of the disk. */
 export type RunFolderErrorKind =
-  | "locked"
-  | "occupied"
-  | "empty"
-  | "torn"
-  | "different"
-  | "full"
-  | "read-only"
-  | "vanished"
-  | "unwritable";
+  | ("locked" | "occupied" | "empty" | "torn" | "different")
+  | ("full" | "read-only" | "vanished" | "unwritable");
 
 /** A run's folder that cannot be used, read or written. The message says what to do. */
 export class RunFolderError extends Error {
   /** What it is, for those who cannot ask for the class. */
   override name = "RunFolderError";
-  /** What was wrong. */
-  readonly kind: RunFolderErrorKind;
-  /** The folder, as it was named. */
-  readonly folder: string;
 
-  /** @param message What stands after the folder's name. */
-  constructor(kind: RunFolderErrorKind, folder: string, message: string, options?: ErrorOptions) {
+  /**
+   * @param kind What was wrong.
+   * @param folder As it was named.
+   * @param message What stands after the folder's name.
+   * @param options The cause.
+   */
+  constructor(
+    readonly kind: RunFolderErrorKind,
+    readonly folder: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
     super(`${folder}: ${message}`, options);
-    this.kind = kind;
-    this.folder = folder;
   }
 }
 
@@ -73,11 +72,10 @@ export async function sync(path: string): Promise<void> {
 }
 
 async function checksum(path: string): Promise<{ size: number; crc32: number }> {
-  using file = await Deno.open(path);
-  const part = new Uint8Array(1 << 20);
   let size = 0, sum = 0;
-  for (let read; (read = await file.read(part)) !== null; size += read) {
-    sum = crc32(part.subarray(0, read), sum);
+  for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    sum = crc32(part, sum);
+    size += part.length;
   }
   return { size, crc32: sum };
 }
@@ -106,23 +104,11 @@ async function examine(folder: string): Promise<{ state: Found["state"] } | { wr
   }
 }
 
-async function remove(path: string): Promise<void> {
-  try {
-    await Deno.remove(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-}
+const remove = (path: string): Promise<void> => rm(path, { recursive: true, force: true });
 
 /** A folder that this process alone writes, until {@linkcode RunFolder.close}. */
 export class RunFolder {
-  readonly path: string;
-  readonly #lock: Deno.FsFile;
-
-  private constructor(path: string, lock: Deno.FsFile) {
-    this.path = path;
-    this.#lock = lock;
-  }
+  private constructor(readonly path: string, private readonly lock: Deno.FsFile) {}
 
   /**
    * Makes the folder if it is not there, locks it and clears away what a killed process left half written. The lock is
@@ -133,17 +119,11 @@ export class RunFolder {
   static async open(path: string): Promise<RunFolder> {
     return await naming(path, async () => {
       await Deno.mkdir(path, { recursive: true });
-      const name = `${path}/lock`;
-      const lock = await Deno.open(name, { read: true, write: true, create: true });
+      const name = `${path}/lock`, lock = await Deno.open(name, { read: true, write: true, create: true });
       try {
         if (!await lock.tryLock(true)) {
-          throw new RunFolderError(
-            "locked",
-            path,
-            `another run writes here (${await Deno.readTextFile(
-              name,
-            )}); wait for it, stop it, or give another folder`,
-          );
+          const holder = await Deno.readTextFile(name), help = "wait for it, stop it, or give another folder";
+          throw new RunFolderError("locked", path, `another run writes here (${holder}); ${help}`);
         }
         await lock.truncate();
         await lock.write(new TextEncoder().encode(`process ${process.pid} on ${hostname()}`));
@@ -160,11 +140,8 @@ export class RunFolder {
 
   /** The updates after which there is a checkpoint, rising. */
   async steps(): Promise<number[]> {
-    const steps: number[] = [];
-    for await (const { name } of Deno.readDir(this.path)) {
-      const match = NAME.exec(name);
-      if (match) steps.push(Number(match[1]));
-    }
+    const entries = await Array.fromAsync(Deno.readDir(this.path));
+    const steps = entries.flatMap(({ name }) => NAME.exec(name)?.slice(1) ?? []).map(Number);
     return steps.sort((a, b) => a - b);
   }
 
@@ -185,11 +162,8 @@ export class RunFolder {
         say(`${folder} is torn (${found.wrong}); it is set aside as ${nameOf(step)}.torn`);
       }
       if (steps.length === 0) return undefined;
-      throw new RunFolderError(
-        "torn",
-        this.path,
-        `none of its ${steps.length} checkpoints is whole; they are set aside. Begin anew in another folder`,
-      );
+      const text = `none of its ${steps.length} checkpoints is whole; they are set aside`;
+      throw new RunFolderError("torn", this.path, `${text}. Begin anew in another folder`);
     });
   }
 
@@ -235,6 +209,6 @@ export class RunFolder {
 
   /** Lets others have the folder. */
   close(): void {
-    this.#lock.close();
+    this.lock.close();
   }
 }

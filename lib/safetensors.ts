@@ -37,16 +37,9 @@ const dtypes = Object.keys(types) as Dtype[];
 
 /** Arrays that tensors are read into. */
 export type HostArray =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Int16Array
-  | Int32Array
-  | BigInt64Array
-  | Uint8Array
-  | Uint16Array
-  | Uint32Array
-  | BigUint64Array;
+  | (Float32Array | Float64Array)
+  | (Int8Array | Int16Array | Int32Array | BigInt64Array)
+  | (Uint8Array | Uint16Array | Uint32Array | BigUint64Array);
 
 /** A tensor in the machine's memory. */
 export interface HostTensor {
@@ -214,7 +207,8 @@ function checkEntry(name: string, entry: unknown): Entry {
   return { dtype: dtype as Dtype, shape, byteLength: expected, from };
 }
 
-function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): number {
+/** Bytes that a tensor takes. */
+export function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): number {
   let bits: number = types[dtype][0];
   for (const side of [1, ...shape]) {
     bits *= side;
@@ -237,9 +231,8 @@ function dtypeOf(name: string, { dtype, data }: HostTensor): Dtype {
   const found = dtype ??
     dtypes.find((dtype) => fits(dtype) && types[dtype][0] === 8 * data.BYTES_PER_ELEMENT && dtype !== "BOOL");
   if (found && fits(found)) return found;
-  throw new RangeError(
-    `${name}: expected an array that ${dtype ?? "a file"} can hold, got ${data.constructor.name}`,
-  );
+  const holder = dtype ?? "a file", got = data.constructor.name;
+  throw new RangeError(`${name}: expected an array that ${holder} can hold, got ${got}`);
 }
 
 /** The upper halves of the nearest numbers that have no lower ones; of two, the one whose half is even. */
@@ -252,11 +245,8 @@ function toBfloat16(data: Float32Array): Uint16Array {
 }
 
 function encode(dtype: Dtype, data: HostArray): Uint8Array {
-  const held = dtype === "F16"
-    ? new Float16Array(data as Float32Array)
-    : dtype === "BF16"
-    ? toBfloat16(data as Float32Array)
-    : data;
+  const half = dtype === "F16" ? (x: Float32Array) => new Float16Array(x) : toBfloat16;
+  const held = dtype === "F16" || dtype === "BF16" ? half(data as Float32Array) : data;
   return new Uint8Array(held.buffer, held.byteOffset, held.byteLength);
 }
 
@@ -279,12 +269,10 @@ export function writeSafetensors(
   if (Object.keys(metadata).length > 0) members.push(`"__metadata__":${JSON.stringify(metadata)}`);
   let size = 0;
   for (const { name, dtype, shape, data } of typed) {
-    const part = encode(dtype, data),
-      expected = shape.reduce((bits, side) => bits * side, types[dtype][0]) / 8;
-    if (expected !== part.length || !shape.every(isCount)) {
-      throw new RangeError(
-        `${name}: expected ${expected} bytes for [${shape}] of ${dtype}, got ${part.length}`,
-      );
+    const part = encode(dtype, data), got = part.length;
+    const expected = shape.reduce((bits, side) => bits * side, types[dtype][0]) / 8;
+    if (expected !== got || !shape.every(isCount)) {
+      throw new RangeError(`${name}: expected ${expected} bytes for [${shape}] of ${dtype}, got ${got}`);
     }
     if (name === "__metadata__" || !name.isWellFormed()) {
       throw new RangeError(`expected another name than ${JSON.stringify(name)}`);

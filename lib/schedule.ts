@@ -1,4 +1,5 @@
 /** Learning rates by the number of the update. @module */
+import { expect } from "./expect.ts";
 import { roundEven } from "./round.ts";
 
 /** Options of {@linkcode warmupCosine}. */
@@ -29,11 +30,9 @@ export interface WarmupCosineOptions {
  */
 export function warmupCosine(options: WarmupCosineOptions): (update: number) => number {
   const { peak, steps, warmupSteps } = options;
-  if (!(peak >= 0)) throw new RangeError(`peak: expected a number from 0 up, got ${peak}`);
-  if (!(steps >= 1)) throw new RangeError(`steps: expected a number from 1 up, got ${steps}`);
-  if (!(warmupSteps >= 0 && warmupSteps <= steps)) {
-    throw new RangeError(`warmupSteps: expected a number from 0 to ${steps}, got ${warmupSteps}`);
-  }
+  expect(peak >= 0, "peak", "a number from 0 up", peak);
+  expect(steps >= 1, "steps", "a number from 1 up", steps);
+  expect(warmupSteps >= 0 && warmupSteps <= steps, "warmupSteps", `a number from 0 to ${steps}`, warmupSteps);
   return (update) => {
     if (update < warmupSteps) return peak * (update / warmupSteps);
     const progress = Math.min(1, (update - warmupSteps) / Math.max(1, steps - warmupSteps));
@@ -94,12 +93,10 @@ export interface LayerCosineOptions extends WarmupCosineOptions {
  */
 export function layerCosine(options: LayerCosineOptions): (update: number) => number {
   const { above, decay, decayEnd, layerWarmup = false, steps, warmupSteps: all } = options;
-  for (const [name, value] of Object.entries({ decay, decayEnd: decayEnd ?? decay })) {
-    if (!(value > 0)) throw new RangeError(`${name}: expected a number above 0, got ${value}`);
-  }
-  if (layerWarmup && decayEnd !== undefined) {
-    throw new RangeError("decayEnd: expected none where layers warm up by their factors, got both");
-  }
+  expect(decay > 0, "decay", "a number above 0", decay);
+  expect((decayEnd ?? 1) > 0, "decayEnd", "a number above 0", decayEnd);
+  const both = layerWarmup && decayEnd !== undefined;
+  expect(!both, "decayEnd", "none where layers warm up by their factors", "both");
   const own = Math.max(1, all - roundEven(all * Math.min(1, decay ** above)));
   const rate = warmupCosine({ ...options, warmupSteps: layerWarmup && all > 0 ? own : all });
   if (decayEnd === undefined) return (update) => decay ** above * rate(update);

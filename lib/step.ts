@@ -34,7 +34,7 @@ export type Loss = (images: tf.Tensor4D, labels: Labels, draws: Draws) => tf.Sca
 
 /** A batch and its random numbers: what loss and gradients depend on besides the weights. */
 export interface BatchInputs {
-  /** [B, H, W, C], normalised. */
+  /** [B, H, W, C], as `forward` takes them. */
   images: tf.Tensor4D;
   labels: Labels;
   draws: Draws;

@@ -30,7 +30,7 @@ export interface Task {
   /** Learning rate of update k, from 0, for each of the optimizer's groups. */
   rates(k: number): number[];
   /** What is done to a batch once it is normalised. */
-  finish?: Finish;
+  finish?: Finish | undefined;
   /** Which group a parameter is in. */
   optimizer?: Pick<AdamWOptions, "group">;
   /** Called after each update with how many are done. */
@@ -73,14 +73,7 @@ export class Trainer implements Training {
     });
     const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
     const { preprocessor: normalisation } = model, { finish } = task;
-    this.#feeder = new Feeder(dataset, {
-      batchSize,
-      seed,
-      augment,
-      normalisation,
-      size,
-      ...(finish && { finish }),
-    });
+    this.#feeder = new Feeder(dataset, { batchSize, seed, augment, normalisation, size, finish });
     this.#flops = trainingFlops(model.config, batchSize);
   }
 
@@ -109,7 +102,7 @@ export class Trainer implements Training {
   #inputs(k: number, { images, shape, labels }: Feed): StepInputs {
     const { batchSize, seed, emaDecay } = this.#plan;
     return {
-      images: tf.tensor4d(images, shape),
+      images: tf.tensor4d(images, shape, images instanceof Uint8Array ? "int32" : "float32"),
       labels: labels instanceof Int32Array
         ? tf.tensor1d(labels, "int32")
         : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
@@ -119,9 +112,8 @@ export class Trainer implements Training {
     };
   }
 
-  prepare(k: number): Promise<void> {
-    this.#next = this.#feeder.feed(this.batch(k));
-    return Promise.resolve();
+  async prepare(k: number): Promise<void> {
+    this.#next = await this.#feeder.feed(this.batch(k));
   }
 
   async update(k: number): Promise<Step> {

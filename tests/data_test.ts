@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { gzipSync } from "node:zlib";
-import { arrayDataset, DataError, type DataErrorKind, type Dataset, fashionMnist, readIdx } from "nepa";
+import { arrayDataset, DataError, type DataErrorKind, fashionMnist, type MemoryDataset, readIdx } from "nepa";
 
 /** An IDX file of bytes. */
 function idx(shape: number[], data: ArrayLike<number>): Uint8Array<ArrayBuffer> {
@@ -41,7 +41,7 @@ async function assertDataError(path: string, kind: DataErrorKind, ...words: stri
   }
 }
 
-function numbered(n: number, classes = 3): Dataset {
+function numbered(n: number, classes = 3): MemoryDataset {
   return arrayDataset({
     name: "numbered",
     images: Uint8Array.from({ length: 2 * n }, (_, i) => i >> 1), // both pixels of image i are i
@@ -118,7 +118,15 @@ Deno.test("a missing, cut, damaged or wrong file is a named error that says what
     "16 bytes",
     "9",
   );
-  await assertDataError(await folder({ [name]: idx([2 ** 31, 2 ** 31, 28], []) }), "size", "header");
+  for (const shape of [[2 ** 31, 2 ** 31, 28], [1000, 1000, 1000]]) { // nothing of that size is allocated
+    await assertDataError(
+      await folder({ [name]: idx(shape, []) }),
+      "size",
+      "header",
+      `got a header that says [${shape}]`,
+    );
+    await assertDataError(await folder({ [name]: gzipSync(idx(shape, [])) }), "size", "header");
+  }
 });
 
 Deno.test("images and labels that do not belong together are named errors", async () => {
@@ -155,7 +163,7 @@ Deno.test("a subset by indices keeps their order, a fraction is drawn by its see
   const some = data.subset([7, 3, 3]);
   assertEquals([some.length, [...some.labels], [...some.get(0).image]], [3, [1, 0, 0], [7, 7]]);
   assertEquals(some.subset([2]).get(0).image[0], 3);
-  const pixels = (set: Dataset) => Array.from({ length: set.length }, (_, i) => set.get(i).image[0]);
+  const pixels = (set: MemoryDataset) => Array.from({ length: set.length }, (_, i) => set.get(i).image[0]);
   assertEquals(pixels(data.subset(0.2, 1)), pixels(data.subset(0.2, 1)));
   assertNotEquals(pixels(data.subset(0.2, 1)), pixels(data.subset(0.2, 2)));
   assertEquals(new Set(pixels(data.subset(0.2))).size, 20);

@@ -1,9 +1,8 @@
-import { Resvg } from "@resvg/resvg-js";
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Figure, sequential, sparkline } from "../lib/display/figure.ts";
-import { fontFiles, textMeasure } from "../lib/display/font.ts";
 import { jupyterDisplay } from "../lib/display/jupyter.ts";
 import { encodePng, enlarge } from "../lib/display/png.ts";
+import { textMeasure } from "../lib/display/raster.ts";
 import { colorAt, decodePng, inkIn } from "./pixels.ts";
 
 Deno.test("a PNG holds the pixels it was made from", () => {
@@ -22,17 +21,17 @@ Deno.test("enlarging repeats pixels", () => {
   assertEquals([...Array.from(twice.data)], [1, 1, 2, 2, 1, 1, 2, 2]);
 });
 
-Deno.test("texts are measured as resvg draws them", async () => {
-  const { regular } = await fontFiles(), measure = textMeasure(await Deno.readFile(regular));
-  const font = { fontFiles: [regular], loadSystemFonts: false, defaultFontFamily: "DejaVu Sans" };
-  for (const text of ["loss, −cosine", "600 labels × 3 seeds", "ẑ and λ=1e-5", "mmmmiiii"]) {
-    const drawn = (s: string) => {
-      const svg =
-        `<svg xmlns="http://www.w3.org/2000/svg" width="900" height="99"><text y="50" font-size="40">${s}</text></svg>`;
-      return new Resvg(svg, { font }).innerBBox()!.width;
-    };
-    assertAlmostEquals(measure(text) * 40, drawn(`|${text}|`) - drawn("||"), 3, text); // kerning
+Deno.test("texts are measured as DejaVu Sans has them", async () => {
+  const measure = await textMeasure();
+  for (
+    const [text, ems] of [["mmmm", 4 * 0.97412], [" ", 0.31787], [
+      "a<b",
+      0.61279 + 0.83789 + 0.63477,
+    ]] as const
+  ) {
+    assertAlmostEquals(measure(text, false), ems, 1e-3, text); // the file's advance widths, over 2048
   }
+  assertAlmostEquals(measure("mm", true), 2 * 1.04199, 1e-3);
 });
 
 Deno.test("a figure is plotly JSON, a PNG of the same size and text, nothing else", async () => {

@@ -93,7 +93,7 @@ Deno.test({
     const frames = shown.split("\r").map((s) => s.replace("\x1b[K", "")).filter((s) => s.startsWith("count"));
     assertEquals(frames.length, 4);
     assert(frames[0]!.includes("1/3"));
-    assert(/3\/3 {2}in 0:00 {2}done$/.test(frames[3]!), frames[3]);
+    assert(/3\/3 {2}in 0:0\d {2}done$/.test(frames[3]!), frames[3]);
     assert(shown.trimEnd().length < shown.length, "the line is ended");
   },
 });

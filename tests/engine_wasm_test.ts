@@ -2,6 +2,7 @@ import * as tf from "@tensorflow/tfjs";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { checksum, compileKernels } from "../kernels/build.ts";
 import { KERNELS, KERNELS_SHA256 } from "../lib/engine/wasm_binary.ts";
+import { KERNELS as RESAMPLE } from "../lib/data/resample_binary.ts";
 import { Random, useEngine } from "../mod.ts";
 
 type Shape = number[];
@@ -344,8 +345,9 @@ Deno.test("a copy on wasm lives on without its original", async () => {
   ]);
 });
 
-Deno.test("the committed kernels are those of kernels/kernels.ts", async () => {
+Deno.test("the committed kernels are those of their sources", async () => {
   const committed = Uint8Array.fromBase64(KERNELS);
   assertEquals(await checksum(committed), KERNELS_SHA256);
-  assertEquals(committed, await compileKernels());
+  assertEquals(committed, await compileKernels("kernels"));
+  assertEquals(Uint8Array.fromBase64(RESAMPLE), await compileKernels("resample"));
 });

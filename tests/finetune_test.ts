@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import * as tf from "@tensorflow/tfjs";
 import { arrayDataset, type Dataset } from "../lib/data/dataset.ts";
 import { fashionMnist } from "../lib/data/fashion.ts";
-import { centerCrop, compose, resize } from "../lib/data/transforms.ts";
+import { centerCrop, compose, normalize, resize } from "../lib/data/transforms.ts";
 import { useEngine } from "../lib/engine/mod.ts";
 import { evaluate } from "../lib/evaluation.ts";
 import { finetune, type FinetuneOptions, learningRates } from "../lib/finetune.ts";
@@ -150,8 +150,8 @@ Deno.test("the official recipe runs: mixed labels, drop path, averaged weights, 
 });
 
 Deno.test("the other recipes run, with their own peak, warm-up and layers", async () => {
-  // The largest rate of update 1 of 10: of the head in "nano", whose warm-up is one update; of the head's own rate.
-  for (const [recipe, rate] of [["nano", 3e-3], ["official-large", 1e-3]] as const) {
+  // The largest rate of update 1 of 10: of the head in "nano", whose warm-up is one update; of the head's own rate; halfway of two.
+  for (const [recipe, rate] of [["nano", 3e-3], ["official-large", 1e-3], ["small", 1e-3 / 2]] as const) {
     const classifier = fresh();
     const run = finetune(classifier, few, { recipe, steps: 10, batchSize: 8, compile: false });
     for await (const { step, lr } of run) {
@@ -192,6 +192,34 @@ Deno.test("the run ends with the weights that did best on the validation images,
   assertSame(await evaluate(classifier, held), result.history[result.best! - 1]!.validation!);
   assertSame(await evaluate(classifier, test.subset(0.03, 1)), result.test!);
   assertEquals(tf.memory().numTensors, tensors);
+  classifier.dispose();
+});
+
+Deno.test("an evaluation tells of each class, shows itself as a table and as a confusion matrix, and keeps no tensor", async () => {
+  const classifier = fresh(), tensors = tf.memory().numTensors, set = test.balanced(6);
+  const found = await evaluate(classifier, set), { confusion, perClass, accuracy, interval, loss } = found;
+  assertEquals(tf.memory().numTensors, tensors);
+  const logits = tf.tidy(() => {
+    const { images, shape } = [...set.batches({ size: set.length, shuffle: false })][0]!;
+    return classifier.forward(tf.tensor4d(normalize(images, shape, classifier.preprocessor), shape)).logits;
+  });
+  const guesses = await tf.argMax(logits, 1).data();
+  confusion.forEach((row, label) =>
+    assertEquals(
+      row,
+      classes.map((_, guess) => guesses.filter((g, i) => g === guess && set.labels[i] === label).length),
+    )
+  );
+  const right = confusion.map((row, label) => row[label]!);
+  assertEquals(Object.values(perClass), right.map((n) => n / 6));
+  assertAlmostEquals(accuracy, right.reduce((a, b) => a + b) / 60, 1e-12);
+  assert(interval[0] < accuracy + 1e-12 && accuracy < interval[1]);
+  const expected = tf.losses.softmaxCrossEntropy(tf.oneHot(tf.tensor1d(set.labels, "int32"), 10), logits);
+  assertAlmostEquals(loss, (await expected.data())[0]!, 1e-4);
+  const text = Deno.inspect(found);
+  for (const words of ["60", `${(100 * accuracy).toFixed(1)} %`, "loss"]) assert(text.includes(words), text);
+  const [plot] = found.plots();
+  assert((await plot!.svg()).includes("What was taken for what"));
   classifier.dispose();
 });
 

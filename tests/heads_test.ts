@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { consoleDisplay } from "../lib/display/jupyter.ts";
+import { nepaConfig } from "../lib/config.ts";
 import { useEngine } from "../lib/engine/mod.ts";
 import { lossAndGradients } from "../lib/gradient.ts";
 import { NepaClassifier } from "../lib/heads.ts";
@@ -48,6 +49,49 @@ Deno.test("pooling by the last token reads the last token, and has no norm of it
   });
   classifier.dispose();
   model.dispose();
+});
+
+Deno.test("all tokens joined are read as they are, after fewer blocks too, and the classifier is saved and loaded", async () => {
+  const model = new Nepa(small, { seed: 2 }), folder = await Deno.makeTempDir();
+  const classifier = NepaClassifier.from(model, {
+    classes: 3,
+    pool: "all",
+    causal: true,
+    config: { numHiddenLayers: 1 },
+  });
+  assertEquals(classifier.parameters.get("classifier.weight")!.shape, [17 * 32, 3]);
+  assert(
+    ![...classifier.parameters.keys()].some((name) =>
+      name.includes("layer.1.") || name.startsWith("fc_norm")
+    ),
+  );
+  tf.tidy(() => {
+    classifier.parameters.get("classifier.weight")!.assign(tf.randomNormal([17 * 32, 3], 0, 1, "float32", 3));
+    const { pooled, predictions } = classifier.forward(images),
+      { hidden } = model.forward(images, { hidden: true });
+    assertEquals(pooled.dataSync(), predictions.dataSync());
+    const { mean, variance } = tf.moments(hidden![0]!, -1, true);
+    const normed = tf.div(tf.sub(hidden![0]!, mean), tf.sqrt(variance));
+    assert(tf.max(tf.abs(tf.sub(predictions, normed))).dataSync()[0]! < 1e-4);
+  });
+  try {
+    await classifier.save(folder);
+    const loaded = await NepaClassifier.load(folder);
+    assertEquals(loaded.config, classifier.config);
+    tf.tidy(() =>
+      assertEquals(loaded.forward(images).logits.dataSync(), classifier.forward(images).logits.dataSync())
+    );
+    loaded.dispose();
+    assertThrows(
+      () => nepaConfig({ joinTokens: true, addPoolingLayer: true }),
+      RangeError,
+      "joinTokens: expected false",
+    );
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+    classifier.dispose();
+    model.dispose();
+  }
 });
 
 Deno.test("a configuration may gain norm weights, which start at one, but lose no weights", () => {

@@ -1,4 +1,5 @@
 /** Kills a training with kill -9 at random moments, and compares what becomes of it with one that was never stopped. @module */
+import { existsSync } from "node:fs";
 import { Random } from "nepa";
 
 const CHILD = new URL("survivor.ts", import.meta.url).pathname;
@@ -45,8 +46,10 @@ export function checkpoints(folder: string): string[] {
 /** What differs between a run that was killed and one that was not, up to the newest checkpoint; undefined: nothing. */
 function difference(folder: string, reference: string, whole: boolean): string | undefined {
   const read = (path: string) => Deno.readFileSync(path), newest = checkpoints(folder).at(-1);
-  for (const file of newest ? ["model", "optimizer", "ema/model"] : []) {
-    const [a, b] = [folder, reference].map((run) => read(`${run}/${newest}/${file}.safetensors`));
+  for (const file of newest ? ["model", "optimizer", "ema/model", "best/model"] : []) {
+    const paths = [folder, reference].map((run) => `${run}/${newest}/${file}.safetensors`);
+    if (file === "best/model" && !paths.some((path) => existsSync(path))) continue;
+    const [a, b] = paths.map(read);
     if (!a!.every((byte, i) => byte === b![i]) || a!.length !== b!.length) return `${newest}/${file} differs`;
   }
   const [log, expected] = [folder, reference].map((run) => Deno.readTextFileSync(`${run}/metrics.csv`));
@@ -61,6 +64,7 @@ function difference(folder: string, reference: string, whole: boolean): string |
  * @param engine Of the children.
  * @param count Kills.
  * @param steps Updates of a run.
+ * @param kind "pretrain", or "finetune", which ends with its best weights.
  */
 export async function killRuns(
   place: string,
@@ -68,9 +72,11 @@ export async function killRuns(
   count: number,
   steps: number,
   seed = 0,
+  kind = "pretrain",
 ): Promise<Kills> {
   const reference = `${place}/reference`, random = new Random(seed, "kills");
-  const whole = survivor(reference, engine, String(steps), '{"keep":100000,"every":1}', "halting");
+  const all = '{"keep":100000,"every":1}';
+  const whole = survivor(reference, engine, String(steps), all, kind, "halting");
   if (!await whole.says(/^ended whole$/m)) throw new Error("the run that is never stopped did not end");
   await whole.process.status;
   const result: Kills = { passed: 0, failed: 0, saving: 0, runs: 0 };
@@ -79,7 +85,7 @@ export async function killRuns(
     const folder = `${place}/run-${result.runs++}`;
     let wrong: string | undefined, mine = 0, done = 0;
     for (let ended = false; !ended;) {
-      const child = survivor(folder, engine, String(steps));
+      const child = survivor(folder, engine, String(steps), "{}", kind);
       const stop = kills < count ? done + 1 + random.integer(12) : Infinity; // a run has about eight kills of fifty steps
       ended = !await child.says(new RegExp(stop <= steps ? `^step ${stop}$` : "^ended never$", "m"));
       if (!ended) {

@@ -47,6 +47,52 @@ Deno.test("no gradient reaches the targets, unless it is let through", () => {
   tf.dispose([z, h]);
 });
 
+Deno.test("standardised targets have mean 0 and deviation 1 in each dimension over images and positions", () => {
+  tf.tidy(() => {
+    const embeddings = tf.add(tf.mul(tokens(1), [1, 5, 0]), [3, -1, 7]) as tf.Tensor3D,
+      predictions = tokens(2);
+    const [z, h] = [embeddings.arraySync(), predictions.arraySync()],
+      next = z.flatMap((image) => image.slice(1));
+    const statistics = [0, 1, 2].map((d) => {
+      const mean = next.reduce((sum, x) => sum + x[d]!, 0) / next.length;
+      return { mean, std: Math.sqrt(next.reduce((sum, x) => sum + (x[d]! - mean) ** 2, 0) / next.length) };
+    });
+    const targets = next.map((x) => x.map((v, d) => (v - statistics[d]!.mean) / (statistics[d]!.std + 1e-4)));
+    const cosines = h.flatMap((image) => image.slice(0, 3)).map((x, i) =>
+      x.reduce((sum, v, d) => sum + v * targets[i]![d]!, 0) / (Math.hypot(...x) * Math.hypot(...targets[i]!))
+    );
+    const expected = -cosines.reduce((sum, c) => sum + c, 0) / cosines.length;
+    assertAlmostEquals(
+      value(nepaLoss({ embeddings, predictions }, { standardizeTargets: true })),
+      expected,
+      1e-5,
+    );
+  });
+});
+
+Deno.test("standardised targets: the gradients are those of finite differences, none into the targets unless let through", () => {
+  tf.tidy(() => {
+    const z = tokens(1), h = tokens(2), step = 1e-2;
+    for (const stopGradient of [true, false]) {
+      const loss = (embeddings: tf.Tensor, predictions: tf.Tensor) =>
+        nepaLoss({ embeddings: embeddings as tf.Tensor3D, predictions: predictions as tf.Tensor3D }, {
+          stopGradient,
+          standardizeTargets: true,
+        });
+      const [dz, dh] = tf.grads(loss)([z, h]).map((g) => g.dataSync());
+      for (let i = 0; i < z.size; i++) {
+        const nudge = tf.oneHot(tf.scalar(i, "int32"), z.size, step, 0).reshape(z.shape);
+        const slope = (dz: tf.Tensor, dh: tf.Tensor) =>
+          (value(loss(tf.add(z, dz), tf.add(h, dh))) - value(loss(tf.sub(z, dz), tf.sub(h, dh)))) /
+          (2 * step);
+        const none = tf.zerosLike(nudge);
+        assertAlmostEquals(dh![i]!, slope(none, nudge), 2e-4);
+        assertAlmostEquals(dz![i]!, stopGradient ? 0 : slope(nudge, none), 2e-4);
+      }
+    }
+  });
+});
+
 Deno.test("a token of zeros gives finite numbers", () => {
   tf.tidy(() => {
     const embeddings = tf.zeros([1, 3, 4]) as tf.Tensor3D;

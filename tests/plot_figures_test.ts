@@ -1,5 +1,6 @@
 import * as tf from "@tensorflow/tfjs";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { report } from "../bench/report.ts";
 import { Figure } from "../lib/display/figure.ts";
 import { Table } from "../lib/display/table.ts";
 import { useEngine } from "../lib/engine/mod.ts";
@@ -7,7 +8,6 @@ import { causalMask } from "../lib/masks.ts";
 import { Nepa } from "../lib/nepa.ts";
 import { plotExpectation } from "../lib/plot/expectation.ts";
 import { plotMask, plotPatches } from "../lib/plot/patches.ts";
-import { report } from "../lib/plot/report.ts";
 import { colorAt, decodePng } from "./pixels.ts";
 
 /** An image whose every patch of 4 × 4 has a grey of its own. */

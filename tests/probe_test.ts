@@ -6,6 +6,7 @@ import {
   fashionMnist,
   knn,
   linearProbe,
+  type MemoryDataset,
   Nepa,
   normalize,
   Random,
@@ -201,6 +202,16 @@ Deno.test("a linear probe reads the layer asked for, all layers and the referenc
   model.dispose();
 });
 
+Deno.test("a probe chooses among the penalties given, for pixels as for features", async () => {
+  const model = new Nepa(config, { seed: 1 }), options = { pool: "all", lambdas: [0.5, 0.05] } as const;
+  const { probes } = await linearProbe(model, few, fewTest, { ...options, references: true });
+  for (const { selection, lambda } of probes.values()) {
+    assertEquals(selection.map(({ lambda }) => lambda), options.lambdas.slice(0, selection.length));
+    assert(options.lambdas.some((known) => known === lambda));
+  }
+  model.dispose();
+});
+
 Deno.test("the untrained reference is the same network with fresh weights and no layer scale", async () => {
   const model = new Nepa({ ...config, layerscaleValue: null }, { seed: 5 });
   const { accuracy, untrained } = await linearProbe(model, few, fewTest, { references: true, seed: 5 });
@@ -262,6 +273,13 @@ Deno.test("what a probe cannot use is refused before anything is computed", asyn
     RangeError,
     "embedding, 1, 2, final, got 3",
   );
+  for (const lambdas of [[], [1e-3, 1e-2], [1e-2, 0]]) {
+    await assertRejects(
+      () => linearProbe(model, few, fewTest, { lambdas }),
+      RangeError,
+      "lambdas: expected positive",
+    );
+  }
   const pool = "max" as "mean"; // as a caller without types could write
   await assertRejects(
     () => linearProbe(model, few, fewTest, { pool }),
@@ -302,7 +320,7 @@ Deno.test("the interval of an accuracy is Wilson's", () => { // values: scipy 1.
 });
 
 Deno.test("the raw pixels' result is kept, and made anew when a label changes", async () => {
-  const small = (set: Dataset, labels = set.labels) =>
+  const small = (set: MemoryDataset, labels = set.labels) =>
     arrayDataset({ // every other pixel down and across
       name: "small",
       images: Uint8Array.from([...inOrder(set.length)].flatMap((i) =>

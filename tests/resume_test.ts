@@ -86,6 +86,16 @@ Deno.test("a run killed with kill -9 at five moments ends with the same bytes as
   });
 });
 
+Deno.test("a fine-tuning that is killed ends with the same best weights as one never stopped", async () => {
+  await withFolder(async (place) => {
+    const { passed, failed } = await killRuns(place, "wasm", 3, 12, 1, "finetune");
+    assertEquals([passed, failed], [3, 0]);
+    const best = (await readLog(`${place}/reference`)).at(-1)!.best!;
+    assert(best < 12, `the best weights are those after step ${best}, which every run would end with`);
+    assert(existsSync(`${place}/reference/step-00000011/best/model.safetensors`));
+  });
+});
+
 Deno.test("a run that is left is taken up by another model with the same bytes, in pretraining and fine-tuning", async () => {
   await withFolder(async (place) => {
     const before = tf.memory().numTensors, [one, two] = [`${place}/one`, `${place}/two`];

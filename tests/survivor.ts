@@ -1,12 +1,12 @@
 // A process that trains a very small network in a folder and goes on with what is there; it may be killed at any moment.
-// Arguments: the folder, the engine, how many updates, `checkpoint` options as JSON, and "halting" to stop and go on
-// after each step.
+// Arguments: the folder, the engine, how many updates, `checkpoint` options as JSON, "pretrain" or "finetune", and
+// "halting" to stop and go on after each step.
 import { type EngineName, useEngine } from "nepa";
-import { tinyRun } from "./tiny.ts";
+import { tinyRun, tinyTuning } from "./tiny.ts";
 
-const [folder = "", engine = "", steps = "", options = "{}", halting] = Deno.args;
+const [folder = "", engine = "", steps = "", options = "{}", kind, halting] = Deno.args;
 await useEngine(engine as EngineName);
-const run = tinyRun({
+const run = (kind === "finetune" ? tinyTuning : tinyRun)({
   steps: Number(steps),
   checkpoint: { folder, every: 3, best: "loss", resume: "auto", ...JSON.parse(options) },
 });

@@ -1,5 +1,6 @@
 /** A very small network and images for it. @module */
-import { arrayDataset, Nepa, pretrain, type PretrainOptions, Random, type Run } from "nepa";
+import { arrayDataset, finetune, type FinetuneOptions, Nepa, NepaClassifier } from "nepa";
+import { pretrain, type PretrainOptions, Random, type Run } from "nepa";
 
 const random = new Random(0), count = 96;
 
@@ -32,6 +33,19 @@ export function tinyRun(options: PretrainOptions, seed = 1): Run<Nepa> {
     emaDecay: 0.9,
     validation: noise.subset(0.25),
     every: { collapse: 7 },
+    ...options,
+  });
+}
+
+/** A classifier's training, which ends with the weights that did best on held-out images, kept where the options say. */
+export function tinyTuning(options: FinetuneOptions, seed = 1): Run<NepaClassifier> {
+  const classifier = new NepaClassifier(config, { classes: noise.classes, seed });
+  return finetune(classifier, noise, {
+    batchSize: 8,
+    learningRate: 0.03,
+    emaDecay: 0.5,
+    validation: noise.subset(0.25),
+    every: { validation: 2 },
     ...options,
   });
 }

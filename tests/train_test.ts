@@ -1,5 +1,13 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { type Dataset, evaluate, fashionMnist, finetune, Nepa, NepaClassifier, NonFiniteError } from "nepa";
+import {
+  evaluate,
+  fashionMnist,
+  finetune,
+  type MemoryDataset,
+  Nepa,
+  NepaClassifier,
+  NonFiniteError,
+} from "nepa";
 import { pretrain, type PretrainOptions, runFigure, type RunResult, tf, useEngine } from "nepa";
 
 import { nepaLoss } from "../lib/objective.ts";
@@ -11,7 +19,7 @@ import { small } from "./small.ts";
 
 const engine = await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
-const few: Dataset = train.subset(0.02, 0);
+const few: MemoryDataset = train.subset(0.02, 0);
 
 /** Small, with everything on that draws random numbers. */
 const config = {
@@ -58,6 +66,28 @@ Deno.test("compiled and uncompiled training agree over 50 steps, with drop path,
   assert(worst(compiled.weights, plain.weights) < 2e-3);
   assert(worst(compiled.ema, plain.ema) < 2e-3);
   assert(worst(compiled.ema, compiled.weights) > 1e-5, "the average is not the last weights");
+});
+
+Deno.test("standardised targets train the same compiled and not, and the held-out loss is by them too", async () => {
+  const validation = test.subset(0.01), options = { ...short, standardizeTargets: true, validation };
+  const compiled = await trained(options), plain = await trained({ ...options, compile: false });
+  const loss = ({ result }: typeof plain) => result.history[0]!.validation!.loss;
+  assert(worst(compiled.weights, plain.weights) < 2e-3);
+  assert(Math.abs(loss(compiled) - loss(plain)) < 1e-4);
+  const other = await trained({ ...short, validation });
+  assert(worst(compiled.weights, other.weights) > 1e-4);
+  assert(loss(other) < loss(compiled) - 0.1, "what all targets share is easy to predict");
+  assertEquals((await trained({ ...options, accumulate: 4 })).result.steps, 6);
+});
+
+Deno.test("the small recipe is the default one with standardised targets, and more updates", async () => {
+  const small = await trained({ ...short, recipe: "small" });
+  const same = await trained({ ...short, standardizeTargets: true });
+  assertEquals(small.weights, same.weights);
+  const model = new Nepa(config, { seed: 1 }), run = pretrain(model, few, { recipe: "small" });
+  assertEquals(run.steps, 4800);
+  run.dispose();
+  model.dispose();
 });
 
 Deno.test("the same seed gives the same bits; another seed gives others", async () => {
@@ -355,7 +385,8 @@ Deno.test("fine-tuning learns to classify, reads the validation images, and leav
   const { history } = await run.finish();
   assertEquals(tf.memory().numTensors, tensors);
   assertEquals(history.filter((s) => s.validation).map((s) => s.step), [100, 200]);
-  assertEquals(history.at(-1)!.validation, await evaluate(classifier, test.subset(0.05)));
+  const { loss, accuracy: right } = await evaluate(classifier, test.subset(0.05));
+  assertEquals(history.at(-1)!.validation, { accuracy: right, loss });
   const { accuracy } = history.at(-1)!.validation!;
   assert(accuracy! > Math.max(0.4, start.accuracy + 0.2), `${start.accuracy} to ${accuracy}`);
   assertEquals(history.findIndex((s) => Math.abs(s.lr - 3e-3) < 1e-15), 40); // a fifth of the updates

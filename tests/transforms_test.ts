@@ -4,11 +4,14 @@ import {
   compose,
   horizontalFlip,
   type Image,
+  Nepa,
   normalize,
   Random,
   randomResizedCrop,
   type Resample,
   resize,
+  tf,
+  useEngine,
 } from "nepa";
 import { readSafetensors } from "../lib/safetensors.ts";
 
@@ -48,9 +51,36 @@ Deno.test("resize, centre crop and normalisation are the official preprocessing,
     const floats = normalize(cropped.data, [1, cropped.height, cropped.width, 3], halves),
       plane = floats.length / 3;
     const expected = read("pixel_values").data; // [C, H, W]
-    floats.forEach((x, i) =>
-      assertAlmostEquals(x, Number(expected[(i % 3) * plane + Math.floor(i / 3)]), 1.2e-7)
-    );
+    floats.forEach((x, i) => assertEquals(x, expected[(i % 3) * plane + Math.floor(i / 3)]));
+  }
+});
+
+Deno.test("a network that is given 8 bits normalises them as the official preprocessing, compiled too", async () => {
+  const { tensors } = readSafetensors(bytes("expect.safetensors"));
+  const pixels = tensors.get("processor.cropped_uint8")!, official = tensors.get("processor.pixel_values")!;
+  for (const name of ["wasm", "tensorflow"] as const) {
+    const engine = await useEngine(name);
+    const shape = { imageSize: 28, patchSize: 2, numChannels: 3, hiddenSize: 12, intermediateSize: 12 };
+    const model = new Nepa({ ...shape, numHiddenLayers: 1, numAttentionHeads: 1 });
+    tf.tidy(() => {
+      const weight = model.parameters.get("vit_nepa.embeddings.patch_embeddings.projection.weight")!;
+      weight.assign(tf.eye(12)); // an embedded patch is the patch
+    });
+    const read = (images: tf.Tensor4D) =>
+      tf.slice(model.forward(images).embeddings, [0, 1, 0])
+        .reshape([14, 14, 2, 2, 3]) // [1, rows · columns, p · p · C] apart
+        .transpose([4, 0, 2, 1, 3]) // [C, rows, p, columns, p]
+        .reshape([-1]);
+    const images = tf.tensor4d(pixels.data as Uint8Array, [1, 28, 28, 3], "int32");
+    const compiled = engine.compile(read),
+      plain = tf.tidy(() => read(images)),
+      joined = await compiled(images);
+    assertEquals([...await plain.data()], [...official.data]);
+    // XLA multiplies by 1 / 255.
+    (await joined.data()).forEach((x, i) => assertAlmostEquals(x, Number(official.data[i]), 1.2e-7));
+    tf.dispose([images, plain, joined]);
+    compiled.dispose();
+    model.dispose();
   }
 });
 

@@ -2,6 +2,7 @@
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../random.ts";
+import type { Extent, Transform } from "./transforms.ts";
 
 /** One image, 8 bits a channel. */
 export interface Image {
@@ -46,9 +47,22 @@ export interface BatchOptions {
   shuffle?: boolean;
   /** Leave out the last batch where it would be smaller than the others. Default true. */
   dropLast?: boolean;
+  /** The batch to begin with, from 0. Default 0. */
+  from?: number;
+  /** What is done to each image. Default: nothing. */
+  change?: Change;
 }
 
-/** A finite, indexable set of labelled images of one size. */
+/** What is done to the images of a pass. */
+export interface Change {
+  transform: Transform;
+  /** What comes out. */
+  size: Extent;
+  /** Chance for the image at a position of the pass, from 0. */
+  random(position: number): Random;
+}
+
+/** A finite, indexable set of labelled images of one size. Those in memory are a {@linkcode MemoryDataset}. */
 export interface Dataset {
   readonly name: string;
   /** Number of images. */
@@ -60,8 +74,10 @@ export interface Dataset {
   readonly height: number;
   readonly width: number;
   readonly channels: number;
+  /** Changes when the images do, for sets that lie in files. */
+  readonly fingerprint?: string;
   /** Image `i`, from 0. Throws a `RangeError` outside. */
-  get(i: number): Example;
+  get(i: number): Example | Promise<Example>;
   /**
    * A smaller data set over the same pixels.
    *
@@ -71,7 +87,15 @@ export interface Dataset {
   subset(which: readonly number[] | Int32Array | number, seed?: number): Dataset;
   /** `perClass` images of each class drawn at random, in the data set's order: for experiments with few labels. */
   balanced(perClass: number, seed?: number): Dataset;
-  /** One pass over the images. */
+  /** One pass over the images; `for await` takes either. */
+  batches(options: BatchOptions): Iterable<Batch> | AsyncIterable<Batch>;
+}
+
+/** A {@linkcode Dataset} whose images are there at once. */
+export interface MemoryDataset extends Dataset {
+  get(i: number): Example;
+  subset(which: readonly number[] | Int32Array | number, seed?: number): MemoryDataset;
+  balanced(perClass: number, seed?: number): MemoryDataset;
   batches(options: BatchOptions): Iterable<Batch>;
 }
 
@@ -107,7 +131,7 @@ export interface ArrayDatasetOptions {
  * assertEquals(data.get(1).label, 1);
  * ```
  */
-export function arrayDataset(options: ArrayDatasetOptions): Dataset {
+export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
   const { images, shape, classes } = options, [n, h, w, c] = shape;
   const labels = Int32Array.from(options.labels);
   if (n < 1) throw new RangeError(`${options.name}: expected at least one image, got none`);
@@ -130,56 +154,49 @@ export function arrayDataset(options: ArrayDatasetOptions): Dataset {
         `${classes.length - 1} (${classes.length} classes)`,
     );
   }
-  return new ArrayDataset(
-    options.name,
-    images,
-    shape,
-    labels,
-    classes,
-    Int32Array.from({ length: n }, (_, i) => i),
-  );
+  const [height, width, channels] = [h, w, c], { name } = options;
+  const rows = Int32Array.from({ length: n }, (_, i) => i);
+  return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
 }
 
-class ArrayDataset implements Dataset {
+/** What all images of a set share, whatever subset is looked at. */
+export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "width" | "channels"> {
+  /** [all images] */
+  labels: Int32Array;
+}
+
+/** Some of the images of a whole, by their rows in it. */
+export abstract class Rows<W extends Whole> {
   readonly name: string;
   readonly classes: readonly string[];
   readonly labels: Int32Array;
   readonly height: number;
   readonly width: number;
   readonly channels: number;
-  readonly #images: Uint8Array;
-  readonly #rows: Int32Array; // where in #images each of this set's images lies
+  protected readonly whole: W;
+  protected readonly rows: Int32Array;
 
-  constructor(
-    name: string,
-    images: Uint8Array,
-    [, height, width, channels]: readonly [number, number, number, number],
-    labels: Int32Array,
-    classes: readonly string[],
-    rows: Int32Array,
-  ) {
-    this.name = name;
-    this.#images = images;
-    [this.height, this.width, this.channels] = [height, width, channels];
-    this.labels = labels;
-    this.classes = classes;
-    this.#rows = rows;
+  constructor(whole: W, rows: Int32Array) {
+    this.whole = whole;
+    this.rows = rows;
+    ({ name: this.name, classes: this.classes, height: this.height } = whole);
+    ({ width: this.width, channels: this.channels } = whole);
+    this.labels = rows.map((row) => whole.labels[row]!);
   }
+
+  /** Other rows of the same. */
+  protected abstract of(rows: Int32Array): this;
+  abstract get(i: number): Example | Promise<Example>;
 
   get length(): number {
-    return this.#rows.length;
+    return this.rows.length;
   }
 
-  #checked(i: number): number {
+  protected checked(i: number): number {
     if (!Number.isInteger(i) || i < 0 || i >= this.length) {
       throw new RangeError(`${this.name}: expected an index from 0 to ${this.length - 1}, got ${i}`);
     }
     return i;
-  }
-
-  #pixels(i: number): Uint8Array {
-    const size = this.height * this.width * this.channels, row = this.#rows[i]!;
-    return this.#images.subarray(row * size, (row + 1) * size);
   }
 
   toString(): string {
@@ -199,22 +216,18 @@ class ArrayDataset implements Dataset {
     const { height, width, channels } = this, shown = Math.min(10, this.classes.length);
     const found = Array.from({ length: shown }, (): number[] => []);
     this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
-    const pictures = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
+    const chosen = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
       i !== undefined
-    )
-      .map((i): Picture => {
-        const { image, label } = this.get(i);
-        return { data: image, height, width, channels, caption: this.classes[label]! };
-      });
+    );
+    const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
+      const { image, label } = await this.get(i);
+      return { data: image, height, width, channels, caption: this.classes[label]! };
+    }));
     const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name });
     return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
   }
 
-  get(i: number): Example {
-    return { image: this.#pixels(this.#checked(i)).slice(), label: this.labels[i]! };
-  }
-
-  subset(which: readonly number[] | Int32Array | number, seed = 0): Dataset {
+  subset(which: readonly number[] | Int32Array | number, seed = 0): this {
     if (typeof which === "number") {
       if (!(which > 0 && which <= 1)) {
         throw new RangeError(
@@ -227,18 +240,10 @@ class ArrayDataset implements Dataset {
     if (which.length === 0) {
       throw new RangeError(`${this.name}: expected at least one index, got an empty subset`);
     }
-    const chosen = Int32Array.from(which, (i) => this.#checked(i));
-    return new ArrayDataset(
-      this.name,
-      this.#images,
-      [chosen.length, this.height, this.width, this.channels],
-      chosen.map((i) => this.labels[i]!),
-      this.classes,
-      chosen.map((i) => this.#rows[i]!),
-    );
+    return this.of(Int32Array.from(which, (i) => this.rows[this.checked(i)]!));
   }
 
-  balanced(perClass: number, seed = 0): Dataset {
+  balanced(perClass: number, seed = 0): this {
     if (!Number.isInteger(perClass) || perClass < 1) {
       throw new RangeError(
         `${this.name}: expected a whole number of images per class, from 1, got ${perClass}`,
@@ -259,8 +264,9 @@ class ArrayDataset implements Dataset {
     return this.subset(taken.flat().sort((a, b) => a - b));
   }
 
-  batches(options: BatchOptions): Iterable<Batch> {
-    const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true } = options;
+  /** The indices of each batch of a pass, in order. */
+  protected order(options: BatchOptions): Int32Array[] {
+    const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true, from = 0 } = options;
     if (!Number.isInteger(size) || size < 1) {
       throw new RangeError(`batch size: expected a whole number from 1, got ${size}`);
     }
@@ -274,22 +280,21 @@ class ArrayDataset implements Dataset {
       ? new Random(seed, "epoch", epoch).permutation(this.length)
       : Int32Array.from({ length: this.length }, (_, i) => i);
     const count = dropLast ? Math.floor(this.length / size) : Math.ceil(this.length / size);
-    return this.#passes(order, size, count);
+    const batch = (k: number) => order.subarray((from + k) * size, (from + k + 1) * size);
+    return Array.from({ length: Math.max(0, count - from) }, (_, k) => batch(k));
   }
 
-  *#passes(order: Int32Array, size: number, count: number): Generator<Batch> {
-    for (let k = 0; k < count; k++) yield this.#gather(order.slice(k * size, (k + 1) * size));
-  }
-
-  #gather(indices: Int32Array): Batch {
-    const size = this.height * this.width * this.channels, images = new Uint8Array(indices.length * size);
-    indices.forEach((i, k) => images.set(this.#pixels(i), k * size));
+  /** Images of one size as a batch. */
+  protected batch(pixels: readonly Uint8Array[], indices: Int32Array, change: Change | undefined): Batch {
+    const { channels, labels } = this, { height, width } = change?.size ?? this;
+    const size = indices.length, bytes = height * width * channels, images = new Uint8Array(size * bytes);
+    pixels.forEach((image, k) => images.set(image, k * bytes));
     return {
       images,
-      shape: [indices.length, this.height, this.width, this.channels], // B, H, W, C
-      labels: indices.map((i) => this.labels[i]!),
-      indices,
-      size: indices.length,
+      shape: [size, height, width, channels], // B, H, W, C
+      labels: indices.map((i) => labels[i]!),
+      indices: indices.slice(),
+      size,
     };
   }
 }
@@ -303,5 +308,55 @@ export function refuseMislabelled({ name, length, labels, classes }: Dataset): v
     throw new RangeError(
       `${name}: image ${wrong}: expected a label from 0 to ${count - 1}, got ${labels[wrong]}`,
     );
+  }
+}
+
+/** The pixels of an image that came out of a transform. Throws a `RangeError` if their size is not the one expected. */
+export function pixelsOf(
+  made: Image,
+  { height, width }: Extent,
+  channels: number,
+  index: number,
+): Uint8Array {
+  const got = [made.height, made.width, made.channels], expected = [height, width, channels];
+  if (got.join() === expected.join()) return made.data;
+  throw new RangeError(
+    `augment: image ${index}: expected ${expected.join("x")} to come out, got ${got.join("x")}; ` +
+      "end it with a resize",
+  );
+}
+
+class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements MemoryDataset {
+  protected override of(rows: Int32Array): this {
+    return new ArrayDataset(this.whole, rows) as this;
+  }
+
+  #pixels(i: number): Uint8Array {
+    const size = this.height * this.width * this.channels, row = this.rows[i]!;
+    return this.whole.images.subarray(row * size, (row + 1) * size);
+  }
+
+  override get(i: number): Example {
+    return { image: this.#pixels(this.checked(i)).slice(), label: this.labels[i]! };
+  }
+
+  batches(options: BatchOptions): Iterable<Batch> {
+    return this.#passes(this.order(options), options);
+  }
+
+  *#passes(order: readonly Int32Array[], { size: B, from = 0, change }: BatchOptions): Generator<Batch> {
+    const { height, width, channels } = this;
+    for (const [k, indices] of order.entries()) {
+      const pixels = Array.from(indices, (i, j) => {
+        const data = this.#pixels(i);
+        if (!change) return data;
+        const made = change.transform(
+          { data, height, width, channels },
+          change.random((from + k) * B + j),
+        );
+        return pixelsOf(made, change.size, channels, i);
+      });
+      yield this.batch(pixels, indices, change);
+    }
   }
 }

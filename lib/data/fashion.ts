@@ -1,5 +1,5 @@
 /** Fashion-MNIST, which comes with this package. @module */
-import { arrayDataset, type Dataset } from "./dataset.ts";
+import { arrayDataset, type MemoryDataset } from "./dataset.ts";
 import { DataError, type Idx, readIdx } from "./idx.ts";
 
 /** The classes, in the order of the labels. */
@@ -63,7 +63,7 @@ export interface FashionOptions {
  */
 export async function fashionMnist(
   { path }: FashionOptions = {},
-): Promise<{ train: Dataset; test: Dataset }> {
+): Promise<{ train: MemoryDataset; test: MemoryDataset }> {
   const read = ([file, sha256]: readonly [string, string]) =>
     path === undefined ? shipped(file, sha256) : given(path, file);
   const dimensions = { trainImages: 3, trainLabels: 1, testImages: 3, testLabels: 1 };
@@ -127,7 +127,7 @@ function joined(
   name: string,
   [imageFile, images]: [string, Idx],
   [labelFile, labels]: [string, Idx],
-): Dataset {
+): MemoryDataset {
   const [n = 0, height = 0, width = 0] = images.shape;
   if (labels.shape[0] !== n) {
     throw new DataError(

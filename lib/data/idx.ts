@@ -1,7 +1,16 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
 
 /** What was wrong with a data file. */
-export type DataErrorKind = "missing" | "gzip" | "magic" | "size" | "count" | "labels" | "checksum";
+export type DataErrorKind =
+  | "missing"
+  | "gzip"
+  | "magic"
+  | "size"
+  | "count"
+  | "labels"
+  | "checksum"
+  | "image"
+  | "link";
 
 /** A data file that is missing, damaged, or not what it should be. The message says what to do. */
 export class DataError extends Error {
@@ -25,8 +34,8 @@ export interface Idx {
   shape: number[];
 }
 
-/** No array larger than this is read: 2 GiB, more than any IDX data set in use. */
-const MAX_BYTES = 2 ** 31;
+/** No array larger than this is read: 2 GiB, more than any IDX data set in use. A byte of gzip holds at most 1,032. */
+const MAX_BYTES = 2 ** 31, MOST_PACKED = 1032;
 const AGAIN = "the file is damaged or incomplete; fetch it again";
 
 /** The chunks of `bytes`, unpacked if they begin as gzip does. */
@@ -42,7 +51,7 @@ async function* unpacked(file: string, bytes: Uint8Array<ArrayBuffer>): AsyncGen
   }
 }
 
-function header(file: string, bytes: Uint8Array, dimensions: number): number[] {
+function header(file: string, bytes: Uint8Array, dimensions: number, most: number): number[] {
   const hex = (byte: number) => byte.toString(16).padStart(2, "0");
   const magic = [...bytes.subarray(0, 4)].map(hex).join(" "), expected = `00 00 08 ${hex(dimensions)}`;
   if (magic !== expected) {
@@ -65,11 +74,11 @@ function header(file: string, bytes: Uint8Array, dimensions: number): number[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const shape = Array.from({ length: dimensions }, (_, i) => view.getUint32(4 + 4 * i));
   const size = shape.reduce((a, b) => a * b, 1);
-  if (size === 0 || size > MAX_BYTES) {
+  if (size === 0 || size > most) {
     throw new DataError(
       "size",
       file,
-      `expected 1 to ${MAX_BYTES} bytes, got a header that says [${shape}]: ${AGAIN}`,
+      `expected 1 to ${most} bytes, got a header that says [${shape}]: ${AGAIN}`,
     );
   }
   return shape;
@@ -98,7 +107,7 @@ export async function readIdx(
   bytes: Uint8Array<ArrayBuffer>,
   dimensions: number,
 ): Promise<Idx> {
-  const start = new Uint8Array(4 + 4 * dimensions);
+  const start = new Uint8Array(4 + 4 * dimensions), most = Math.min(MAX_BYTES, MOST_PACKED * bytes.length);
   let shape: number[] | undefined, data = new Uint8Array(0), have = 0, expected = 0;
   for await (let chunk of unpacked(file, bytes)) {
     if (!shape) {
@@ -107,7 +116,7 @@ export async function readIdx(
       have += part.length;
       chunk = chunk.subarray(part.length);
       if (have < start.length) continue;
-      shape = header(file, start, dimensions);
+      shape = header(file, start, dimensions, most);
       expected = shape.reduce((a, b) => a * b, 1);
       data = new Uint8Array(expected);
       have = 0;
@@ -116,7 +125,7 @@ export async function readIdx(
     have += chunk.length;
     if (have > expected) break;
   }
-  if (!shape) shape = header(file, start.subarray(0, have), dimensions);
+  if (!shape) shape = header(file, start.subarray(0, have), dimensions, most);
   if (have !== expected) {
     const got = have > expected ? "more" : `${have}`;
     throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);

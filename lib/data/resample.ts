@@ -1,5 +1,6 @@
 /** Pillow's resampling of 8-bit images, reproduced bit for bit. @module */
 import type { Image } from "./dataset.ts";
+import { KERNELS as BINARY } from "./resample_binary.ts";
 
 /** How pixels between pixels are found. */
 export type Resample = "bilinear" | "bicubic";
@@ -19,79 +20,105 @@ const FILTERS: Record<Resample, { support: number; weight: (x: number) => number
 /** Fractional bits of the integer weights, as in Pillow: 8 bits of value and 2 of headroom are left of 32. */
 const BITS = 22;
 
-/** For each of `to` places: the first source pixel, how many, and their integer weights, `stride` apart. */
-function weights(from: number, to: number, resample: Resample): {
-  first: Int32Array;
-  count: Int32Array;
-  values: Int32Array;
-  stride: number;
-} {
-  const { support: base, weight } = FILTERS[resample];
-  const scale = from / to,
-    spread = Math.max(scale, 1),
-    support = base * spread,
-    stride = Math.ceil(support) * 2 + 1;
-  const first = new Int32Array(to), count = new Int32Array(to), values = new Int32Array(to * stride);
-  for (let i = 0; i < to; i++) {
-    const centre = (i + 0.5) * scale;
-    const low = Math.max(0, Math.trunc(centre - support + 0.5)),
-      high = Math.min(from, Math.trunc(centre + support + 0.5));
-    const exact = Array.from(
-      { length: high - low },
-      (_, k) => weight((k + low - centre + 0.5) * (1 / spread)),
-    );
-    const sum = exact.reduce((a, b) => a + b, 0);
-    exact.forEach((value, k) => {
-      const scaled = value / sum * (1 << BITS);
-      values[i * stride + k] = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
-    });
-    [first[i], count[i]] = [low, high - low];
-  }
-  return { first, count, values, stride };
+/** What `kernels/resample.ts` exports. */
+interface Kernels {
+  resampleRows(from: number, line: number, to: number, count: number, table: number, stride: number): void;
+  /** from, lines, bytes from one to the next, channels, to, count, table, stride. */
+  resampleColumns(...args: number[]): void;
+}
+
+/** Bytes between what lies side by side in the kernels' memory, since they read a little too far. */
+const GAP = 64;
+
+/** Memory above this is let go of after use. */
+const KEPT = 2 ** 26;
+let room: { memory: WebAssembly.Memory; kernels: Kernels } | undefined;
+
+/** Memory of at least so many bytes, and the kernels that work in it. */
+function roomFor(bytes: number): { memory: WebAssembly.Memory; kernels: Kernels } {
+  if (room && room.memory.buffer.byteLength >= bytes) return room;
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
+  const module = new WebAssembly.Module(Uint8Array.fromBase64(BINARY));
+  const kernels = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
+  return room = { memory, kernels };
+}
+
+/** A part of an image. Where an image has been decoded at a fraction of its size, its edges lie between pixels. */
+export interface Box {
+  top: number;
+  left: number;
+  height: number;
+  width: number;
 }
 
 /**
- * Resamples one axis of an array seen as [outer, from, inner] to [outer, to, inner]. For columns inner is the channels,
- * for rows a whole line.
+ * For each of `to` places on the pixels from `start` to `end` the first pixel, how many, and their integer weights; `stride`
+ * numbers in all.
  */
-function resampled(
-  data: Uint8Array,
-  [outer, from, inner]: [number, number, number],
+function weights(
+  start: number,
+  end: number,
   to: number,
   resample: Resample,
-): Uint8Array {
-  if (from === to) return data;
-  const { first, count, values, stride } = weights(from, to, resample);
-  const out = new Uint8ClampedArray(outer * to * inner);
-  for (let o = 0, at = 0; o < outer; o++) {
-    for (let i = 0; i < to; i++) {
-      const start = (o * from + first[i]!) * inner, n = count[i]!, row = i * stride;
-      for (let c = 0; c < inner; c++) {
-        let sum = 1 << (BITS - 1);
-        for (let k = 0, p = start + c; k < n; k++, p += inner) sum += data[p]! * values[row + k]!;
-        out[at++] = sum >> BITS;
-      }
+): { table: Int32Array; stride: number } {
+  const { support: base, weight } = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
+  const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
+  const stride = 2 + Math.ceil(support) * 2 + 1, table = new Int32Array(to * stride);
+  const exact = new Float64Array(stride);
+  for (let i = 0; i < to; i++) {
+    const centre = start + (i + 0.5) * scale, at = i * stride;
+    const low = Math.max(from, Math.trunc(centre - support + 0.5));
+    const count = Math.min(until, Math.trunc(centre + support + 0.5)) - low;
+    let sum = 0;
+    for (let k = 0; k < count; k++) sum += exact[k] = weight((k + low - centre + 0.5) * (1 / spread));
+    table[at] = low;
+    table[at + 1] = count;
+    for (let k = 0; k < count; k++) {
+      const scaled = exact[k]! / sum * (1 << BITS);
+      table[at + 2 + k] = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
     }
   }
-  return new Uint8Array(out.buffer);
+  return { table, stride };
 }
 
 /**
- * An image at another size. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13 Pillow
- * begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
+ * A part of an image at another size. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13
+ * Pillow begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
  * the columns.
  */
 export function resized(
   image: Image,
   { height, width }: { height: number; width: number },
   resample: Resample,
+  box: Box = { top: 0, left: 0, height: image.height, width: image.width },
 ): Image {
-  const { data, channels, height: fromHeight, width: fromWidth } = image;
-  const columns = (pixels: Uint8Array, lines: number) =>
-    resampled(pixels, [lines, fromWidth, channels], width, resample); // [lines, width, C]
-  const rows = (pixels: Uint8Array, line: number) =>
-    resampled(pixels, [1, fromHeight, line * channels], height, resample); // [height, line, C]
-  const rowsFirst = fromHeight - height > 2 * Math.max(0, fromWidth - width);
-  const out = rowsFirst ? columns(rows(data, fromWidth), height) : rows(columns(data, fromHeight), width);
-  return { data: out, height, width, channels };
+  const { channels: C, height: fromHeight, width: fromWidth } = image;
+  if (
+    [height, box.height].every((h) => h === fromHeight) && [width, box.width].every((w) => w === fromWidth)
+  ) {
+    return image;
+  }
+  const top = Math.floor(box.top), lines = Math.ceil(box.top + box.height) - top, line = fromWidth * C;
+  const data = image.data.subarray(top * line, (top + lines) * line);
+  const down = weights(box.top - top, box.top - top + box.height, height, resample);
+  const across = weights(box.left, box.left + box.width, width, resample);
+  const rowsFirst = box.height - height > 2 * Math.max(0, box.width - width);
+  const places = [data.length, (rowsFirst ? height * fromWidth : lines * width) * C, height * width * C];
+  const sizes = [...places, 4 * down.table.length, 4 * across.table.length];
+  const ends = sizes.map(((sum) => (size) => sum = (sum + size + GAP + 3) & ~3)(0)); // places on words
+  const [between, to, rows, columns] = ends as [number, number, number, number, number];
+  const { memory: { buffer }, kernels: { resampleRows, resampleColumns } } = roomFor(ends.at(-1)!);
+  new Uint8Array(buffer).set(data);
+  new Int32Array(buffer, rows).set(down.table);
+  new Int32Array(buffer, columns).set(across.table);
+  if (rowsFirst) {
+    resampleRows(0, line, between, height, rows, down.stride);
+    resampleColumns(between, height, line, C, to, width, columns, across.stride);
+  } else {
+    resampleColumns(0, lines, line, C, between, width, columns, across.stride);
+    resampleRows(between, width * C, to, height, rows, down.stride);
+  }
+  const out = new Uint8Array(buffer, to, places[2]).slice();
+  if (buffer.byteLength > KEPT) room = undefined;
+  return { data: out, height, width, channels: C };
 }

@@ -2,10 +2,33 @@
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../round.ts";
-import { type Resample, resized } from "./resample.ts";
+import { type Box, type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
-export type Transform = (image: Image, random: Random) => Image;
+export interface Transform {
+  (image: Image, random: Random): Image;
+  /** Where a part of the image is resized first: which, and what follows. A file need not be decoded beyond it. */
+  readonly begins?: { part(image: Extent, random: Random): Part; rest: Transform };
+}
+
+/** A part of an image, and the size to which it is brought. */
+export interface Part extends Box {
+  to: Extent;
+  resample: Resample;
+}
+
+/** Height and width in pixels. */
+export type Extent = Pick<Image, "height" | "width">;
+
+const same: Transform = (image) => image;
+
+function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
+  const whole = (image: Image, random: Random) => {
+    const { to, resample, ...box } = part(image, random);
+    return rest(resized(image, to, resample, box), random);
+  };
+  return Object.assign(whole, { begins: { part, rest } });
+}
 
 /** How images become floats: per channel, or one number for all. */
 export interface Normalisation {
@@ -13,10 +36,13 @@ export interface Normalisation {
   imageMean: readonly number[];
   /** Divided by, after that. */
   imageStd: readonly number[];
+  /** What 0 to 255 is multiplied by first. Default 1 / 255. */
+  rescaleFactor?: number;
 }
 
 /**
- * 8-bit images as the floats that a model takes: (x / 255 - mean) / std, channel by channel.
+ * 8-bit images as the floats that a model takes: (x / 255 - mean) / std, channel by channel. `forward` does so itself
+ * where it is given int32.
  *
  * @param images [B, H, W, C] values 0 to 255.
  * @param shape B, H, W, C.
@@ -36,7 +62,7 @@ export interface Normalisation {
 export function normalize(
   images: Uint8Array,
   shape: readonly number[],
-  { imageMean, imageStd }: Normalisation,
+  { imageMean, imageStd, rescaleFactor = 1 / 255 }: Normalisation,
 ): Float32Array {
   const channels = shape.at(-1) ?? 0, size = shape.reduce((a, b) => a * b, 1);
   if (shape.length !== 4 || images.length !== size) {
@@ -52,7 +78,11 @@ export function normalize(
         `normalize: expected a mean and a positive std for each of ${channels} channels, got mean [${imageMean}], std [${imageStd}]`,
       );
     }
-    return Float32Array.from({ length: 256 }, (_, x) => (Math.fround(x / 255) - mean) / std);
+    const [from, by] = [Math.fround(mean), Math.fround(std)]; // float32 throughout, as the official code computes
+    return Float32Array.from(
+      { length: 256 },
+      (_, x) => Math.fround(Math.fround(x / (1 / rescaleFactor)) - from) / by,
+    );
   });
   const out = new Float32Array(size);
   for (let c = 0; c < channels; c++) {
@@ -95,7 +125,7 @@ function mirrored({ data, height, width, channels }: Image): Image {
 }
 
 /** A number for both sides, or each. */
-export type Size = number | { height: number; width: number };
+export type Size = number | Extent;
 
 const sides = (size: Size) => typeof size === "number" ? { height: size, width: size } : size;
 
@@ -128,10 +158,12 @@ function checkedSize(name: string, size: Size): Size {
  */
 export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   checkedSize("resize", size);
-  return (image) => resized(image, target(image, size), resample);
+  return beginning(({ height, width }) => {
+    return { top: 0, left: 0, height, width, to: target({ height, width }, size), resample };
+  });
 }
 
-function target({ height, width }: Image, size: Size): { height: number; width: number } {
+function target({ height, width }: Extent, size: Size): Extent {
   if (typeof size !== "number") return size;
   const long = Math.max(1, Math.floor(size * Math.max(height, width) / Math.min(height, width)));
   return width <= height ? { height: long, width: size } : { height: size, width: long };
@@ -204,18 +236,13 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
       `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
     );
   }
-  return (image, random) => resized(cropped(image, drawBox(image, scale, ratio, random)), out, resample);
-}
-
-interface Box {
-  top: number;
-  left: number;
-  height: number;
-  width: number;
+  return beginning((image, random) => {
+    return { ...drawBox(image, scale, ratio, random), to: out, resample };
+  });
 }
 
 function drawBox(
-  image: Image,
+  image: Extent,
   scale: readonly [number, number],
   ratio: readonly [number, number],
   random: Random,
@@ -235,7 +262,8 @@ function drawBox(
   return { top: (image.height - height) >> 1, left: (image.width - width) >> 1, height, width };
 }
 
-function cropped({ data, width: from, channels }: Image, { top, left, height, width }: Box): Image {
+function cropped(image: Image, { top, left, height, width }: Box): Image {
+  const { data, width: from, channels } = image;
   const out = new Uint8Array(height * width * channels), row = width * channels;
   for (let y = 0; y < height; y++) {
     const start = ((top + y) * from + left) * channels;
@@ -258,5 +286,7 @@ function cropped({ data, width: from, channels }: Image, { top, left, height, wi
  * ```
  */
 export function compose(...transforms: readonly Transform[]): Transform {
+  const [{ begins } = same, ...others] = transforms;
+  if (begins) return beginning(begins.part, compose(begins.rest, ...others));
   return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
 }

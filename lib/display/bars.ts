@@ -1,6 +1,6 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
-import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
 export interface BarChartOptions {
@@ -17,7 +17,7 @@ export interface BarChartOptions {
 }
 
 /** Mean and sample standard deviation; of one number, the number and NaN. */
-function spread(values: readonly number[]): { mean: number; std: number } {
+export function spread(values: readonly number[]): { mean: number; std: number } {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
   return { mean, std: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (values.length - 1)) };
 }
@@ -28,45 +28,28 @@ function barTrace(
   color: string,
 ): Trace {
   const stats = Object.values(bars).map((v) => spread(typeof v === "number" ? [v] : v));
-  const percent = (share: number) => (100 * share).toFixed(1);
+  const percent = (share: number) => (100 * share).toFixed(1), array = stats.map(({ std }) => 100 * std || 0);
+  const visible = stats.some(({ std }) => std > 0);
   return {
     type: "bar",
-    name,
-    x: Object.keys(bars),
+    name: plotText(name),
+    x: Object.keys(bars).map(plotText),
     y: stats.map(({ mean }) => 100 * mean),
-    text: stats.map(({ mean, std }) =>
-      Number.isNaN(std) ? percent(mean) : `${percent(mean)} ± ${percent(std)}`
-    ),
+    text: stats.map(({ mean, std }) => percent(mean) + (Number.isNaN(std) ? "" : ` ± ${percent(std)}`)),
     textposition: "inside", // at the foot, where no line of reference runs through
     insidetextanchor: "start",
     constraintext: "none",
     textangle: 0,
     textfont: { size: 11, color: "#fff" },
     marker: { color },
-    error_y: {
-      visible: stats.some(({ std }) => std > 0),
-      type: "data",
-      array: stats.map(({ std }) => 100 * std || 0),
-      thickness: 1.4,
-      width: 4,
-      color: ink.text,
-    },
+    error_y: { visible, type: "data", array, thickness: 1.4, width: 4, color: ink.text },
   };
 }
 
 function referenceLine(name: string, value: number, i: number): Partial<Shape> {
-  const y = 100 * value;
-  return {
-    type: "line",
-    name: `${name} ${y.toFixed(1)}`,
-    showlegend: true,
-    xref: "paper",
-    x0: 0,
-    x1: 1,
-    y0: y,
-    y1: y,
-    line: { color: palette[(3 + i) % palette.length]!, width: 2, dash: "dash" },
-  };
+  const y = 100 * value, across = { xref: "paper", x0: 0, x1: 1, y0: y, y1: y } as const;
+  const line = { color: palette[(3 + i) % palette.length]!, width: 2, dash: "dash" } as const;
+  return { type: "line", name: plotText(`${name} ${y.toFixed(1)}`), showlegend: true, ...across, line };
 }
 
 /**
@@ -95,25 +78,23 @@ export function barChart(
   const bars = Object.entries(series).map(([name, values], i) =>
     barTrace(name, values, palette[i % palette.length]!)
   );
-  const several = Object.values(series).some((values) =>
-    Object.values(values).some((v) => typeof v !== "number")
-  );
+  const several = Object.values(series).flatMap(Object.values).some((v) => typeof v !== "number");
   const longest = Math.max(...[...categories].map((name) => name.length));
   const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
   const width = Math.min(820, Math.max(480, 240 + slot * categories.size));
   return new Figure(bars, {
     width,
     height: 400,
-    title: { text: title, ...(subtitle ? { subtitle: { text: subtitle } } : {}) },
+    title: { text: plotText(title), ...(subtitle ? { subtitle: { text: plotText(subtitle) } } : {}) },
     barmode: "group",
     showlegend: bars.length > 1 || Object.keys(references).length > 0,
     shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
     xaxis: {
       type: "category",
-      title: { text: categoryTitle },
+      title: { text: plotText(categoryTitle) },
       showgrid: false,
-      categoryarray: [...categories],
+      categoryarray: [...categories].map(plotText),
     },
-    yaxis: { title: { text: valueTitle }, rangemode: "tozero" },
+    yaxis: { title: { text: plotText(valueTitle) }, rangemode: "tozero" },
   });
 }

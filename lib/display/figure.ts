@@ -102,14 +102,23 @@ function plain(value: object): Record<string, unknown> {
   }));
 }
 
+/** Words that plotly shows as they are; of itself it takes `<` for the beginning of a tag. Line breaks stay. */
+export function plotText(words: string): string {
+  return words.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
+}
+
+/** The words of a text of plotly's. */
+function wordsOf(text: string): string {
+  const bare = text.replace(/<br>/g, " ").replace(/<[^>]*>/g, "");
+  return bare.replace(/&#(\d+);/g, (_, code) => String.fromCodePoint(Number(code)));
+}
+
 /** Numbers as a row of little bars, at most `width` of them; each stands for the mean of its share. */
 export function sparkline(values: readonly number[], width = 24): string {
   const finite = values.filter(Number.isFinite), count = Math.min(width, finite.length);
+  const at = (i: number) => Math.floor(i * finite.length / count);
   const means = Array.from({ length: count }, (_, i) => {
-    const part = finite.slice(
-      Math.floor(i * finite.length / count),
-      Math.floor((i + 1) * finite.length / count),
-    );
+    const part = finite.slice(at(i), at(i + 1));
     return part.reduce((a, b) => a + b, 0) / part.length;
   });
   const low = Math.min(...means), span = Math.max(...means) - low || 1;
@@ -117,7 +126,7 @@ export function sparkline(values: readonly number[], width = 24): string {
 }
 
 function describeTrace({ name, type, y, z, x, orientation }: Trace): string {
-  const label = name ?? type ?? "line";
+  const label = wordsOf(name ?? type ?? "line");
   if (Array.isArray(z)) return `${label}: ${z.length} × ${(z[0] as unknown[] | undefined)?.length ?? 0}`;
   const values = Array.from((orientation === "h" ? x : y) as ArrayLike<unknown> ?? [], Number);
   if (values.length === 0) return label;
@@ -162,15 +171,18 @@ export class Figure {
   }
 
   /** The figure as plotly.js takes it: `Plotly.newPlot(element, figure)`. */
-  toJSON(): { data: Record<string, unknown>[]; layout: Record<string, unknown> } {
-    const { width, height } = this,
-      layout = { template: theme, ...this.#layout, width, height, autosize: false };
+  toJSON(): {
+    data: Record<string, unknown>[];
+    layout: Record<string, unknown> & { width: number; height: number };
+  } {
+    const { width, height } = this;
+    const layout = { template: theme, ...this.#layout, width, height, autosize: false };
     return plain({ data: this.#data, layout }) as ReturnType<Figure["toJSON"]>;
   }
 
   /** The figure as an SVG document. */
   svg(): Promise<string> {
-    return this.#svg ??= drawSvg({ ...this.toJSON(), width: this.width, height: this.height });
+    return this.#svg ??= drawSvg(this.toJSON());
   }
 
   /**
@@ -202,9 +214,7 @@ export class Figure {
       typeof subtitle === "object" ? subtitle.text : subtitle,
       images.length > 1 && `${images.length} pictures`,
     ];
-    const words = lines.filter((line) => line).map((line) =>
-      String(line).replace(/<br>/g, " ").replace(/<[^>]*>/g, "")
-    );
+    const words = lines.filter((line) => line).map((line) => wordsOf(String(line)));
     return [["Figure", ...words.slice(0, 1)].join(": "), ...words.slice(1), ...this.#data.map(describeTrace)]
       .join("\n  ");
   }

@@ -24,22 +24,14 @@ export function say(text: string): void {
 }
 
 /**
- * Shows a bundle below the running cell.
+ * Shows a bundle below the running cell, or in place of what stands under its name, wherever that is.
  *
- * @param id A name by which {@linkcode updateDisplay} can replace it.
+ * @param id A name by which it can be replaced.
  */
-export async function showDisplay(bundle: MediaBundle, id?: string): Promise<void> {
-  const transient = id === undefined ? {} : { display_id: id };
-  await Deno.jupyter.broadcast("display_data", { data: bundle, metadata: {}, transient });
-}
-
-/** Replaces what {@linkcode showDisplay} showed under this name, wherever it stands. */
-export async function updateDisplay(bundle: MediaBundle, id: string): Promise<void> {
-  await Deno.jupyter.broadcast("update_display_data", {
-    data: bundle,
-    metadata: {},
-    transient: { display_id: id },
-  });
+export async function showDisplay(bundle: MediaBundle, id?: string, replace = false): Promise<void> {
+  const transient = id === undefined ? {} : { display_id: id },
+    type = replace ? "update_display_data" : "display_data";
+  await Deno.jupyter.broadcast(type, { data: bundle, metadata: {}, transient });
 }
 
 /** A part of a cell's output that is drawn again and again. */
@@ -58,22 +50,16 @@ export function liveDisplay(): LiveDisplay {
     while (next !== undefined) {
       const bundle = next;
       next = undefined;
-      await (shown ? updateDisplay(bundle, id) : showDisplay(bundle, id));
+      await showDisplay(bundle, id, shown);
       shown = true;
     }
     sending = undefined;
   };
   const draw = (bundle: MediaBundle) => {
     next = bundle;
-    sending ??= send();
+    return sending ??= send();
   };
-  return {
-    draw,
-    async finish(bundle) {
-      draw(bundle);
-      await sending;
-    },
-  };
+  return { draw, finish: draw };
 }
 
 /** Text made safe to stand in HTML or SVG, attribute values included. */

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Annotations } from "plotly-types";
-import { Figure, type FigureLayout, fontFamily, ink, type Trace } from "./figure.ts";
+import { Figure, type FigureLayout, fontFamily, ink, plotText, type Trace } from "./figure.ts";
 import { escapeHtml } from "./jupyter.ts";
 import { formatNumber } from "./table.ts";
 
@@ -60,28 +60,25 @@ function thin({ x, y }: Line, most: number): [number, number][] {
 }
 
 /** The least and greatest of some numbers, a little apart where they are equal. */
-function extent(values: Iterable<number>): [number, number] {
+function extent(values: readonly number[], margin = 0): [number, number] {
   let low = Infinity, high = -Infinity;
   for (const v of values) {
-    if (v < low) low = v;
-    if (v > high) high = v;
+    low = Math.min(low, v);
+    high = Math.max(high, v);
   }
-  if (low > high) return [0, 1];
-  return low < high ? [low, high] : [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
+  if (low > high) [low, high] = [0, 1];
+  if (low === high) [low, high] = [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
+  const more = margin * (high - low);
+  return [low - more, high + more];
 }
 
 function xRange({ charts }: LineBoard): [number, number] {
-  const ends = charts.flatMap(({ lines }) =>
-    lines.flatMap(({ x }) => x.length > 0 ? [x[0]!, x.at(-1)!] : [])
-  );
-  const [low, high] = extent(ends), margin = 0.012 * (high - low);
-  return [low - margin, high + margin];
+  const all = charts.flatMap(({ lines }) => lines.map(({ x }) => x)).filter(({ length }) => length > 0);
+  return extent(all.flatMap((x) => [x[0]!, x.at(-1)!]), 0.012);
 }
 
 function yRange({ lines, include = [] }: LineChart): [number, number] {
-  const ends = lines.flatMap(({ y }) => extent(y.filter(Number.isFinite)));
-  const [low, high] = extent([...ends, ...include]), margin = 0.05 * (high - low);
-  return [low - margin, high + margin];
+  return extent([...lines.flatMap(({ y }) => extent(y.filter(Number.isFinite))), ...include], 0.05);
 }
 
 /** How many numbers at most stand along the horizontal and the vertical axis. */
@@ -110,10 +107,8 @@ function heading({ title, lines, legend = lines.length > 1 }: LineChart, tag: "s
     const style = tag === "span" ? `style="color:${color}"` : `fill="${color}"`;
     return `<${tag} ${style}>${dash ? "╌" : "━"} ${escapeHtml(name)}</${tag}>`;
   });
-  const bold = tag === "span"
-    ? `<b>${escapeHtml(title)}</b>`
-    : `<tspan font-weight="bold">${escapeHtml(title)}</tspan>`;
-  return [bold, ...(legend ? names : [])].join(" \u00a0");
+  const text = escapeHtml(title), bold = `<tspan font-weight="bold">${text}</tspan>`;
+  return [tag === "span" ? `<b>${text}</b>` : bold, ...(legend ? names : [])].join(" \u00a0");
 }
 
 function chartSvg(board: LineBoard, chart: LineChart): string {
@@ -132,17 +127,17 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
     (lowest ? label(px(v), String(bottom + 17), "middle", tickText(v)) : "")
   );
   const paths = lines.map((line) => {
-    const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`),
-      width = points.length > 1 ? line.width ?? 2 : 5;
-    const dash = line.dash ? ` stroke-dasharray="5 4"` : "";
-    return points.length > 0 &&
-      `<path d="M${points.join("L")}h0" stroke="${line.color}" stroke-width="${width}"${dash}/>`;
+    const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`), dash = line.dash ? "5 4" : "none";
+    if (points.length === 0) return "";
+    const width = points.length > 1 ? line.width ?? 2 : 5,
+      style = `stroke="${line.color}" stroke-width="${width}"`;
+    return `<path d="M${points.join("L")}h0" ${style} stroke-dasharray="${dash}"/>`;
   });
   return [
     ...rows,
     ...columns,
     `<path d="M${left} ${top}V${bottom}H${right}" stroke="${ink.line}"/>`,
-    ...paths.filter((path) => path),
+    ...paths,
     `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${heading(chart, "tspan")}</text>`,
     lowest ? label(String((left + right) / 2), String(bottom + 34), "middle", escapeHtml(board.xTitle)) : "",
   ].join("");
@@ -153,37 +148,29 @@ export function lightSvg(board: LineBoard): string {
   const { width, height, charts, done } = board, left = charts[0]?.left ?? 0;
   const text = (y: number, style: string, words = "") =>
     `<text x="${left}" y="${y}" ${style}>${escapeHtml(words)}</text>`;
-  const bar = done === undefined
-    ? ""
-    : `<path d="M0 1.5H${(width * done).toFixed(1)}" stroke="#2a9d76" stroke-width="3"/>`;
+  const end = (width * (done ?? 0)).toFixed(1),
+    bar = `<path d="M0 1.5H${end}" stroke="#2a9d76" stroke-width="3"/>`;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
     `fill="none" stroke-linejoin="round" stroke-linecap="round" font-family="${fontFamily}" ` +
     `style="background:#fff;display:block">` +
     text(29, `font-size="16" font-weight="bold" fill="${ink.text}"`, board.title) +
     text(49, `font-size="12" fill="${ink.soft}"`, board.subtitle) +
     text(67, `font-size="12" fill="${ink.alarm}"`, board.notice) +
-    charts.map((chart) => chartSvg(board, chart)).join("") + bar + "</svg>";
+    charts.map((chart) => chartSvg(board, chart)).join("") + (done === undefined ? "" : bar) + "</svg>";
 }
 
 function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<string, object> {
   const { width, height } = board, [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
-  const x = {
-    domain: [chart.left / width, chart.right / width],
-    anchor: `y${id}`,
-    range: xRange(board),
-    nticks: xTicks,
-    showticklabels: lowest,
-    title: { text: lowest ? board.xTitle : "", standoff: 6 },
-    automargin: false,
+  const across = [chart.left / width, chart.right / width],
+    up = [1 - chart.bottom / height, 1 - chart.top / height];
+  const x = { domain: across, range: xRange(board), nticks: xTicks };
+  const y = { domain: up, range: yRange(chart), nticks: yTicks };
+  const labels = { showticklabels: lowest, title: { text: lowest ? board.xTitle : "", standoff: 6 } };
+  const shared = id ? { matches: "x" } : {}, automargin = false;
+  return {
+    [`xaxis${id}`]: { ...x, ...labels, ...shared, anchor: `y${id}`, automargin },
+    [`yaxis${id}`]: { ...y, anchor: `x${id}`, automargin },
   };
-  const y = {
-    domain: [1 - chart.bottom / height, 1 - chart.top / height],
-    anchor: `x${id}`,
-    range: yRange(chart),
-    nticks: yTicks,
-    automargin: false,
-  };
-  return { [`xaxis${id}`]: id ? { ...x, matches: "x" } : x, [`yaxis${id}`]: y };
 }
 
 function lineTrace(line: Line, id: string): Trace {
@@ -191,7 +178,7 @@ function lineTrace(line: Line, id: string): Trace {
   return {
     type: "scatter",
     mode: points.length < 30 ? "lines+markers" : "lines",
-    name,
+    name: plotText(name),
     x: points.map(([x]) => x),
     y: points.map(([, y]) => y),
     xaxis: `x${id}`,
@@ -210,34 +197,20 @@ export function boardFigure(board: LineBoard): Figure {
     baseline: number,
     text: string,
     color: string = ink.text,
-  ): Partial<Annotations> => ({
-    xref: "paper",
-    yref: "paper",
-    x: x(px),
-    y: y(baseline + 5),
-    xanchor: "left",
-    yanchor: "bottom",
-    text,
-    font: { size: 12, color },
-    showarrow: false,
-    borderpad: 0,
-    borderwidth: 0,
-  });
+  ): Partial<Annotations> => {
+    const where = { xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom" } as const;
+    const at = { ...where, x: x(px), y: y(baseline + 5) },
+      bare = { showarrow: false, borderpad: 0, borderwidth: 0 };
+    return { ...at, ...bare, text, font: { size: 12, color } };
+  };
+  const inside = { xref: "container", x: x(left), yref: "container", y: y(23), yanchor: "middle" } as const;
   const layout: FigureLayout = {
     width,
     height,
     margin: { l: 0, r: 0, t: 0, b: 0 },
     showlegend: false,
     hovermode: "closest",
-    title: {
-      text: board.title,
-      subtitle: { text: board.subtitle },
-      xref: "container",
-      x: x(left),
-      yref: "container",
-      y: y(23),
-      yanchor: "middle",
-    },
+    title: { text: board.title, subtitle: { text: board.subtitle }, ...inside },
     annotations: [
       note(left, 68, escapeHtml(board.notice ?? ""), ink.alarm),
       ...charts.map((chart) => note(chart.left, chart.top - 9, heading(chart, "span"))),

@@ -1,6 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
-import { Figure, ink, palette, type Trace } from "./figure.ts";
+import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
+import { expect } from "../expect.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -23,7 +24,7 @@ export interface Mark {
 
 /** One picture of a grid. */
 export interface Picture extends Pixels {
-  /** A line below it; `<br>` begins another. */
+  /** What stands below it; a line break begins another line. */
   caption?: string;
   /** Parts outlined or covered, the last on top. */
   marks?: readonly Mark[];
@@ -56,12 +57,7 @@ const embers: [number, string][] = [
 ];
 
 /** A box of the figure, in its pixels. */
-interface Place {
-  left: number;
-  top: number;
-  width: number;
-  height: number;
-}
+type Place = Pick<Mark, "left" | "top" | "width" | "height">;
 
 function imageAt(picture: Picture, { left, top, width, height }: Place): Partial<Image> {
   const times = Math.max(1, Math.ceil(2 * height / picture.height)); // large square pixels where there are few
@@ -71,34 +67,28 @@ function imageAt(picture: Picture, { left, top, width, height }: Place): Partial
 }
 
 /** The marks of a picture as shapes and their labels. */
-function marksAt(
-  picture: Picture,
-  place: Place,
-): { shapes: Partial<Shape>[]; labels: Partial<Annotations>[] } {
+function marksAt(picture: Picture, place: Place) {
   const x = (pixel: number) => place.left + pixel * place.width / picture.width;
   const y = (pixel: number) => place.top + pixel * place.height / picture.height;
   const { marks = [] } = picture;
   return {
-    shapes: marks.map(({ left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" }) => {
+    shapes: marks.map((mark): Partial<Shape> => {
+      const { left, top, width, height, color = palette[1], fill = "rgba(0,0,0,0)" } = mark;
       const corners = { x0: x(left), y0: y(top), x1: x(left + width), y1: y(top + height) };
       return { type: "rect", ...corners, line: { color, width: 2 }, fillcolor: fill };
     }),
-    labels: marks.filter(({ label }) => label).map(({ left, top, width, height, label }) => ({
+    labels: marks.filter(({ label }) => label).map((
+      { left, top, width, height, label },
+    ): Partial<Annotations> => ({
       ...textAt(label!, x(left + width / 2), y(top + height / 2), "middle", "#fff"),
       bgcolor: "rgba(20,26,36,0.6)",
     })),
   };
 }
 
-function textAt(
-  text: string,
-  x: number,
-  y: number,
-  yanchor: "top" | "middle",
-  color: string,
-): Partial<Annotations> {
+function textAt(text: string, x: number, y: number, yanchor: "top" | "middle", color: string) {
   const where = { xref: "x", yref: "y", xanchor: "center", yanchor, x, y } as const;
-  return { ...where, text, showarrow: false, font: { size: 11, color } };
+  return { ...where, text: plotText(text), showarrow: false, font: { size: 11, color } };
 }
 
 function heatAt(
@@ -116,24 +106,20 @@ function heatColors(title: string, y: number, length: number): object {
   const bar = { ...place, thickness: 12, len: Math.min(length, 260), lenmode: "pixels", outlinewidth: 0 };
   return {
     colorscale: embers,
-    colorbar: { ...bar, tickfont: font, title: { text: title, side: "right", font } },
+    colorbar: { ...bar, tickfont: font, title: { text: plotText(title), side: "right", font } },
   };
 }
 
 function checkPicture(picture: Picture, i: number): void {
   checkPixels(picture);
-  const { heat } = picture;
-  if (heat && heat.values.length !== heat.rows * heat.columns) {
-    throw new RangeError(
-      `picture ${i}: expected ${heat.rows} x ${heat.columns} numbers to lay over it, got ${heat.values.length}`,
-    );
-  }
+  const { values, rows, columns } = picture.heat ?? { values: [], rows: 0, columns: 0 }, got = values.length;
+  expect(got === rows * columns, `picture ${i}`, `${rows} x ${columns} numbers to lay over it`, got);
 }
 
 /** Where the pictures stand, and how large the figure is. */
 function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
   const { title, subtitle, size = 80, gap = 10 } = options, edge = 20;
-  const lines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("<br>").length : 0));
+  const lines = Math.max(...pictures.map(({ caption }) => caption ? caption.split("\n").length : 0));
   const cell = Math.max(...pictures.map(({ width, height }) => size * width / height)) + gap;
   const row = size + gap + 15 * lines, top = (title ? 44 : 12) + (subtitle ? 22 : 0);
   const columns = Math.min(pictures.length, options.columns ?? Math.max(1, Math.floor((760 + gap) / cell)));
@@ -163,7 +149,7 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
-  if (pictures.length === 0) throw new RangeError("imageGrid: expected at least one picture, got none");
+  expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
   const { title = "", subtitle = "", heatTitle = "" } = options;
   const { places, edge, top, width, height } = arrange(pictures, options);
@@ -179,7 +165,13 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
     width: width + bar,
     height,
     margin: { l: 0, r: bar, t: 0, b: 0 },
-    title: { text: title, subtitle: { text: subtitle }, x: edge / width, y: 1 - 18 / height, ...upper },
+    title: {
+      text: plotText(title),
+      subtitle: { text: plotText(subtitle) },
+      x: edge / width,
+      y: 1 - 18 / height,
+      ...upper,
+    },
     xaxis: { ...axis, range: [0, width] },
     yaxis: { ...axis, range: [height, 0] },
     images: pictures.map((picture, i) => imageAt(picture, places[i]!)),

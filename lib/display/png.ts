@@ -1,5 +1,7 @@
 /** PNG files from pixels. @module */
+import { Buffer } from "node:buffer";
 import { crc32, deflateSync } from "node:zlib";
+import { expect } from "../expect.ts";
 
 /** Pixels, 8 bits a channel: [height, width, channels] with 1 (grey), 3 (RGB) or 4 (RGBA) channels. */
 export interface Pixels {
@@ -11,25 +13,19 @@ export interface Pixels {
 
 /** @throws {RangeError} If the channels are not 1, 3 or 4, or the length does not fit the shape. */
 export function checkPixels({ data, height, width, channels }: Pixels): void {
-  if (![1, 3, 4].includes(channels)) {
-    throw new RangeError(`pixels: expected 1, 3 or 4 channels, got ${channels}`);
-  }
-  if (data.length !== height * width * channels || data.length === 0) {
-    throw new RangeError(
-      `pixels: expected ${
-        height * width * channels
-      } values for [${height}, ${width}, ${channels}], got ${data.length}`,
-    );
-  }
+  const { length } = data, shape = [height, width, channels], size = height * width * channels;
+  expect([1, 3, 4].includes(channels), "pixels", "1, 3 or 4 channels", channels);
+  expect(length === size && size > 0, "pixels", `${size} values for [${shape.join(", ")}]`, length);
+}
+
+/** A number as four bytes, the first the highest. */
+function uint32(value: number): Uint8Array {
+  return Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(12 + data.length), view = new DataView(bytes.buffer);
-  view.setUint32(0, data.length);
-  bytes.set(new TextEncoder().encode(type), 4);
-  bytes.set(data, 8);
-  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
-  return bytes;
+  const body = Buffer.concat([Buffer.from(type), data]);
+  return Buffer.concat([uint32(data.length), body, uint32(crc32(body))]);
 }
 
 /** The pixels as a PNG file, without loss. */
@@ -40,19 +36,11 @@ export function encodePng(pixels: Pixels): Uint8Array<ArrayBuffer> {
   for (let y = 0; y < height; y++) {
     for (let i = 0; i < row; i++) raw[y * (row + 1) + 1 + i] = data[y * row + i]!;
   }
-  const header = new Uint8Array(13), view = new DataView(header.buffer);
-  view.setUint32(0, width);
-  view.setUint32(4, height);
-  header.set([8, channels === 1 ? 0 : channels === 3 ? 2 : 6], 8); // 8 bits; grey, RGB or RGBA
-  const parts = [
-    Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10),
-    chunk("IHDR", header),
-    chunk("IDAT", deflateSync(raw)),
-    chunk("IEND", new Uint8Array()),
-  ];
-  const file = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  parts.reduce((at, part) => (file.set(part, at), at + part.length), 0);
-  return file;
+  const kind = Uint8Array.of(8, channels === 1 ? 0 : channels === 3 ? 2 : 6, 0, 0, 0); // 8 bits; grey, RGB or RGBA
+  const header = chunk("IHDR", Buffer.concat([uint32(width), uint32(height), kind]));
+  const signature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
+  const [body, end] = [chunk("IDAT", deflateSync(raw)), chunk("IEND", new Uint8Array())];
+  return new Uint8Array(Buffer.concat([signature, header, body, end]));
 }
 
 /** A PNG file as a URL that holds it. */

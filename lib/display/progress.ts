@@ -1,4 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
+import { expect } from "../expect.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */
@@ -11,8 +12,8 @@ export interface ProgressOptions {
   unit?: string;
 }
 
-/** Progress being shown. */
-export interface Progress {
+/** Progress being shown; `await using` ends it. */
+export interface Progress extends AsyncDisposable {
   /** Says how much is done, and anything else worth reading; drawn at most ten times a second. */
   update(done: number, text?: string): void;
   /** Draws the last state and ends the line. Await it in a notebook, and the last state is there for sure. */
@@ -69,14 +70,6 @@ function progressBundle(state: State): MediaBundle {
   };
 }
 
-function terminalWidth(): number {
-  try {
-    return Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
-  } catch { // neither standard stream is a terminal
-    return 80;
-  }
-}
-
 /**
  * Shows the progress of long work: a bar with the time left on standard error where that is a terminal, a live
  * cell in a notebook, nothing where there is neither.
@@ -91,15 +84,21 @@ function terminalWidth(): number {
  * ```
  */
 export function progress(options: ProgressOptions): Progress {
-  if (!(options.total >= 0)) {
-    throw new RangeError(`total: expected a number of 0 or more, got ${options.total}`);
-  }
+  expect(options.total >= 0, "total", "a number of 0 or more", options.total);
   const live = inNotebook() ? liveDisplay() : undefined;
   const terminal = !live && Deno.stderr.isTerminal();
-  if (!live && !terminal) return { update() {}, end: () => Promise.resolve() };
-  const print = (s: string) => Deno.stderr.writeSync(new TextEncoder().encode(s));
+  if (!live && !terminal) {
+    const nothing = () => Promise.resolve();
+    return { update() {}, end: nothing, [Symbol.asyncDispose]: nothing };
+  }
   const started = performance.now(), state: State = { ...options, done: 0, text: "", seconds: 0 };
   let drawn = -Infinity, first: { time: number; done: number } | undefined;
+  const draw = (finish = false) => {
+    if (live) return finish ? live.finish(progressBundle(state)) : live.draw(progressBundle(state));
+    const width = Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
+    const line = `\r${progressLine(state, width - 1)}\x1b[K${finish ? "\n" : ""}`;
+    Deno.stderr.writeSync(new TextEncoder().encode(line));
+  };
   const tick = (done: number, text: string | undefined) => {
     const now = performance.now();
     first ??= { time: now, done };
@@ -111,19 +110,16 @@ export function progress(options: ProgressOptions): Progress {
     state.left = rate > 0 ? (state.total - done) / rate : undefined;
     return now;
   };
-  return {
-    update(done, text) {
-      const now = tick(done, text);
-      if (now - drawn < 100) return;
-      drawn = now;
-      if (live) live.draw(progressBundle(state));
-      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K`);
-    },
-    async end(text) {
-      tick(state.done, text);
-      delete state.left;
-      if (live) await live.finish(progressBundle(state));
-      else print(`\r${progressLine(state, terminalWidth() - 1)}\x1b[K\n`);
-    },
+  const update = (done: number, text?: string) => {
+    const now = tick(done, text);
+    if (now - drawn < 100) return;
+    drawn = now;
+    draw();
   };
+  const end = async (text?: string) => {
+    tick(state.done, text);
+    delete state.left;
+    await draw(true);
+  };
+  return { update, end, [Symbol.asyncDispose]: () => end() };
 }

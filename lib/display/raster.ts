@@ -5,26 +5,10 @@
  * @module
  */
 import { createRequire } from "node:module";
-import { fontFiles, textMeasure } from "./font.ts";
-import { encodePng } from "./png.ts";
+import { escapeHtml } from "./jupyter.ts";
+import { pngUrl } from "./png.ts";
 
-/** What plotly draws. */
-export interface Drawing {
-  data: unknown;
-  layout: unknown;
-  width: number;
-  height: number;
-}
-
-/** x' = a x + c y + e, y' = b x + d y + f. */
-type Matrix = readonly [a: number, b: number, c: number, d: number, e: number, f: number];
-
-interface Box {
-  left: number;
-  top: number;
-  right: number;
-  bottom: number;
-}
+type Point = readonly [x: number, y: number];
 
 /** The width of a text in ems. */
 type Measure = (text: string, bold: boolean) => number;
@@ -50,25 +34,43 @@ interface Window {
   Plotly: { toImage(figure: object, options: object): Promise<string> };
 }
 
-const identity: Matrix = [1, 0, 0, 1, 0, 0];
-
-function times(m: Matrix, n: Matrix): Matrix {
-  const [a, b, c, d, e, f] = m, [A, B, C, D, E, F] = n;
-  return [a * A + c * B, b * A + d * B, a * C + c * D, b * C + d * D, a * E + c * F + e, b * E + d * F + f];
+/** resvg, with DejaVu Sans as npm ships it: with it a figure looks the same on every machine. */
+async function openResvg() {
+  await import("dejavu-fonts-ttf/package.json", { with: { type: "json" } }); // brings the package into the cache
+  const { Resvg } = await import("@resvg/resvg-js"), { resolve } = createRequire(Deno.execPath());
+  const fontFiles = ["", "-Bold"].map((kind) => resolve(`dejavu-fonts-ttf/ttf/DejaVuSans${kind}.ttf`));
+  const font = { fontFiles, loadSystemFonts: false, defaultFontFamily: "DejaVu Sans" };
+  return (svg: string, options: object = {}) => new Resvg(svg, { font, ...options });
 }
 
-function parseTransform(transform: string | null | undefined): Matrix {
-  let m = identity;
-  for (const [, name, list] of (transform ?? "").matchAll(/(\w+)\(([^)]*)\)/g)) {
+/** Measures texts as resvg draws them, letter by letter. It tells how wide the ink is, so bars stand on both sides. */
+export async function textMeasure(): Promise<Measure> {
+  const draw = await openResvg(), known = new Map<string, number>();
+  const ink = (text: string, weight: string) => {
+    const style = `font-size="1000" font-weight="${weight}" xml:space="preserve"`;
+    const svg = `<svg xmlns="http://www.w3.org/2000/svg"><text ${style}>|${escapeHtml(text)}|</text></svg>`;
+    return draw(svg).getBBox()!.width / 1000;
+  };
+  const bars = { normal: ink("", "normal"), bold: ink("", "bold") };
+  const width = (letter: string, weight: keyof typeof bars) => {
+    const key = weight + letter;
+    if (!known.has(key)) known.set(key, ink(letter, weight) - bars[weight]);
+    return known.get(key)!;
+  };
+  return (text, bold) => [...text].reduce((sum, letter) => sum + width(letter, bold ? "bold" : "normal"), 0);
+}
+
+/** Where a transform such as "translate(1,2) rotate(90)" puts a point. */
+function moved(point: Point, transform: string | null): Point {
+  const steps = [...(transform ?? "").matchAll(/(\w+)\(([^)]*)\)/g)];
+  return steps.reduceRight<Point>(([x, y], [, name, list]) => {
     const [p = 0, q, r = 0] = list!.split(/[ ,]+/).map(Number);
-    if (name === "translate") m = times(m, [1, 0, 0, 1, p, q ?? 0]);
-    if (name === "scale") m = times(m, [p, 0, 0, q ?? p, 0, 0]);
-    if (name === "rotate") {
-      const cos = Math.cos(p * Math.PI / 180), sin = Math.sin(p * Math.PI / 180), x = q ?? 0;
-      m = times(times(times(m, [1, 0, 0, 1, x, r]), [cos, sin, -sin, cos, 0, 0]), [1, 0, 0, 1, -x, -r]);
-    }
-  }
-  return m;
+    if (name === "translate") return [x + p, y + (q ?? 0)];
+    if (name === "scale") return [p * x, (q ?? p) * y];
+    if (name !== "rotate") return [x, y];
+    const cos = Math.cos(p * Math.PI / 180), sin = Math.sin(p * Math.PI / 180), u = x - (q ?? 0), v = y - r;
+    return [cos * u - sin * v + (q ?? 0), sin * u + cos * v + r];
+  }, point);
 }
 
 /** A style or attribute of an element, or of the nearest around it that has one. */
@@ -89,52 +91,45 @@ function advance(element: Element, width: Measure): number {
   );
 }
 
-/** The box of one text in its own coordinates; its lines are elements of class "line". */
-function ownBox(text: Element, width: Measure): Box {
+/** The corners of one text in its own coordinates; its lines are elements of class "line". */
+function cornersOf(text: Element, width: Measure): Point[] {
   const size = parseFloat(inherited(text, "font-size", "fontSize")) || 12,
     lines = [...text.querySelectorAll("tspan.line")];
   const anchor = inherited(text, "text-anchor", "textAnchor");
   const w = Math.max(...(lines.length > 0 ? lines : [text]).map((line) => advance(line, width) * size));
   const x = Number(text.getAttribute!("x") ?? 0), y = Number(text.getAttribute!("y") ?? 0);
   const left = x - (anchor === "middle" ? w / 2 : anchor === "end" ? w : 0), top = y - 0.93 * size;
-  return { left, top, right: left + w, bottom: top + size * (1.17 + 1.3 * Math.max(0, lines.length - 1)) };
+  const bottom = top + size * (1.17 + 1.3 * Math.max(0, lines.length - 1));
+  return [[left, top], [left + w, top], [left, bottom], [left + w, bottom]];
 }
 
-/** The union of all texts in an element: of its boxes, that is all that plotly's layout depends on. */
-function textBox(root: Element, ownTransform: boolean, width: Measure): Box {
-  const union = { left: Infinity, top: Infinity, right: -Infinity, bottom: -Infinity };
-  for (const text of root.matches("text, tspan") ? [root] : root.querySelectorAll("text")) {
-    if (!text.textContent) continue;
-    let m = identity;
+/** The box around all texts in an element: of its boxes, that is all that plotly's layout depends on. */
+function textBox(root: Element, ownTransform: boolean, width: Measure): object {
+  const all = [...root.matches("text, tspan") ? [root] : root.querySelectorAll("text")].flatMap((text) => {
+    let corners = text.textContent ? cornersOf(text, width) : [];
     for (let e: Element | null = text; e?.getAttribute; e = e.parentNode) {
-      if (e !== root || ownTransform) m = times(parseTransform(e.getAttribute("transform")), m);
+      const transform = e !== root || ownTransform ? e.getAttribute("transform") : null;
+      corners = corners.map((corner) => moved(corner, transform));
       if (e === root) break;
     }
-    const { left, top, right, bottom } = ownBox(text, width);
-    for (const [x, y] of [[left, top], [right, top], [left, bottom], [right, bottom]] as const) {
-      const u = m[0] * x + m[2] * y + m[4], v = m[1] * x + m[3] * y + m[5];
-      union.left = Math.min(union.left, u);
-      union.right = Math.max(union.right, u);
-      union.top = Math.min(union.top, v);
-      union.bottom = Math.max(union.bottom, v);
-    }
-  }
-  return union.left === Infinity ? { left: 0, top: 0, right: 0, bottom: 0 } : union;
+    return corners;
+  });
+  const [xs, ys] = all.length > 0 ? [all.map(([x]) => x), all.map(([, y]) => y)] : [[0], [0]];
+  const left = Math.min(...xs), top = Math.min(...ys), right = Math.max(...xs), bottom = Math.max(...ys);
+  return { left, top, right, bottom, x: left, y: top, width: right - left, height: bottom - top };
 }
 
 /** The four calls that heat maps and images make on a canvas. */
 function canvasContext(canvas: { width: number; height: number; toDataURL(): string }): object {
-  const { width, height } = canvas, data = new Uint8ClampedArray(width * height * 4);
-  canvas.toDataURL = () =>
-    `data:image/png;base64,${encodePng({ data, width, height, channels: 4 }).toBase64()}`;
+  const createImageData = (width: number, height: number) => {
+    return { width, height, data: new Uint8ClampedArray(width * height * 4) };
+  };
+  const { width, height } = canvas, { data } = createImageData(width, height);
+  canvas.toDataURL = () => pngUrl({ data, width, height, channels: 4 });
   return {
     fillStyle: "",
-    createImageData: (w: number, h: number) => ({
-      width: w,
-      height: h,
-      data: new Uint8ClampedArray(w * h * 4),
-    }),
-    putImageData(image: { width: number; height: number; data: Uint8ClampedArray }, x: number, y: number) {
+    createImageData,
+    putImageData(image: ReturnType<typeof createImageData>, x: number, y: number) {
       for (let r = 0; r < image.height; r++) {
         const row = image.data.subarray(r * image.width * 4, (r + 1) * image.width * 4);
         data.set(row, ((y + r) * width + x) * 4);
@@ -153,22 +148,18 @@ function canvasContext(canvas: { width: number; height: number; toDataURL(): str
 
 async function openPlotly(): Promise<Window> {
   await import("plotly.js-cartesian-dist-min/package.json", { with: { type: "json" } });
-  const { JSDOM, VirtualConsole } = await import("jsdom");
-  const { regular, bold } = await fontFiles();
-  const thin = textMeasure(await Deno.readFile(regular)), thick = textMeasure(await Deno.readFile(bold));
-  const width: Measure = (text, isBold) => (isBold ? thick : thin)(text);
+  const { JSDOM, VirtualConsole } = await import("jsdom"), width = await textMeasure();
   const window = new JSDOM("<!doctype html>", {
     runScripts: "outside-only",
     pretendToBeVisual: true,
     virtualConsole: new VirtualConsole(), // jsdom's "not implemented" goes nowhere
   }).window as unknown as Window;
-  const rect = (b: Box) => ({ ...b, x: b.left, y: b.top, width: b.right - b.left, height: b.bottom - b.top });
   Object.assign(window.SVGElement.prototype, {
     getBoundingClientRect(this: Element) {
-      return rect(textBox(this, true, width));
+      return textBox(this, true, width);
     },
     getBBox(this: Element) {
-      return rect(textBox(this, false, width));
+      return textBox(this, false, width);
     },
   });
   Object.assign(window.HTMLCanvasElement.prototype, {
@@ -184,19 +175,17 @@ async function openPlotly(): Promise<Window> {
 
 let opened: Promise<Window> | undefined;
 
-/** The figure as an SVG document. The first call loads plotly, about a second. */
-export async function drawSvg({ data, layout, width, height }: Drawing): Promise<string> {
-  const window = await (opened ??= openPlotly());
-  const figure = window.JSON.parse(JSON.stringify({ data, layout })) as object; // objects of that window, as in a browser
-  const svg = await window.Plotly.toImage(figure, { format: "svg", width, height, imageDataOnly: true });
+/** A figure in plotly's terms as an SVG document. The first call loads plotly, about a second. */
+export async function drawSvg(figure: { layout: { width: number; height: number } }): Promise<string> {
+  const window = await (opened ??= openPlotly()), { width, height } = figure.layout;
+  const inside = window.JSON.parse(JSON.stringify(figure)) as object; // objects of that window, as in a browser
+  const svg = await window.Plotly.toImage(inside, { format: "svg", width, height, imageDataOnly: true });
   return svg.replaceAll(/url\('(#[^']+)'\)/g, "url($1)"); // resvg takes no quotes there
 }
 
 /** An SVG document as a PNG file, `scale` pixels for each of its own. */
 export async function rasterize(svg: string, scale = 1): Promise<Uint8Array> {
-  const { Resvg } = await import("@resvg/resvg-js");
-  const { regular, bold } = await fontFiles();
-  const font = { fontFiles: [regular, bold], loadSystemFonts: false, defaultFontFamily: "DejaVu Sans" };
+  const draw = await openResvg();
   const sharp = svg.replaceAll("image-rendering: pixelated", "image-rendering: optimizeSpeed"); // resvg's word for it
-  return new Uint8Array(new Resvg(sharp, { font, fitTo: { mode: "zoom", value: scale } }).render().asPng());
+  return new Uint8Array(draw(sharp, { fitTo: { mode: "zoom", value: scale } }).render().asPng());
 }

@@ -57,7 +57,8 @@ export class Table {
 
   #text(row: Readonly<Record<string, Cell>>, column: string): string {
     const value = row[column];
-    if (typeof value === "number") return (this.options.format?.[column] ?? formatNumber)(value);
+    const { format = {} } = this.options, own = Object.hasOwn(format, column) ? format[column] : undefined;
+    if (typeof value === "number") return (own ?? formatNumber)(value);
     return value === undefined || value === null ? "" : String(value);
   }
 
@@ -83,12 +84,13 @@ export class Table {
   /** The table as an HTML element, all text escaped. */
   toHtml(): string {
     const { title, note } = this.options;
-    const line = (row: Readonly<Record<string, Cell>>, tag: string) =>
-      "<tr>" + this.columns.map((c) =>
-        `<${tag} style="text-align:${this.#numeric(c) ? "right" : "left"}">${
-          escapeHtml(this.#text(row, c))
-        }</${tag}>`
-      ).join("") + "</tr>";
+    const line = (row: Readonly<Record<string, Cell>>, tag: string) => {
+      const cells = this.columns.map((c) => {
+        const style = `text-align:${this.#numeric(c) ? "right" : "left"}`;
+        return `<${tag} style="${style}">${escapeHtml(this.#text(row, c))}</${tag}>`;
+      });
+      return `<tr>${cells.join("")}</tr>`;
+    };
     const head = line(Object.fromEntries(this.columns.map((c) => [c, c])), "th");
     const caption = title ? `<caption>${escapeHtml(title)}</caption>` : "";
     const body = this.rows.map((row) => line(row, "td")).join("");

@@ -1,10 +1,11 @@
 /**
  * Splits a recorded graph between two compilers. Matrix products run as TensorFlow's own kernels (oneDNN), which XLA on
  * a CPU does not reach; all that lies between them is grouped into clusters that XLA compiles, since it fuses what
- * TensorFlow runs operation by operation. Clusters with the same operations are one function, compiled once.
+ * TensorFlow runs operation by operation. Clusters with the same operations are one function, compiled once. Long joins
+ * and splits stay outside too: XLA takes as long to compile them as all the rest of a training step.
  *
- * A cluster holds the nodes of one level: the number of products on the longest way to them. No way between two nodes of a
- * level passes through a product, so no cluster waits for itself.
+ * A cluster holds the nodes of one level: how many nodes outside of clusters are on the longest way to them. No way between
+ * two nodes of a level passes through such a node, so no cluster waits for itself.
  *
  * @module
  */
@@ -35,7 +36,14 @@ const COMPILE = [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: true }];
 /** Computed anew where they are used rather than kept, if what they are made of is there anyway. */
 const CHEAP = new Set(["Add", "AddV2", "Sub", "Mul", "Neg"]);
 
+/** Joining more tensors than this, or splitting into more, stays out of clusters: XLA compiles a case for each. */
+const MANY = 16;
+
 const isProduct = ({ type }: GraphNode): boolean => type === "MatMul";
+/** Whether a node runs as TensorFlow's own kernel, between clusters. */
+const isAlone = (node: GraphNode): boolean =>
+  isProduct(node) || node.type === "ConcatV2" && node.list > MANY ||
+  node.attributes.some(({ name, value }) => name === "num_split" && Number(value) > MANY);
 const isConstant = ({ type }: GraphNode): boolean => type === "Const";
 
 /** The clusters of a process, by what they are made of; those of the oldest recordings first. */
@@ -66,11 +74,13 @@ export class Clusters {
     });
     const wire = ({ node, index }: GraphOutput): GraphOutput => {
       if (!wires.has(node)) {
-        const made = isConstant(node) ? recorder.graph.withValue(node, (value) => graph.constant(value)) : {
-          node: graph.add(node.type, node.attributes, node.inputs.map(wire), { name: node.name }),
-          index: 0,
-        };
-        wires.set(node, [made]);
+        const made = isConstant(node)
+          ? recorder.graph.withValue(node, (value) => graph.constant(value)).node
+          : graph.add(node.type, node.attributes, node.inputs.map(wire), {
+            name: node.name,
+            list: node.list,
+          });
+        wires.set(node, Array.from({ length: graph.outputs(made) }, (_, index) => ({ node: made, index })));
       }
       return wires.get(node)![index]!;
     };
@@ -86,7 +96,7 @@ export class Clusters {
             wires.get(node)![index] = { node: call, index: i };
           });
         }
-        for (const product of split.products[level]!) wire({ node: product, index: 0 });
+        for (const node of split.alone[level]!) wire({ node, index: 0 });
       });
       const inputs = recorder.placeholders.map(wire);
       this.#lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire), what));
@@ -134,8 +144,8 @@ export class Clusters {
 class Split {
   /** The cluster of each level; empty where it has no results. */
   readonly parts: Part[] = [];
-  /** The products that follow the cluster of each level. */
-  readonly products: GraphNode[][] = [];
+  /** What runs alone, after the cluster of each level. */
+  readonly alone: GraphNode[][] = [];
   readonly #graph: Graph;
   readonly #level = new Map<GraphNode, number>();
   /** What clusters have to give. */
@@ -148,12 +158,12 @@ class Split {
     this.#assignLevels(order, new Set(outputs.map(({ node }) => node)));
     const levels = 1 + Math.max(0, ...this.#level.values());
     for (let level = 0; level < levels; level++) {
-      this.products.push(order.filter((node) => isProduct(node) && this.#level.get(node) === level));
+      this.alone.push(order.filter((node) => isAlone(node) && this.#level.get(node) === level));
     }
     outputs.forEach((end) => this.#want(end));
     const position = new Map(order.map((node, i) => [node, i]));
     for (let level = levels - 1; level >= 0; level--) {
-      for (const product of this.products[level]!) product.inputs.forEach((end) => this.#want(end));
+      for (const node of this.alone[level]!) node.inputs.forEach((end) => this.#want(end));
       this.parts[level] = this.#part(level, position);
     }
   }
@@ -165,7 +175,7 @@ class Split {
       let level = 0;
       for (const { node: from } of node.inputs) {
         if (isConstant(from)) continue;
-        level = Math.max(level, at.get(from)! + (isProduct(from) ? 1 : 0));
+        level = Math.max(level, at.get(from)! + (isAlone(from) ? 1 : 0));
         if (!users.has(from)) users.set(from, []);
         users.get(from)!.push(node);
       }
@@ -173,7 +183,8 @@ class Split {
     }
     for (const node of order.toReversed()) {
       if (isProduct(node) || ends.has(node) || this.#reduces(node)) continue;
-      at.set(node, Math.min(...users.get(node)!.map((user) => at.get(user)!)));
+      const latest = Math.min(...users.get(node)!.map((user) => at.get(user)!)) - (isAlone(node) ? 1 : 0);
+      at.set(node, latest);
     }
   }
 
@@ -186,7 +197,7 @@ class Split {
   #want(end: GraphOutput): void {
     const { node, index } = end;
     if (node.type === "Reshape") return node.inputs.forEach((input) => this.#want(input));
-    if (isProduct(node) || isConstant(node) || node.type === "Placeholder") return;
+    if (isAlone(node) || isConstant(node) || node.type === "Placeholder") return;
     if (!this.#wanted.has(node)) this.#wanted.set(node, new Set());
     this.#wanted.get(node)!.add(index);
   }
@@ -201,7 +212,7 @@ class Split {
       members.add(node);
       for (const end of node.inputs) {
         const { node: from } = end,
-          here = this.#level.get(from) === level && !isProduct(from) && from.type !== "Placeholder";
+          here = this.#level.get(from) === level && !isAlone(from) && from.type !== "Placeholder";
         if (isConstant(from)) constants.add(from);
         else if (here || this.#again(from)) visit(from);
         else if (!args.some((arg) => arg.node === from && arg.index === end.index)) {
@@ -220,7 +231,7 @@ class Split {
   #again(node: GraphNode): boolean {
     if (node.type === "Reshape") return true;
     const there = ({ node }: GraphOutput): boolean =>
-      isConstant(node) || isProduct(node) || node.type === "Placeholder" ||
+      isConstant(node) || isAlone(node) || node.type === "Placeholder" ||
       node.type === "Reshape" && node.inputs.every(there);
     return CHEAP.has(node.type) && node.inputs.every(there);
   }

@@ -82,9 +82,8 @@ export async function run([command, ...args]: readonly string[], env: Environmen
     ) as [string, string];
     return { success: result.success, stdout, stderr };
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied) {
-      return undefined;
-    }
+    const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
+    if ([NotFound, PermissionDenied, NotCapable].some((kind) => error instanceof kind)) return undefined;
     throw error;
   }
 }

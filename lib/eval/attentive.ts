@@ -2,8 +2,9 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent, Table } from "../display/table.ts";
+import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect, isCount } from "../expect.ts";
 import { lossAndGradients } from "../gradient.ts";
 import type { Nepa } from "../nepa.ts";
 import { makeParameters } from "../network.ts";
@@ -13,7 +14,7 @@ import { Random } from "../random.ts";
 import { warmupCosine } from "../schedule.ts";
 import { linear } from "../transformer.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
-import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { type Features, Standardiser } from "./logistic.ts";
 import { checkSets, layerTitle } from "./probe.ts";
 
@@ -41,26 +42,23 @@ export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causa
 /** What {@linkcode attentiveProbe} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class AttentiveResult extends Judgement {
   /** Which layer was read. */
-  readonly layer: Layer;
+  declare readonly layer: Layer;
   /** How it was trained. */
-  readonly settings: Readonly<AttentiveSettings>;
+  declare readonly settings: Readonly<AttentiveSettings>;
   /** Mean training loss of each epoch, in nats: whether it still fell at the end. */
-  readonly losses: readonly number[];
+  declare readonly losses: readonly number[];
 
   /** Made by {@linkcode attentiveProbe}. */
   constructor(judged: Judged, layer: Layer, settings: AttentiveSettings, losses: readonly number[]) {
-    super(judged);
-    [this.layer, this.settings, this.losses] = [layer, settings, losses];
+    super({ ...judged, ...{ layer, settings, losses } });
   }
 
   /** The accuracy and how it came about. */
   override table(): Table {
     const { layer, settings: { heads, epochs, seed }, losses, accuracy, interval } = this;
     const row = { features: layerTitle(layer), accuracy, "95 %": formatInterval(interval) };
-    return new Table([{ ...row, heads, epochs, "training loss": losses.at(-1)!, seed }], {
-      title: "Attentive probe, accuracy on the test images",
-      format: { accuracy: formatPercent },
-    });
+    const training = { heads, epochs, "training loss": losses.at(-1)!, seed };
+    return accuracyTable("Attentive probe, accuracy on the test images", [{ ...row, ...training }]);
   }
 }
 
@@ -97,11 +95,8 @@ export class AttentiveHead {
   constructor(features: Features, tokens: number, classes: number, settings: AttentiveSettings) {
     const { size: D } = features, { seed } = settings;
     const normal = (name: string, shape: number[]) => {
-      const random = new Random(seed, "attentive probe", name);
-      return tf.tensor(
-        Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => random.normal(0, D ** -0.5)),
-        shape,
-      );
+      const random = new Random(seed, "attentive probe", name), length = tf.util.sizeFromShape(shape);
+      return tf.tensor(Float32Array.from({ length }, () => random.normal(0, D ** -0.5)), shape);
     };
     const shapes = new Map([["query", [D]], ["key", [D, D]], ["value", [D, D]]]);
     shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
@@ -132,31 +127,27 @@ export class AttentiveHead {
       optimizer.update(gradients, rates);
       return value;
     }, { name: "attentive probe" });
-    const bar = progress({ title: "attentive probe", total: steps, unit: "steps" });
+    await using bar = progress({ title: "attentive probe", total: steps, unit: "steps" });
     try {
       for (let epoch = 0; epoch < epochs; epoch++) {
         const order = new Random(seed, "attentive probe", epoch).permutation(labels.length);
         let sum = 0;
         for (let k = 0; k < updates; k++) {
           const images = order.subarray(k * size, (k + 1) * size), done = epoch * updates + k;
-          const given = [
-            this.#batch(features, images),
-            tf.tensor1d(images.map((image) => labels[image]!), "int32"),
-            optimizer.rates(done, [rate(done)]),
-          ] as [tf.Tensor2D, tf.Tensor1D, tf.Tensor1D];
-          const loss = await step(...given);
+          const tokens = this.#batch(features, images), rates = optimizer.rates(done, [rate(done)]);
+          const said = tf.tensor1d(images.map((image) => labels[image]!), "int32");
+          const loss = await step(tokens, said, rates);
           sum += (await loss.data())[0]!;
-          tf.dispose([...given, loss]);
+          tf.dispose([tokens, said, rates, loss]);
           bar.update(done + 1, `loss ${(sum / (k + 1)).toFixed(4)}`);
         }
         losses.push(sum / updates);
       }
+      return losses;
     } finally {
       step.dispose();
       optimizer.dispose();
-      await bar.end();
     }
-    return losses;
   }
 
   /** The most likely class of each image. */
@@ -224,15 +215,10 @@ export async function attentiveProbe(
   const settings: AttentiveSettings = { heads, ...training, ...given };
   checkSets(model, train, test);
   for (const name of ["heads", "epochs", "batchSize"] as const) {
-    const value = settings[name];
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new RangeError(`${name}: expected an integer from 1, got ${value}`);
-    }
+    expect(isCount(settings[name]), name, "an integer from 1", settings[name]);
   }
-  if (D % settings.heads) throw new RangeError(`heads: expected a divisor of ${D}, got ${settings.heads}`);
-  if (!(settings.learningRate > 0)) {
-    throw new RangeError(`learningRate: expected a positive number, got ${settings.learningRate}`);
-  }
+  expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
+  expect(settings.learningRate > 0, "learningRate", "a positive number", settings.learningRate);
   const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal });
   const features = { data: fitted!.get(layer)!, size: D }, tokens = features.data.length / train.length / D;
   const head = new AttentiveHead(features, tokens, train.classes.length, settings);

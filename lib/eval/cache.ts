@@ -3,12 +3,16 @@ import { createHash } from "node:crypto";
 import type { Dataset } from "../data/dataset.ts";
 import { cacheRoot } from "../engine/install.ts";
 
-/** A name for all that a result depends on: every pixel and label of the data sets, and `settings`. */
-export function fingerprint(sets: readonly Dataset[], settings: unknown): string {
+/** A name for all that a result depends on: every pixel and label of the data sets (of files, their fingerprint), and `settings`. */
+export async function fingerprint(sets: readonly Dataset[], settings: unknown): Promise<string> {
   const hash = createHash("sha256").update(JSON.stringify(settings));
   for (const set of sets) {
     hash.update(JSON.stringify([set.length, set.height, set.width, set.channels, set.classes]));
-    for (const { images, labels } of set.batches({ size: 1000, shuffle: false, dropLast: false })) {
+    if (set.fingerprint !== undefined) {
+      hash.update(set.fingerprint);
+      continue;
+    }
+    for await (const { images, labels } of set.batches({ size: 1000, shuffle: false, dropLast: false })) {
       hash.update(images).update(new Uint8Array(labels.buffer, labels.byteOffset, labels.byteLength));
     }
   }

@@ -1,5 +1,6 @@
 /** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
 import * as tf from "@tensorflow/tfjs";
+import { expect } from "../expect.ts";
 import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
@@ -35,29 +36,16 @@ export interface Collapse {
  * ```
  */
 export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Collapse> {
-  const shape = embeddings instanceof tf.Tensor
-    ? embeddings.shape
-    : [embeddings.length, embeddings[0]?.length ?? 0];
+  const given = embeddings instanceof tf.Tensor;
+  const shape = given ? embeddings.shape : [embeddings.length, embeddings[0]?.length ?? 0];
   const [n = 0, dimensions = 0] = shape;
-  if (shape.length !== 2 || n < 2 || dimensions < 1) {
-    throw new RangeError(
-      `collapse: expected embeddings [n, D] with n >= 2, got [${shape}]; put images and positions on one axis`,
-    );
-  }
-  const z = embeddings instanceof tf.Tensor ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
+  const fits = shape.length === 2 && n >= 2 && dimensions >= 1, help = "put images and positions on one axis";
+  expect(fits, "collapse", "embeddings [n, D] with n >= 2", `[${shape}]; ${help}`);
+  const z = given ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
   try {
-    const [spread, direction, singular] = [
-      await spreadOf(z),
-      await meanDirection(z),
-      await singularValues(z),
-    ];
-    const effectiveRank = rankOf(singular), [squared, ones] = direction;
-    return {
-      featureStd: spread,
-      effectiveRank,
-      meanCosine: (n * squared - ones) / (n - 1),
-      collapsed: spread < 0.05 || effectiveRank < 1.5,
-    };
+    const featureStd = await spreadOf(z), [squared, ones] = await meanDirection(z);
+    const effectiveRank = rankOf(await singularValues(z)), meanCosine = (n * squared - ones) / (n - 1);
+    return { featureStd, effectiveRank, meanCosine, collapsed: featureStd < 0.05 || effectiveRank < 1.5 };
   } finally {
     z.dispose();
   }
@@ -92,9 +80,7 @@ async function singularValues(z: tf.Tensor2D): Promise<Float64Array> {
   const d = z.shape[1], gram = Float64Array.from(await numbers(tf.matMul(z, z, true)));
   let trace = 0;
   for (let i = 0; i < d; i++) trace += gram[i * d + i]!;
-  if (!Number.isFinite(trace)) {
-    throw new RangeError("collapse: expected finite embeddings, got a NaN or an infinity");
-  }
+  expect(Number.isFinite(trace), "collapse", "finite embeddings", "a NaN or an infinity");
   if (trace === 0) return new Float64Array(d); // all zero
   for (let i = 0; i < d; i++) gram[i * d + i]! += 1e-5 * trace;
   const l = cholesky(gram, d);

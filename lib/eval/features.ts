@@ -4,8 +4,9 @@ import type { Dataset } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect } from "../expect.ts";
 import { inOrder } from "../feed.ts";
-import { type FeatureOptions, type Nepa, poolTokens } from "../nepa.ts";
+import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 
 /** Whose output: the patch embedding, a block (from 1), or the last norm. */
@@ -60,41 +61,36 @@ export async function readSets(
   checkReading(model, sets, layers, pool);
   const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
   const pass = currentEngine().compile((images: tf.Tensor4D) => {
-    const { embeddings, predictions, hidden } = model.forward(images, { causal, hidden: true });
-    const tokens = (layer: Layer) =>
-      layer === "embedding" ? embeddings : layer === "final" ? predictions : hidden![layer - 1]!;
-    return layers.map((layer) => poolTokens(tokens(layer), pool));
+    const outputs = model.forward(images, { causal, hidden: true });
+    return layers.map((layer) => poolTokens(tokensOf(outputs, layer), pool));
   }, { name: "features" });
-  const bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
+  await using bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
   let before = 0;
   try {
     for (const set of sets) {
       found.push(await readOne(pass, set, model, layers, (done) => bar?.update(before + done)));
       before += set.length;
     }
+    return found;
   } finally {
     pass.dispose();
-    await bar?.end();
   }
-  return found;
 }
 
 function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly Layer[], pool: string): void {
   for (const set of sets) refuseMisfit(set, model.config, true);
   const known = allLayers(model), pools = ["mean", "cls", "last", "all"];
-  const layer = layers.find((layer) => !known.includes(layer));
-  if (layer !== undefined) {
-    throw new RangeError(`layer: expected one of ${known.join(", ")}, got ${String(layer)}`);
-  }
-  if (!pools.includes(pool)) throw new RangeError(`pool: expected one of ${pools.join(", ")}, got ${pool}`);
+  for (const layer of layers) expect(known.includes(layer), "layer", `one of ${known.join(", ")}`, layer);
+  expect(pools.includes(pool), "pool", `one of ${pools.join(", ")}`, pool);
 }
 
-async function readOne(
+/** What `pass` makes of all images, in their order: as many tensors as `layers`. */
+export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Nepa,
+  model: Pick<Nepa, "config" | "preprocessor">,
   layers: readonly Layer[],
-  tell: (done: number) => void,
+  tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {
   const found = new Map<Layer, Float32Array>();
   let done = 0;
@@ -108,7 +104,7 @@ async function readOne(
     tell(done += size);
   };
   let before: Promise<void> = Promise.resolve();
-  for (const { images, batch } of inOrder(dataset, model)) {
+  for await (const { images, batch } of inOrder(dataset, model)) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));
@@ -118,10 +114,10 @@ async function readOne(
 }
 
 /** The pixels of all images as features, normalised as for the network: [N, H·W·C]. */
-export function readPixels(dataset: Dataset, normalisation: Normalisation): Float32Array {
+export async function readPixels(dataset: Dataset, normalisation: Normalisation): Promise<Float32Array> {
   const pixels = new Float32Array(dataset.length * dataset.height * dataset.width * dataset.channels);
   let done = 0;
-  for (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+  for await (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
     pixels.set(normalize(images, shape, normalisation), done);
     done += images.length;
   }

@@ -1,14 +1,9 @@
 /** How guesses compare with labels, and how every evaluation shows that. @module */
 import type { Dataset } from "../data/dataset.ts";
 import { Figure } from "../display/figure.ts";
-import {
-  consoleDisplay,
-  inNotebook,
-  jupyterDisplay,
-  type MediaBundle,
-  showDisplay,
-} from "../display/jupyter.ts";
-import { formatPercent, type Table } from "../display/table.ts";
+import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { showDisplay } from "../display/jupyter.ts";
+import { type Cell, formatPercent, Table } from "../display/table.ts";
 
 /** How guesses compare with labels. */
 export interface Judged {
@@ -49,6 +44,11 @@ export function formatInterval([low, high]: readonly [number, number]): string {
   return `${(100 * low).toFixed(1)} – ${formatPercent(high)}`;
 }
 
+/** Rows with an accuracy each. */
+export function accuracyTable(title: string, rows: readonly Readonly<Record<string, Cell>>[]): Table {
+  return new Table(rows, { title, format: { accuracy: formatPercent } });
+}
+
 /** Shows itself as a table; in a notebook its plots stand above that. */
 export abstract class Showing {
   /** The numbers. */
@@ -68,29 +68,26 @@ export abstract class Showing {
   }
 }
 
-/** What an evaluation of a frozen network found on test images. */
+/** What an evaluation found on test images. */
 export abstract class Judgement extends Showing implements Judged {
-  readonly accuracy: number;
-  readonly interval: Judged["interval"];
-  readonly perClass: Judged["perClass"];
-  readonly confusion: Judged["confusion"];
+  declare readonly accuracy: number;
+  declare readonly interval: Judged["interval"];
+  declare readonly perClass: Judged["perClass"];
+  declare readonly confusion: Judged["confusion"];
 
-  /** Takes over the comparison. */
-  constructor({ accuracy, interval, perClass, confusion }: Judged) {
+  /** Takes over the comparison, and what else is there. */
+  constructor(judged: Judged) {
     super();
-    [this.accuracy, this.interval, this.perClass, this.confusion] = [
-      accuracy,
-      interval,
-      perClass,
-      confusion,
-    ];
+    Object.assign(this, judged);
   }
 
   /** The confusion matrix: each class's images by the class guessed, the colour their share, the number how many. */
   confusionPlot(): Figure {
-    const names = Object.entries(this.perClass), few = names.length <= 20;
+    const names = Object.entries(this.perClass), few = names.length <= 20, gap = few ? 1 : 0;
     const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
     const side = Math.max(300, Math.min(700, 42 * names.length));
+    const subtitle = `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`;
+    const counts = this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never;
     const axis = { type: "category", showgrid: false, ticks: "" } as const;
     return new Figure([{
       type: "heatmap",
@@ -100,23 +97,15 @@ export abstract class Judgement extends Showing implements Judged {
       z: this.confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
       zmin: 0,
       zmax: 100,
-      ...(few && {
-        text: this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never,
-        texttemplate: "%{text}",
-      }),
+      ...(few && { text: counts, texttemplate: "%{text}" }),
       colorbar: { title: { text: "% of the class" } },
-      xgap: few ? 1 : 0,
-      ygap: few ? 1 : 0,
+      xgap: gap,
+      ygap: gap,
       hovertemplate: "%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
     }], {
       width: side + 260,
       height: side + 170,
-      title: {
-        text: "What was taken for what",
-        subtitle: {
-          text: `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`,
-        },
-      },
+      title: { text: "What was taken for what", subtitle: { text: subtitle } },
       xaxis: { ...axis, title: { text: "guessed" }, tickangle: -45 },
       yaxis: { ...axis, title: { text: "class, share guessed right" }, autorange: "reversed" },
     });

@@ -2,11 +2,12 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent, Table } from "../display/table.ts";
+import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect, isCount } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
-import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { checkSets, layerTitle } from "./probe.ts";
 
 /** Options of {@linkcode knn}. */
@@ -24,28 +25,25 @@ export interface KnnOptions extends Reading {
 /** What {@linkcode knn} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class KnnResult extends Judgement {
   /** Neighbours that voted. */
-  readonly k: number;
+  declare readonly k: number;
   /** Of their votes. */
-  readonly temperature: number;
+  declare readonly temperature: number;
   /** Whether the training images' mean was subtracted. */
-  readonly centred: boolean;
+  declare readonly centred: boolean;
   /** Which layer was read. */
-  readonly layer: Layer;
+  declare readonly layer: Layer;
 
   /** Made by {@linkcode knn}. */
   constructor(judged: Judged, options: Required<Omit<KnnOptions, keyof Reading>>) {
-    super(judged);
-    ({ k: this.k, temperature: this.temperature, centred: this.centred, layer: this.layer } = options);
+    super({ ...judged, ...options });
   }
 
   /** The accuracy and the options. */
   override table(): Table {
     const { k, temperature, centred, layer, accuracy, interval } = this;
     const asked = { k, temperature, centred, features: layerTitle(layer) };
-    return new Table([{ ...asked, accuracy, "95 %": formatInterval(interval) }], {
-      title: "Nearest neighbours, accuracy on the test images",
-      format: { accuracy: formatPercent },
-    });
+    const row = { ...asked, accuracy, "95 %": formatInterval(interval) };
+    return accuracyTable("Nearest neighbours, accuracy on the test images", [row]);
   }
 }
 
@@ -83,18 +81,13 @@ export async function knn(
 ): Promise<KnnResult> {
   const { k = 20, temperature = 0.07, centred = false, layer = "final" } = options;
   checkSets(model, train, test);
-  if (!(Number.isInteger(k) && k >= 1 && k <= train.length)) {
-    throw new RangeError(`k: expected an integer from 1 to ${train.length}, the training images, got ${k}`);
-  }
-  if (!(temperature > 0)) throw new RangeError(`temperature: expected a positive number, got ${temperature}`);
+  const n = train.length;
+  expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);
+  expect(temperature > 0, "temperature", "a positive number", temperature);
   const [banked, asked] = await readSets(model, [train, test], [layer], options);
-  const bank = banked!.get(layer)!, queries = asked!.get(layer)!;
-  const guesses = await vote(bank, train.labels, queries, test.length, {
-    k,
-    temperature,
-    centred,
-    classes: train.classes.length,
-  });
+  const bank = banked!.get(layer)!, queries = asked!.get(layer)!, classes = train.classes.length;
+  const voting = { k, temperature, centred, classes };
+  const guesses = await vote(bank, train.labels, queries, test.length, voting);
   return new KnnResult(judge(guesses, test), { k, temperature, centred, layer });
 }
 
@@ -123,7 +116,8 @@ export async function vote(
     const { values, indices } = tf.topk(tf.matMul(unit(x), keys), k);
     return { values, indices };
   }, { name: "nearest neighbours", xla: false });
-  const guesses = new Int32Array(count), bar = progress({ title: "k-NN", total: count, unit: "images" });
+  const guesses = new Int32Array(count);
+  await using bar = progress({ title: "k-NN", total: count, unit: "images" });
   try {
     for (let from = 0; from < count; from += BLOCK) {
       const rows = Math.min(BLOCK, count - from), votes = new Float64Array(rows * classes);
@@ -141,10 +135,9 @@ export async function vote(
       }
       bar.update(from + rows);
     }
+    return guesses;
   } finally {
     tf.dispose([mean, keys]);
     nearest.dispose();
-    await bar.end();
   }
-  return guesses;
 }

@@ -16,10 +16,14 @@ export interface Pair {
   change: Float64Array;
 }
 
-/** Where {@linkcode minimise} ended. */
-export interface Minimum {
+/** A point, and the gradient there. */
+interface Place {
   point: Float64Array;
   gradient: Float64Array;
+}
+
+/** Where {@linkcode minimise} ended. */
+export interface Minimum extends Place {
   iterations: number;
   /** The last steps, for the start of a similar problem. */
   pairs: Pair[];
@@ -34,11 +38,7 @@ function dot(a: Float64Array, b: Float64Array): number {
   return sum;
 }
 
-function plus(a: Float64Array, factor: number, b: Float64Array): Float64Array {
-  const sum = a.slice();
-  add(sum, factor, b);
-  return sum;
-}
+const plus = (a: Float64Array, factor: number, b: Float64Array) => a.map((x, i) => x + factor * b[i]!);
 
 function add(to: Float64Array, factor: number, b: Float64Array): void {
   for (let i = 0; i < to.length; i++) to[i]! += factor * b[i]!;
@@ -65,15 +65,7 @@ function direction(gradient: Float64Array, pairs: readonly Pair[], problem: Prob
  * How far to go, by the slope alone: for a convex function it rises along the line, so that a slope between 0.9 of the
  * first and half of it with the other sign brackets the minimum without looking at values, which float32 blurs.
  */
-async function search(
-  point: Float64Array,
-  gradient: Float64Array,
-  along: Float64Array,
-  problem: Problem,
-): Promise<{
-  point: Float64Array;
-  gradient: Float64Array;
-}> {
+async function search({ point, gradient }: Place, along: Float64Array, problem: Problem): Promise<Place> {
   const first = dot(gradient, along);
   let low = 0, lowSlope = first, high = Infinity, size = 1;
   for (let trial = 0;; trial++) {
@@ -101,7 +93,7 @@ export async function minimise(
   problem: Problem,
   pairs: readonly Pair[] = [],
 ): Promise<Minimum> {
-  let here = { point: start, gradient: await problem.gradient(start) }, iterations = 0;
+  let here: Place = { point: start, gradient: await problem.gradient(start) }, iterations = 0;
   let known = pairs.filter(({ step, change }) => dot(step, change) > 0);
   while (!problem.done(here.gradient) && iterations < problem.maxIterations) {
     let along = direction(here.gradient, known, problem);
@@ -110,7 +102,7 @@ export async function minimise(
       known = [];
       along = direction(here.gradient, known, problem);
     }
-    const next = await search(here.point, here.gradient, along, problem);
+    const next = await search(here, along, problem);
     const pair = { step: plus(next.point, -1, here.point), change: plus(next.gradient, -1, here.gradient) };
     if (dot(pair.step, pair.change) > 0) known = [...known, pair].slice(-MEMORY);
     here = next;

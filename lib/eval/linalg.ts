@@ -1,4 +1,5 @@
 /** Dense symmetric matrices in float64, row-major. @module */
+import { expect } from "../expect.ts";
 import { Random } from "../random.ts";
 
 /**
@@ -12,9 +13,7 @@ export function cholesky(a: Float64Array, n: number): Float64Array {
     const rowJ = a.subarray(j * n, j * n + j);
     let pivot = a[j * n + j]!;
     for (let k = 0; k < j; k++) pivot -= rowJ[k]! * rowJ[k]!;
-    if (!(pivot > 0)) {
-      throw new RangeError(`cholesky: expected a positive definite matrix, got pivot ${pivot} at ${j}`);
-    }
+    expect(pivot > 0, "cholesky", "a positive definite matrix", `pivot ${pivot} at ${j}`);
     const root = Math.sqrt(pivot);
     a[j * n + j] = root;
     for (let i = j + 1; i < n; i++) {
@@ -91,11 +90,8 @@ function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; besi
  * @throws {RangeError} If a value is not finite.
  */
 export function eigenvalues(a: Float64Array, n: number): Float64Array {
-  if (!a.every(Number.isFinite)) {
-    throw new RangeError("eigenvalues: expected finite numbers, got a NaN or an infinity");
-  }
-  const { diagonal: d, beside } = tridiagonal(a, n),
-    e = Float64Array.from({ length: n }, (_, i) => beside[i + 1] ?? 0);
+  expect(a.every(Number.isFinite), "eigenvalues", "finite numbers", "a NaN or an infinity");
+  const { diagonal: d, beside } = tridiagonal(a, n), e = Float64Array.from([...beside.subarray(1), 0]);
   const small = (i: number) => Math.abs(e[i]!) <= Number.EPSILON * (Math.abs(d[i]!) + Math.abs(d[i + 1]!));
   for (let low = 0; low < n; low++) {
     for (let sweep = 0;; sweep++) {
@@ -144,11 +140,8 @@ export function leadingVectors(a: Float64Array, n: number, count: number): Float
   const random = new Random(0, "leading vectors"), some = Math.min(n, count + 8);
   let vectors = Array.from({ length: some }, () => Float64Array.from({ length: n }, () => random.normal()));
   for (let round = 0, change = Infinity; round < 500 && change > 1e-10; round++) {
-    const next = vectors.map((v) => {
-      const product = new Float64Array(n);
-      for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) product[i]! += a[i * n + j]! * v[j]!;
-      return product;
-    });
+    const times = (v: Float64Array) => v.map((_, i) => v.reduce((sum, x, j) => sum + a[i * n + j]! * x, 0));
+    const next = vectors.map(times);
     next.forEach((v, i) => {
       for (const u of next.slice(0, i)) {
         const along = v.reduce((sum, x, j) => sum + x * u[j]!, 0);
@@ -158,10 +151,9 @@ export function leadingVectors(a: Float64Array, n: number, count: number): Float
       const length = Math.sign(peak) * Math.hypot(...v) || 1;
       v.forEach((x, j) => v[j] = x / length);
     });
-    const moved = next.slice(0, count).map((v, i) =>
-      v.reduce((sum, x, j) => sum + (x - vectors[i]![j]!) ** 2, 0)
-    );
-    change = Math.max(...moved);
+    const moved = (v: Float64Array, i: number) =>
+      v.reduce((sum, x, j) => sum + (x - vectors[i]![j]!) ** 2, 0);
+    change = Math.max(...next.slice(0, count).map(moved));
     vectors = next;
   }
   return vectors.slice(0, count);

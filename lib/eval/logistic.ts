@@ -55,6 +55,22 @@ export class Standardiser {
     this.#scale = square.map((s, j) => Math.sqrt(s / n) > 1e-9 * Math.abs(mean[j]!) ? Math.sqrt(n / s) : 0);
   }
 
+  /** Weights [K, D] and biases [K] for features as they are, from those for standardised ones [K, D + 1], a bias last. */
+  undone(point: Float64Array): { weight: Float32Array; bias: Float32Array } {
+    const size = this.#mean.length, classes = point.length / (size + 1);
+    const weight = new Float32Array(classes * size), bias = new Float32Array(classes);
+    for (let k = 0; k < classes; k++) {
+      let sum = point[k * (size + 1) + size]!;
+      for (let j = 0; j < size; j++) {
+        const w = point[k * (size + 1) + j]! * this.#scale[j]!;
+        weight[k * size + j] = w;
+        sum -= w * this.#mean[j]!;
+      }
+      bias[k] = sum;
+    }
+    return { weight, bias };
+  }
+
   /** The rows that `order` names, as a tensor [rows, size]. */
   tensor({ data, size }: Features, order: Int32Array): tf.Tensor2D {
     const out = new Float32Array(order.length * size), mean = this.#mean, scale = this.#scale;
@@ -68,6 +84,7 @@ export class Standardiser {
 interface Block {
   x: tf.Tensor2D; // [rows, D]
   y: tf.Tensor2D; // [rows, K], one-hot
+  labels: Int32Array; // [rows]
   heldOut: boolean;
 }
 
@@ -77,11 +94,8 @@ export class LogisticRegression {
   readonly #blocks: Block[] = [];
   readonly #size: number; // D
   readonly #classes: number; // K
-  readonly #heldOut: Int32Array;
-  readonly #labels: Int32Array;
-  readonly #features: Features;
-  readonly #residuals: Compiled<tf.Tensor[], tf.Tensor>;
-  readonly #scores: Compiled<tf.Tensor[], tf.Tensor>;
+  readonly #residuals: Compiled<[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor>;
+  readonly #best: Compiled<[tf.Tensor, tf.Tensor], tf.Tensor>;
   #covariance: Float64Array | undefined;
 
   /**
@@ -95,22 +109,21 @@ export class LogisticRegression {
     { classes, order, heldOut }: { classes: number; order: Int32Array; heldOut: number },
   ) {
     this.#standardiser = new Standardiser(features);
-    [this.#features, this.#labels, this.#size, this.#classes] = [features, labels, features.size, classes];
-    const selection = order.subarray(0, order.length - heldOut);
-    this.#heldOut = order.subarray(selection.length);
-    this.#add(selection, false);
-    this.#add(this.#heldOut, true);
-    const { residuals, scores } = functions(features.size, classes);
+    [this.#size, this.#classes] = [features.size, classes];
+    const selected = order.length - heldOut;
+    this.#add(features, labels, order.subarray(0, selected), false);
+    this.#add(features, labels, order.subarray(selected), true);
     // Not by XLA: these are products of a tall matrix with a narrow one, and the library's kernels are twice as fast.
     this.#residuals = currentEngine().compile(residuals, { xla: false, name: "probe gradient" });
-    this.#scores = currentEngine().compile(scores, { xla: false, name: "probe scores" });
+    const best = (x: tf.Tensor, w: tf.Tensor) => tf.argMax(logits(x, w), 1);
+    this.#best = currentEngine().compile(best, { xla: false, name: "probe scores" });
   }
 
-  #add(order: Int32Array, heldOut: boolean): void {
+  #add(features: Features, all: Int32Array, order: Int32Array, heldOut: boolean): void {
     for (const rows of slices(order, this.#size)) {
-      const labels = rows.map((row) => this.#labels[row]!);
+      const labels = rows.map((row) => all[row]!), x = this.#standardiser.tensor(features, rows);
       const y = tf.tidy(() => tf.cast(tf.oneHot(tf.tensor1d(labels, "int32"), this.#classes), "float32"));
-      this.#blocks.push({ x: this.#standardiser.tensor(this.#features, rows), y: y as tf.Tensor2D, heldOut });
+      this.#blocks.push({ x, y: y as tf.Tensor2D, labels, heldOut });
     }
   }
 
@@ -177,20 +190,22 @@ export class LogisticRegression {
 
   #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
     const size = this.#size, out = vector.slice();
-    const rows = Array.from(
-      { length: this.#classes },
-      (_, k) => out.subarray(k * (size + 1), (k + 1) * (size + 1)),
-    );
+    const row = (k: number) => out.subarray(k * (size + 1), (k + 1) * (size + 1));
+    const rows = Array.from({ length: this.#classes }, (_, k) => row(k));
     solveLower(factor, rows, size);
     solveLowerTransposed(factor, rows, size);
     for (const row of rows) row[size]! /= CURVATURE;
     return out;
   }
 
+  /** Its weights [K, D] and biases [K] for features that are not standardised. */
+  unstandardised({ point }: Fit): { weight: Float32Array; bias: Float32Array } {
+    return this.#standardiser.undone(point);
+  }
+
   /** The most likely class of each row of features [m, D]. */
   async predict({ data, size }: Features, fit: Fit): Promise<Int32Array> {
-    const all = Int32Array.from({ length: data.length / size }, (_, i) => i),
-      guesses = new Int32Array(all.length);
+    const all = Int32Array.from({ length: data.length / size }, (_, i) => i), guesses = all.slice();
     for (const rows of slices(all, size)) {
       const x = this.#standardiser.tensor({ data, size }, rows);
       guesses.set(await this.#guess(x, fit), rows[0]!);
@@ -201,19 +216,18 @@ export class LogisticRegression {
 
   /** The share of the held-out images whose class is predicted right. */
   async heldOutAccuracy(fit: Fit): Promise<number> {
-    let right = 0, done = 0;
-    for (const { x, heldOut } of this.#blocks) {
-      if (!heldOut) continue;
-      for (const guess of await this.#guess(x, fit)) {
-        right += Number(guess === this.#labels[this.#heldOut[done++]!]);
-      }
+    let right = 0, count = 0;
+    for (const { x, labels } of this.#blocks.filter(({ heldOut }) => heldOut)) {
+      const guesses = await this.#guess(x, fit);
+      right += labels.filter((label, i) => label === guesses[i]).length;
+      count += labels.length;
     }
-    return right / done;
+    return right / count;
   }
 
   async #guess(x: tf.Tensor2D, fit: Fit): Promise<Int32Array> {
     const w = tf.tensor2d(Float32Array.from(fit.point), [this.#classes, this.#size + 1]);
-    const best = await this.#scores(x, w), guesses = await best.data();
+    const best = await this.#best(x, w), guesses = await best.data();
     tf.dispose([w, best]);
     return guesses as Int32Array;
   }
@@ -221,17 +235,15 @@ export class LogisticRegression {
   dispose(): void {
     for (const { x, y } of this.#blocks) tf.dispose([x, y]);
     this.#residuals.dispose();
-    this.#scores.dispose();
+    this.#best.dispose();
   }
 }
 
 /** Rows in parts of at most `BLOCK` numbers. */
 function slices(order: Int32Array, size: number): Int32Array[] {
   const rows = Math.max(1, Math.floor(BLOCK / size));
-  return Array.from(
-    { length: Math.ceil(order.length / rows) },
-    (_, i) => order.subarray(i * rows, (i + 1) * rows),
-  );
+  const part = (i: number) => order.subarray(i * rows, (i + 1) * rows);
+  return Array.from({ length: Math.ceil(order.length / rows) }, (_, i) => part(i));
 }
 
 /** The steps of a fit with another λ: the gradient of its penalty changes by λ times the step. */
@@ -242,21 +254,15 @@ function shifted({ pairs, lambda: before }: Fit, lambda: number, size: number): 
   }));
 }
 
-/** What runs on the engine, for weights w [K, D + 1]. */
-function functions(
-  size: number,
-  classes: number,
-): Record<"residuals" | "scores", (...args: tf.Tensor[]) => tf.Tensor> {
-  const logits = (x: tf.Tensor, w: tf.Tensor) =>
-    tf.add(
-      tf.matMul(x, tf.slice(w, [0, 0], [classes, size]), false, true),
-      tf.transpose(tf.slice(w, [0, size], [classes, 1])), // [1, K]
-    );
-  return {
-    residuals: (x, y, w) => {
-      const r = tf.sub(tf.softmax(logits(x!, w!)), y!); // [rows, K]
-      return tf.concat([tf.matMul(r, x!, true), tf.expandDims(tf.sum(r, 0), 1)], 1); // [K, D + 1]
-    },
-    scores: (x, w) => tf.argMax(logits(x!, w!), 1),
-  };
+/** Scores of the classes [rows, K] for features x [rows, D], weights and biases w [K, D + 1]. */
+function logits(x: tf.Tensor, w: tf.Tensor): tf.Tensor {
+  const [classes = 0, width = 1] = w.shape, size = width - 1;
+  const biases = tf.transpose(tf.slice(w, [0, size], [classes, 1])); // [1, K]
+  return tf.add(tf.matMul(x, tf.slice(w, [0, 0], [classes, size]), false, true), biases);
+}
+
+/** The gradient [K, D + 1] of the cross-entropy, summed over the rows. */
+function residuals(x: tf.Tensor, y: tf.Tensor, w: tf.Tensor): tf.Tensor {
+  const r = tf.sub(tf.softmax(logits(x, w)), y); // [rows, K]
+  return tf.concat([tf.matMul(r, x, true), tf.expandDims(tf.sum(r, 0), 1)], 1); // [K, D + 1]
 }

@@ -1,8 +1,10 @@
 /** What pretraining buys: accuracy against the number of labels, pretrained and from scratch. @module */
 import type { Dataset } from "../data/dataset.ts";
+import { spread } from "../display/bars.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../evaluation.ts";
+import { expect, isCount } from "../expect.ts";
 import { finetune, type FinetuneOptions } from "../finetune.ts";
 import { NepaClassifier } from "../heads.ts";
 import { Nepa } from "../nepa.ts";
@@ -49,22 +51,17 @@ const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
 
 /** What {@linkcode lowShot} found; shows itself as a table, in a notebook with its plot. */
 export class LowShotResult extends Showing {
-  /** Every training, in order. */
-  readonly runs: readonly LowShotRun[];
-
-  /** Made by {@linkcode lowShot}. */
-  constructor(runs: readonly LowShotRun[]) {
+  /** Made by {@linkcode lowShot}, of every training in order. */
+  constructor(readonly runs: readonly LowShotRun[]) {
     super();
-    this.runs = runs;
   }
 
   /** Mean and sample standard deviation over the seeds, by number of labels. */
   #points(arm: Arm): { labels: number; mean: number; std: number }[] {
     return [...new Set(this.runs.map(({ labels }) => labels))].map((labels) => {
       const found = this.runs.filter((run) => run.arm === arm && run.labels === labels);
-      const mean = found.reduce((sum, { accuracy }) => sum + accuracy, 0) / found.length;
-      const squares = found.reduce((sum, { accuracy }) => sum + (accuracy - mean) ** 2, 0);
-      return { labels, mean, std: found.length > 1 ? Math.sqrt(squares / (found.length - 1)) : 0 };
+      const { mean, std } = spread(found.map(({ accuracy }) => accuracy));
+      return { labels, mean, std: std || 0 };
     });
   }
 
@@ -155,15 +152,13 @@ export async function lowShot(
   const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options, classes = train.classes.length;
   checkSets(model, train, test);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
-  if (!(Number.isInteger(heldOut) && heldOut >= 1 && heldOut < train.length)) {
-    throw new RangeError(`heldOut: expected an integer from 1 to ${train.length - 1}, got ${heldOut}`);
-  }
+  const most = train.length - 1;
+  expect(isCount(heldOut) && heldOut <= most, "heldOut", `an integer from 1 to ${most}`, heldOut);
   for (const count of labels) {
-    if (count !== Infinity && !(Number.isInteger(count / classes) && count >= 10)) {
-      throw new RangeError(`labels: expected multiples of ${classes} from 10, or Infinity, got ${count}`);
-    }
+    const holds = count === Infinity || Number.isInteger(count / classes) && count >= 10;
+    expect(holds, "labels", `multiples of ${classes} from 10, or Infinity`, count);
   }
-  if (options.scratch?.length === 0) throw new RangeError("scratch: expected at least one way, got none");
+  expect(options.scratch?.length !== 0, "scratch", "at least one way", "none");
   const { rest, aside } = putAside(train, heldOut), runs: LowShotRun[] = [];
   const drawn = labels.flatMap((count) => seeds.map((seed) => ({ set: draw(rest, count, seed), seed })));
   for (const { set, seed } of drawn) {
@@ -213,12 +208,9 @@ async function bestFromScratch(
     for (const way of ways) {
       const classifier = await trained(fresh, set, { ...settings, layerDecay: 1, ...way });
       const { accuracy } = await evaluate(classifier, aside);
-      if (best && best.chosen.accuracy >= accuracy) {
-        classifier.dispose();
-        continue;
-      }
-      best?.classifier.dispose();
-      best = { classifier, chosen: { way, accuracy } };
+      const better = !best || accuracy > best.chosen.accuracy, loser = better ? best?.classifier : classifier;
+      if (better) best = { classifier, chosen: { way, accuracy } };
+      loser?.dispose();
     }
   } finally {
     fresh.dispose();

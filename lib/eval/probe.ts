@@ -4,14 +4,15 @@ import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent, Table } from "../display/table.ts";
+import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { expect } from "../expect.ts";
 import { Nepa } from "../nepa.ts";
 import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
 import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
-import { formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
@@ -25,6 +26,8 @@ export interface ProbeOptions extends Reading {
    * cache folder, by everything that it depends on. Default false.
    */
   references?: boolean;
+  /** Penalties to choose among, from the largest; long features such as all tokens joined need larger ones. Default 1e-3 … 1e-7. */
+  lambdas?: readonly number[];
   /** Of the held-out choice, and of the untrained network. Default 0. */
   seed?: number;
 }
@@ -58,16 +61,16 @@ const HELD_OUT = 5000;
 const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
 
 /** Raised when fits change, so that results kept from before are not taken. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
 export class ProbeResult extends Judgement implements Probe {
-  readonly lambda: number;
-  readonly converged: boolean;
-  readonly excess: number;
-  readonly gradientNorm: number;
-  readonly iterations: number;
-  readonly selection: Probe["selection"];
+  declare readonly lambda: number;
+  declare readonly converged: boolean;
+  declare readonly excess: number;
+  declare readonly gradientNorm: number;
+  declare readonly iterations: number;
+  declare readonly selection: Probe["selection"];
   /** Which layer was read. */
   readonly layer: Layer;
   /** Of the held-out choice, and of the untrained network. */
@@ -88,22 +91,10 @@ export class ProbeResult extends Judgement implements Probe {
     probes: ReadonlyMap<string, Probe>,
     layers: readonly Layer[] | undefined,
   ) {
-    const main = probes.get(String(layer))!,
-      raw = probes.get("raw pixels"),
-      untrained = probes.get("untrained");
-    super(main);
+    const raw = probes.get("raw pixels"), untrained = probes.get("untrained");
+    super(probes.get(String(layer))!);
     [this.layer, this.seed, this.probes] = [layer, seed, probes];
-    this.lambda = main.lambda;
-    this.converged = main.converged;
-    this.excess = main.excess;
-    this.gradientNorm = main.gradientNorm;
-    this.iterations = main.iterations;
-    this.selection = main.selection;
-    if (layers) {
-      this.perLayer = Object.fromEntries(
-        layers.map((name) => [String(name), probes.get(String(name))!.accuracy]),
-      );
-    }
+    if (layers) this.perLayer = Object.fromEntries(layers.map((l) => [l, probes.get(String(l))!.accuracy]));
     if (raw) this.rawPixels = raw.accuracy;
     if (untrained) this.untrained = untrained.accuracy;
   }
@@ -117,24 +108,18 @@ export class ProbeResult extends Judgement implements Probe {
       λ: lambda.toExponential(0),
       "above the optimum, at most": excess.toExponential(0) + (converged ? "" : " (not converged)"),
     }));
-    return new Table(rows, {
-      title: "Linear probe, accuracy on the test images",
-      format: { accuracy: formatPercent },
-    });
+    return accuracyTable("Linear probe, accuracy on the test images", rows);
   }
 
   /** Accuracies by layer, where there are several probes, and the confusion matrix. */
   override plots(): Figure[] {
     if (this.probes.size === 1) return super.plots();
-    const references = [["untrained", this.untrained], ["raw pixels", this.rawPixels]] as const;
-    const known = references.filter(([, share]) => share !== undefined);
-    const layers = [...this.probes].filter(([name]) => known.every(([reference]) => reference !== name));
-    const bars = Object.fromEntries(layers.map(([name, { accuracy }]) => [layerTitle(name), accuracy]));
-    const chart = barChart({ accuracy: bars }, {
-      title: "Linear probe, by the layer that is read",
-      references: Object.fromEntries(known) as Record<string, number>,
-    });
-    return [chart, ...super.plots()];
+    const all = [...this.probes].map(([name, { accuracy }]) => [layerTitle(name), accuracy] as const);
+    const isReference = ([name]: readonly [string, number]) => ["untrained", "raw pixels"].includes(name);
+    const accuracy = Object.fromEntries(all.filter((probe) => !isReference(probe)));
+    const references = Object.fromEntries(all.filter(isReference));
+    const title = "Linear probe, by the layer that is read";
+    return [barChart({ accuracy }, { title, references }), ...super.plots()];
   }
 }
 
@@ -146,9 +131,10 @@ export function layerTitle(layer: Layer | string): string {
 /**
  * Fits multinomial logistic regression to a frozen network's features, and reads the test images with it.
  *
- * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7
- * is the one that does best on 5,000 training images held out for that, then all are used. From large to small, each fit
- * starts from the one before; once a smaller λ has lost a full point on the held-out images, those below it are not tried.
+ * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7,
+ * or of `lambdas`, is the one that does best on 5,000 training images held out for that, then all are used. From large to
+ * small, each fit starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it
+ * are not tried.
  *
  * @param model Not changed.
  * @param train Images with labels to fit to.
@@ -176,11 +162,14 @@ export async function linearProbe(
   test: Dataset,
   options: ProbeOptions = {},
 ): Promise<ProbeResult> {
-  const { layer = "final", layers = false, references = false, seed = 0 } = options;
+  const { layer = "final", layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = options;
   checkSets(model, train, test);
+  const falling = lambdas.length > 0 && lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity));
+  expect(falling, "lambdas", "positive numbers, each below the one before it", `[${lambdas}]`);
+  const how = { seed, lambdas };
   const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
   const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
-    toProbe(await fitAndGuess(fitted, tested, train, seed, `probe, ${name}`), test);
+    toProbe(await fitAndGuess(fitted, tested, train, how, `probe, ${name}`), test);
   const [fitted, tested] = await readSets(model, [train, test], wanted, options);
   for (const name of wanted) {
     probes.set(String(name), await probe(fitted!.get(name)!, tested!.get(name)!, layerTitle(name)));
@@ -194,7 +183,7 @@ export async function linearProbe(
     } finally {
       fresh.dispose();
     }
-    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, seed));
+    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, how));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
 }
@@ -208,14 +197,14 @@ async function probePixels(
   train: Dataset,
   test: Dataset,
   { imageMean, imageStd }: Normalisation,
-  seed: number,
+  how: Choosing,
 ): Promise<Probe> {
-  const { name, version } = currentEngine(), search = [LAMBDAS, HELD_OUT, SELECTING, FINAL];
-  const settings = [VERSION, name, version, imageMean, imageStd, seed, search];
+  const { name, version } = currentEngine(), search = [how.lambdas, HELD_OUT, SELECTING, FINAL];
+  const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
   const found = await remembered(
-    `raw-pixels-${fingerprint([train, test], settings)}`,
-    () => fitAndGuess(pixels(train), pixels(test), train, seed, "probe, raw pixels"),
+    `raw-pixels-${await fingerprint([train, test], settings)}`,
+    async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
   return toProbe(found, test);
 }
@@ -224,14 +213,9 @@ async function probePixels(
 export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
   [train, test].forEach(refuseMislabelled);
   for (const set of [train, test]) refuseMisfit(set, model.config, true);
-  if (train.classes.length !== test.classes.length) {
-    throw new RangeError(
-      `${test.name}: expected the ${train.classes.length} classes of ${train.name}, got ${test.classes.length}`,
-    );
-  }
-  if (train.length < 10) {
-    throw new RangeError(`${train.name}: expected at least 10 images, got ${train.length}`);
-  }
+  const there = train.classes.length, here = test.classes.length;
+  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
+  expect(train.length >= 10, train.name, "at least 10 images", train.length);
 }
 
 /**
@@ -260,6 +244,9 @@ export async function quickProbe(
   }
 }
 
+/** How λ is chosen. */
+type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
+
 /** A fit, and the class guessed for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
 
@@ -272,11 +259,11 @@ async function fitAndGuess(
   features: Float32Array,
   tested: Float32Array,
   train: Dataset,
-  seed: number,
+  { seed, lambdas }: Choosing,
   title: string,
 ): Promise<FitAndGuesses> {
   const size = features.length / train.length;
-  const bar = progress({ title, total: LAMBDAS.length + 1, unit: "fits" });
+  await using bar = progress({ title, total: lambdas.length + 1, unit: "fits" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),
@@ -285,28 +272,22 @@ async function fitAndGuess(
   try {
     const tried: { fit: Fit; accuracy: number }[] = [];
     let best: typeof tried[number] | undefined;
-    for (const lambda of LAMBDAS) {
+    for (const lambda of lambdas) {
       const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
       const accuracy = await regression.heldOutAccuracy(fit);
       tried.push({ fit, accuracy });
       bar.update(tried.length);
       if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
-      else if (accuracy < best.accuracy - 0.01) break;
+      else if (accuracy < best.accuracy - 0.005) break;
     }
     const from = best!.fit, { lambda } = from;
     const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
-    return {
-      guesses: [...await regression.predict({ data: tested, size }, fit)],
-      lambda,
-      converged: fit.excess <= FINAL.excess,
-      excess: fit.excess,
-      gradientNorm: fit.gradientNorm,
-      iterations: fit.iterations,
-      selection: tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy })),
-    };
+    const { excess, gradientNorm, iterations } = fit, converged = excess <= FINAL.excess;
+    const guesses = [...await regression.predict({ data: tested, size }, fit)];
+    const selection = tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy }));
+    return { guesses, lambda, converged, excess, gradientNorm, iterations, selection };
   } finally {
     regression.dispose();
-    bar.update(LAMBDAS.length + 1);
-    await bar.end();
+    bar.update(lambdas.length + 1);
   }
 }

@@ -1,5 +1,6 @@
 /** Guesses at the next embedding that need no network: what training has to beat. @module */
 import * as tf from "@tensorflow/tfjs";
+import { expect } from "../expect.ts";
 
 /** Mean cosine between the patch embeddings and three guesses, each -1 to 1. NEPA's own is minus its loss. */
 export interface Trivial {
@@ -31,11 +32,8 @@ export interface Trivial {
  */
 export async function trivialPredictors(z: tf.Tensor): Promise<Trivial> {
   const [, tokens = 0] = z.shape;
-  if (z.rank !== 3 || tokens < 3) {
-    throw new RangeError(
-      `trivialPredictors: expected z [B, T, D] with CLS and at least two patches, got [${z.shape}]`,
-    );
-  }
+  const fits = z.rank === 3 && tokens >= 3;
+  expect(fits, "trivialPredictors", "z [B, T, D] with CLS and at least two patches", `[${z.shape}]`);
   const figures = tf.tidy(() => {
     const patches = tf.slice(z, [0, 1, 0]); // [B, N, D]
     const u = tf.div(patches, tf.maximum(tf.norm(patches, 2, 2, true), 1e-12));
@@ -48,11 +46,7 @@ export async function trivialPredictors(z: tf.Tensor): Promise<Trivial> {
       tf.mean(tf.norm(perPosition, 2, 1)),
     ]);
   });
-  const [previousPatch, meanDirection, meanDirectionPerPosition] = await figures.data() as Float32Array;
+  const [previousPatch = NaN, meanDirection = NaN, meanDirectionPerPosition = NaN] = await figures.data();
   figures.dispose();
-  return {
-    previousPatch: previousPatch!,
-    meanDirection: meanDirection!,
-    meanDirectionPerPosition: meanDirectionPerPosition!,
-  };
+  return { previousPatch, meanDirection, meanDirectionPerPosition };
 }

@@ -1,11 +1,12 @@
 /** Which patches a position looks at, drawn over the image. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
-import { type Figure, palette } from "../display/figure.ts";
+import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
+import { expect, isCount } from "../expect.ts";
 import { attentionMap } from "../maps.ts";
 import type { Nepa } from "../nepa.ts";
+import { asInput, outline } from "./grid.ts";
 
 /** Options of {@linkcode plotAttention}. */
 export interface AttentionOptions {
@@ -46,29 +47,24 @@ export async function plotAttention(
 ): Promise<Figure> {
   const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
   const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
-  const rows = image.height / p,
-    columns = image.width / p,
-    { patch = rows * columns - 1, size = 120 } = options;
-  const wrong = layers.find((layer) => !(Number.isInteger(layer) && layer >= 1 && layer <= L));
-  if (wrong !== undefined) throw new RangeError(`layers: expected blocks from 1 to ${L}, got ${wrong}`);
+  const rows = image.height / p, columns = image.width / p;
+  const { patch = rows * columns - 1, size = 120 } = options;
+  for (const layer of layers) expect(isCount(layer) && layer <= L, "layers", `blocks from 1 to ${L}`, layer);
   const token = patch === "cls" ? 0 : patch + 1;
   const ways = heads === "each" ? Array.from({ length: A }, (_, head) => head) : [heads];
   const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));
-  const shape: [number, number, number, number] = [1, image.height, image.width, image.channels];
   const maps = tf.tidy(() => {
-    const pixels = tf.tensor4d(normalize(image.data, shape, model.preprocessor), shape);
-    const { attentions } = model.forward(pixels, { attentions: true, causal });
+    const { attentions } = model.forward(asInput(image), { attentions: true, causal });
     return tf.stack(
       shown.map(({ layer, way }) => attentionMap(attentions!, token, { layers: [layer - 1], heads: way })),
     ); // [pictures, patches]
   });
   const values = await maps.data(), count = rows * columns;
   maps.dispose();
-  const at = { left: (token - 1) % columns * p, top: Math.floor((token - 1) / columns) * p };
   const pictures = shown.map(({ layer, way }, i): Picture => ({
     ...image,
     heat: { values: values.slice(i * count, (i + 1) * count), rows, columns },
-    marks: patch === "cls" ? [] : [{ ...at, width: p, height: p, color: palette[9] }],
+    marks: patch === "cls" ? [] : [outline(patch, columns, p)],
     caption: `block ${layer}${typeof way === "number" ? `, head ${way + 1}` : ""}`,
   }));
   return imageGrid(pictures, {

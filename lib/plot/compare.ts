@@ -4,9 +4,10 @@ import { type Figure, palette } from "../display/figure.ts";
 import { inNotebook } from "../display/jupyter.ts";
 import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
 import { formatNumber } from "../display/table.ts";
+import { expect } from "../expect.ts";
 import { readLog } from "../log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../run.ts";
-import { drawWhile, lossBoard, smooth, timeLeft } from "./run.ts";
+import { drawWhile, lossBoard, smooth, sparse, timeLeft } from "./run.ts";
 
 /** What is drawn beside the loss, where any of the runs has measured it. */
 const SIDES: [string, (step: Step) => number | undefined][] = [
@@ -27,19 +28,14 @@ interface Compared {
 /** Runs over each other, a color for each. */
 function comparison(runs: readonly Compared[], words: string): LineBoard {
   const through = (value: (step: Step) => number | undefined): Line[] =>
-    runs.flatMap(({ name, history }, i) => {
-      const points = history.filter((step) => value(step) !== undefined);
-      const style = { name, color: palette[i % palette.length]!, dash: i >= palette.length };
-      return points.length === 0
-        ? []
-        : [{ ...style, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) }];
+    runs.map(({ name, history }, i) => {
+      const color = palette[i % palette.length]!;
+      return { ...sparse(history, name, color, value), dash: i >= palette.length };
     });
-  const means = new Map(
-    runs.flatMap(({ history }) => {
-      const smoothed = smooth(history.map(({ loss }) => loss));
-      return history.map((step, i) => [step, smoothed[i]!] as const);
-    }),
-  );
+  const means = new Map(runs.flatMap(({ history }) => {
+    const smoothed = smooth(history.map(({ loss }) => loss));
+    return history.map((step, i) => [step, smoothed[i]!] as const);
+  }));
   const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
   const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
   return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
@@ -68,10 +64,10 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
  * ```
  */
 export async function compareRuns(folders: readonly string[]): Promise<Figure> {
-  if (folders.length === 0) throw new RangeError("folders: expected one or more, got none");
+  expect(folders.length > 0, "folders", "one or more", "none");
   const runs = await Promise.all(folders.map(async (folder) => {
     const history = await readLog(folder);
-    if (history.length === 0) throw new RangeError(`${folder}: expected a metrics.csv with steps, got none`);
+    expect(history.length > 0, folder, "a metrics.csv with steps", "none");
     return { name: basename(folder), history };
   }));
   return boardFigure(comparison(runs, `mean of ${LOSS_WINDOW} losses`));
@@ -113,14 +109,9 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * ```
  */
 export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Promise<Figure> {
-  const named = Object.entries(runs).map(([name, run]) => ({
-      name,
-      history: run.history,
-      notices: run.notices,
-    })
-    ),
+  const named = Object.entries(runs).map(([name, { history, notices }]) => ({ name, history, notices })),
     all = Object.values(runs);
-  if (all.length === 0) throw new RangeError("runs: expected one or more, got none");
+  expect(all.length > 0, "runs", "one or more", "none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
   const figure = () => boardFigure(comparison(named, `mean of ${LOSS_WINDOW} losses`));
   if (!inNotebook()) {

@@ -1,7 +1,7 @@
 /** Features by their principal components: patches as colours, images as points. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { Figure, palette, type Trace } from "../display/figure.ts";
+import { Figure, palette, plotText, type Trace } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
@@ -17,11 +17,7 @@ export interface PatchColorOptions extends Pick<Reading, "causal"> {
 }
 
 /** Rows [n, D] along their `count` principal directions: [n, count], and the share of the variance of each. */
-async function components(
-  rows: Float32Array,
-  size: number,
-  count: number,
-): Promise<{ values: Float32Array; shares: number[] }> {
+async function components(rows: Float32Array, size: number, count: number) {
   const shape: [number, number] = [rows.length / size, size];
   const centred = tf.tidy(() => {
     const x = tf.tensor2d(rows, shape);
@@ -89,28 +85,19 @@ export async function plotPatchColors(
   const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
   const [red, green = red, blue = green] = shares.map((_, c) => channel(c));
   const { height, width, channels, classes } = images;
-  const shown = Array.from({ length: images.length }, (_, i) => images.get(i));
-  const colored = shown.map((_, i): Picture => ({
-    data: Uint8Array.from(
-      { length: 3 * N },
-      (_, j) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!,
-    ),
-    height: side,
-    width: side,
-    channels: 3,
-  }));
-  const pictures = shown.map(({ image: data, label }) => ({
-    data,
-    height,
-    width,
-    channels,
-    caption: classes[label]!,
-  }));
+  const shown = await Promise.all(Array.from({ length: images.length }, (_, i) => images.get(i)));
+  const colored = shown.map((_, i): Picture => {
+    const color = (j: number) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!;
+    const data = Uint8Array.from({ length: 3 * N }, (_, j) => color(j));
+    return { data, height: side, width: side, channels: 3 };
+  });
+  const pictures = shown.map(({ image: data, label }): Picture => {
+    return { data, height, width, channels, caption: classes[label]! };
+  });
+  const percent = Math.round(100 * shares.reduce((a, b) => a + b, 0));
   return imageGrid([...pictures, ...colored], {
     title: "Patches by what the network makes of them",
-    subtitle: `first three components: ${
-      Math.round(100 * shares.reduce((a, b) => a + b, 0))
-    } % of the variance`,
+    subtitle: `first three components: ${percent} % of the variance`,
     columns: images.length,
     size,
   });
@@ -147,7 +134,7 @@ export async function plotClassMap(
     return {
       type: "scatter",
       mode: "markers",
-      name,
+      name: plotText(name),
       x: mine.map((i) => values[2 * i]!),
       y: mine.map((i) => values[2 * i + 1]!),
       marker: { size: 5, opacity: 0.75, color: palette[label % palette.length]! },
@@ -161,7 +148,7 @@ export async function plotClassMap(
     height: 560,
     title: {
       text: "Images by their features",
-      subtitle: { text: `${formatNumber(dataset.length)} of ${dataset.name}` },
+      subtitle: { text: plotText(`${formatNumber(dataset.length)} of ${dataset.name}`) },
     },
     xaxis: axis(0),
     yaxis: axis(1),

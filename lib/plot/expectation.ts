@@ -1,11 +1,12 @@
 /** What the model expects next, drawn over the image. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
-import { type Figure, palette } from "../display/figure.ts";
-import { imageGrid, type Mark, type Picture } from "../display/pictures.ts";
+import type { Figure } from "../display/figure.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
+import { expect } from "../expect.ts";
 import { predictionMap } from "../maps.ts";
 import type { Nepa } from "../nepa.ts";
+import { asInput, copyPatch, outline } from "./grid.ts";
 
 /** Options of {@linkcode plotExpectation}. */
 export interface ExpectationOptions {
@@ -17,60 +18,26 @@ export interface ExpectationOptions {
   size?: number;
 }
 
-/** The rows and columns of patches. */
-interface Grid {
-  rows: number;
-  columns: number;
-  patch: number;
-}
-
-/** A patch's outline. */
-function outline(index: number, { columns, patch }: Grid): Mark {
-  const left = (index % columns) * patch, top = Math.floor(index / columns) * patch;
-  return { left, top, width: patch, height: patch, color: palette[9] };
-}
-
-/** Covers patch `from` and all that follow. */
-function cover(from: number, { rows, columns, patch }: Grid): Mark[] {
-  const { left, top } = outline(from, { rows, columns, patch }),
-    hidden = { color: "rgba(0,0,0,0)", fill: "#e3e7ec" };
-  if (left === 0) return [{ left, top, width: columns * patch, height: rows * patch - top, ...hidden }];
-  const rest = {
-    left: 0,
-    top: top + patch,
-    width: columns * patch,
-    height: rows * patch - top - patch,
-    ...hidden,
-  };
-  return [
-    { left, top, width: columns * patch - left, height: patch, ...hidden },
-    ...(rest.height > 0 ? [rest] : []),
-  ];
+/** The image with patch `from` and all that follow in grey. */
+function upTo(from: number, image: Image, patch: number): Image {
+  const to = Uint8Array.from(image.data), grey = new Uint8Array(to.length).fill(230);
+  const count = image.height * image.width / patch ** 2;
+  for (let at = from; at < count; at++) copyPatch({ to, at, from: grey, index: at }, image, patch);
+  return { ...image, data: to };
 }
 
 /** For each patch to be expected: every patch's share, and its cosine with what was predicted. */
-async function expectations(
-  model: Nepa,
-  image: Image,
-  patches: readonly number[],
-): Promise<{ shares: Float32Array; cosines: Float32Array }[]> {
-  const shape = [1, image.height, image.width, image.channels] as [number, number, number, number];
+async function expectations(model: Nepa, image: Image, patches: readonly number[]) {
   const maps = tf.tidy(() => {
-    const outputs = model.forward(tf.tensor4d(normalize(image.data, shape, model.preprocessor), shape));
-    return patches.map((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
+    const outputs = model.forward(asInput(image));
+    return patches.flatMap((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
       predictionMap(outputs, patch),
       predictionMap(outputs, patch, { scale: "cosine" }),
     ]);
   });
-  try {
-    const read = (map: tf.Tensor) => map.data() as Promise<Float32Array>;
-    return await Promise.all(maps.map(async ([shares, cosines]) => ({
-      shares: await read(shares!),
-      cosines: await read(cosines!),
-    })));
-  } finally {
-    tf.dispose(maps);
-  }
+  const values = await Promise.all(maps.map((map) => map.data() as Promise<Float32Array>));
+  tf.dispose(maps);
+  return patches.map((_, i) => ({ shares: values[2 * i]!, cosines: values[2 * i + 1]! }));
 }
 
 /**
@@ -98,26 +65,24 @@ export async function plotExpectation(
   image: Image,
   options: ExpectationOptions = {},
 ): Promise<Figure> {
-  const patch = model.config.patchSize,
-    grid = { rows: image.height / patch, columns: image.width / patch, patch };
-  const count = grid.rows * grid.columns, several = Math.min(4, count);
+  const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
+  const count = rows * columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
   const { patches = spread, scale = "softmax" } = options;
   for (const p of patches) {
-    if (!Number.isInteger(p) || p < 0 || p >= count) {
-      throw new RangeError(`plotExpectation: expected patches from 0 to ${count - 1}, got ${p}`);
-    }
+    const within = Number.isInteger(p) && p >= 0 && p < count;
+    expect(within, "plotExpectation", `patches from 0 to ${count - 1}`, p);
   }
   const found = await expectations(model, image, patches);
   const seen = patches.map((p): Picture => ({
-    ...image,
-    marks: [...cover(p, grid), outline(p, grid)],
+    ...upTo(p, image, side),
+    marks: [outline(p, columns, side)],
     caption: p === 0 ? "sees nothing" : `sees ${p} of ${count} patches`,
   }));
   const expected = found.map(({ shares, cosines }, i): Picture => ({
     ...image,
-    heat: { values: scale === "cosine" ? cosines : shares, rows: grid.rows, columns: grid.columns },
-    marks: [outline(patches[i]!, grid)],
+    heat: { values: scale === "cosine" ? cosines : shares, rows, columns },
+    marks: [outline(patches[i]!, columns, side)],
     caption: `cosine ${cosines[patches[i]!]!.toFixed(2).replace("-", "−")}`,
   }));
   return imageGrid([...seen, ...expected], {

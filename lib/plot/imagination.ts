@@ -1,12 +1,14 @@
 /** What the model imagines: each patch it expects, painted by the nearest patch of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
-import { normalize } from "../data/transforms.ts";
+import type { Batch, Dataset } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
+import { type Compiled, currentEngine } from "../engine/mod.ts";
 import { readFeatures } from "../eval/features.ts";
+import { expect } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
+import { asInput, copyPatch } from "./grid.ts";
 
 /** Options of {@linkcode plotImagination}. */
 export interface ImaginationOptions {
@@ -14,23 +16,6 @@ export interface ImaginationOptions {
   given?: number;
   /** Height of each picture in pixels. Default 90. */
   size?: number;
-}
-
-/** The pixels of patch `index` of an image [side, side, channels], put at the same place of `to`. */
-function paint(
-  to: Uint8Array,
-  at: number,
-  from: Uint8Array,
-  index: number,
-  side: number,
-  p: number,
-  C: number,
-) {
-  const across = side / p, corner = (i: number) => (Math.floor(i / across) * p * side + i % across * p) * C;
-  for (let y = 0; y < p; y++) {
-    const row = corner(index) + y * side * C;
-    to.set(from.subarray(row, row + p * C), corner(at) + y * side * C);
-  }
 }
 
 /** The direction of every patch's embedding, [bank·N, D]. */
@@ -45,21 +30,51 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
 }
 
 /** For each image and position the number of the patch nearest to what is expected there, [images · N]. */
-async function nearest(
-  model: Nepa,
-  pixels: Uint8Array,
-  shape: [number, number, number, number],
-  keys: tf.Tensor2D,
-): Promise<Int32Array> {
-  const found = tf.tidy(() => {
-    const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape);
-    const { predictions } = model.forward(x, { causal: true, last: false }); // [images, N, D]
+function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D> {
+  const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
+    const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return tf.argMax(tf.matMul(rows, keys, false, true), 1);
-  });
-  const numbers = await found.data();
-  found.dispose();
-  return numbers as Int32Array;
+    return tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+  };
+  // XLA takes longer to compile than all these passes take.
+  return currentEngine().compile(find, { name: "imagination", xla: false });
+}
+
+/** What each row below the real images shows, as many pixels as they have. */
+interface Imagined {
+  guided: Uint8Array;
+  alone: Uint8Array;
+}
+
+/** Paints what is expected after real patches, and what the model makes of the first `given` alone. */
+async function imagine(model: Nepa, real: Batch, bank: Dataset, given: number): Promise<Imagined> {
+  const [count, height, width, channels] = real.shape, size = { height, width, channels };
+  const p = model.config.patchSize, N = height * width / p ** 2, bytes = height * width * channels;
+  const guided = new Uint8Array(real.images.length), alone = real.images.slice();
+  const keys = await patchDirections(model, bank), find = nearest(model);
+  const expected = async (data: Uint8Array) => {
+    const x = asInput({ data, ...size }), found = await find(x, keys), patches = await found.data();
+    tf.dispose([x, found]);
+    return patches as Int32Array;
+  };
+  const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
+    const to = all.subarray(image * bytes, (image + 1) * bytes);
+    const from = (await bank.get(Math.floor(patch / N))).image;
+    copyPatch({ to, at, from, index: patch % N }, size, p);
+  };
+  try {
+    for (const [i, patch] of (await expected(real.images)).entries()) {
+      await put(guided, Math.floor(i / N), i % N, patch);
+    }
+    for (let at = given; at < N; at++) {
+      const found = await expected(alone);
+      for (let i = 0; i < count; i++) await put(alone, i, at, found[i * N + at]!);
+    }
+    return { guided, alone };
+  } finally {
+    find.dispose();
+    keys.dispose();
+  }
 }
 
 /**
@@ -89,53 +104,22 @@ export async function plotImagination(
   options: ImaginationOptions = {},
 ): Promise<Figure> {
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
-  const { given = Math.ceil(N / 2), size = 90 } = options;
-  if (!(Number.isInteger(given) && given >= 0 && given <= N)) {
-    throw new RangeError(`given: expected an integer from 0 to ${N}, got ${given}`);
-  }
-  const [real] = images.batches({ size: images.length, shuffle: false, dropLast: false });
-  const keys = await patchDirections(model, bank);
-  try {
-    const expected = (pixels: Uint8Array) => nearest(model, pixels, real!.shape, keys);
-    const bytes = imageSize * imageSize * images.channels;
-    const put = (to: Uint8Array, image: number, at: number, patch: number) =>
-      paint(
-        to.subarray(image * bytes, (image + 1) * bytes),
-        at,
-        bank.get(Math.floor(patch / N)).image,
-        patch % N,
-        imageSize,
-        patchSize,
-        images.channels,
-      );
-    const guided = new Uint8Array(real!.images.length), alone = real!.images.slice();
-    (await expected(real!.images)).forEach((patch, i) => put(guided, Math.floor(i / N), i % N, patch));
-    for (let at = given; at < N; at++) {
-      const found = await expected(alone);
-      for (let i = 0; i < images.length; i++) put(alone, i, at, found[i * N + at]!);
-    }
-    const { height, width, channels } = images;
-    const row = (pixels: Uint8Array, caption: string) =>
-      Array.from({ length: images.length }, (_, i): Picture => ({
-        data: pixels.subarray(i * bytes, (i + 1) * bytes),
-        height,
-        width,
-        channels,
-        caption,
-      }));
-    return imageGrid([
-      ...row(real!.images, "real"),
-      ...row(guided, "expected next"),
-      ...row(alone, `alone after ${given}`),
-    ], {
-      title: "What the model imagines",
-      subtitle: `each patch the nearest to what it expects, of ${
-        formatNumber(bank.length * N)
-      } patches of ${bank.name}`,
-      columns: images.length,
-      size,
+  const { given = Math.ceil(N / 2) } = options;
+  expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
+  let real: Batch | undefined;
+  for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
+  const { guided, alone } = await imagine(model, real!, bank, given);
+  const { height, width, channels } = images, bytes = height * width * channels;
+  const row = (pixels: Uint8Array, caption: string) =>
+    Array.from({ length: images.length }, (_, i): Picture => {
+      return { data: pixels.subarray(i * bytes, (i + 1) * bytes), height, width, channels, caption };
     });
-  } finally {
-    keys.dispose();
-  }
+  const rows = [row(real!.images, "real"), row(guided, "expected next"), row(alone, `alone after ${given}`)];
+  const patches = `${formatNumber(bank.length * N)} patches of ${bank.name}`;
+  return imageGrid(rows.flat(), {
+    title: "What the model imagines",
+    subtitle: `each patch the nearest to what it expects, of ${patches}`,
+    columns: images.length,
+    size: options.size ?? 90,
+  });
 }

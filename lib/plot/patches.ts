@@ -3,6 +3,8 @@ import type * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import { Figure, palette } from "../display/figure.ts";
 import { imageGrid } from "../display/pictures.ts";
+import { expect } from "../expect.ts";
+import { outline } from "./grid.ts";
 
 /** The patches moved apart by `gap` white pixels. */
 function apart(image: Image, patch: number, gap: number): Image {
@@ -35,25 +37,18 @@ function apart(image: Image, patch: number, gap: number): Image {
  */
 export function plotPatches(image: Image, patchSize: number): Figure {
   const { height, width } = image, rows = height / patchSize, columns = width / patchSize;
-  if (!Number.isInteger(rows) || !Number.isInteger(columns) || patchSize < 1) {
-    throw new RangeError(
-      `plotPatches: expected a patch size that divides ${height} x ${width} pixels, got ${patchSize}`,
-    );
-  }
+  const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
+  expect(divides, "plotPatches", `a patch size that divides ${height} x ${width} pixels`, patchSize);
   const gap = Math.max(1, Math.round(patchSize / 5)), count = rows * columns;
   const marks = Array.from({ length: count }, (_, i) => ({
-    left: (i % columns) * (patchSize + gap),
-    top: Math.floor(i / columns) * (patchSize + gap),
+    ...outline(i, columns, patchSize + gap),
     width: patchSize,
     height: patchSize,
     color: "rgba(0,0,0,0)",
     ...(count <= 64 ? { label: String(i + 1) } : {}),
   }));
-  return imageGrid([{ ...image, caption: "image" }, {
-    ...apart(image, patchSize, gap),
-    marks,
-    caption: `${count} patches`,
-  }], {
+  const patches = { ...apart(image, patchSize, gap), marks, caption: `${count} patches` };
+  return imageGrid([{ ...image, caption: "image" }, patches], {
     title: "What the model reads",
     subtitle:
       `${height} × ${width} pixels in patches of ${patchSize} × ${patchSize}, row by row from the top`,
@@ -80,19 +75,13 @@ export function plotPatches(image: Image, patchSize: number): Figure {
  */
 export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
   const [tokens, columns] = mask.shape;
-  if (mask.rank !== 2 || tokens !== columns) {
-    throw new RangeError(`plotMask: expected a mask [T, T], got [${mask.shape}]`);
-  }
+  expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);
   const values = await mask.data(),
     names = Array.from({ length: tokens }, (_, i) => i === 0 ? "CLS" : String(i));
   const sees = names.map((_, i) => names.map((_, j) => values[i * tokens + j] === 0 ? 1 : 0));
   const gap = tokens <= 40 ? 2 : 0, every = Math.ceil(tokens / 18), side = 380;
-  const axis = {
-    tickvals: names.flatMap((_, i) => i % every === 0 ? [i] : []),
-    showgrid: false,
-    ticks: "" as const,
-  };
-  const ticktext = axis.tickvals.map((i) => names[i]!);
+  const tickvals = names.flatMap((_, i) => i % every === 0 ? [i] : []);
+  const axis = { tickvals, ticktext: tickvals.map((i) => names[i]!), showgrid: false, ticks: "" } as const;
   return new Figure([{
     type: "heatmap",
     name: "sees",
@@ -112,7 +101,7 @@ export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
       text: "Which token sees which",
       subtitle: { text: "blue: the row's token sees the column's; grey: it does not" },
     },
-    xaxis: { ...axis, ticktext, title: { text: "token seen (patch)" } },
-    yaxis: { ...axis, ticktext, title: { text: "token that looks (patch)" }, autorange: "reversed" },
+    xaxis: { ...axis, title: { text: "token seen (patch)" } },
+    yaxis: { ...axis, title: { text: "token that looks (patch)" }, autorange: "reversed" },
   });
 }

@@ -18,17 +18,14 @@ export function smooth(losses: readonly number[]): number[] {
 }
 
 /** A line through the steps at which something was measured. */
-function sparse(
+export function sparse(
   history: readonly Step[],
   name: string,
   color: string,
   value: (s: Step) => number | undefined,
 ): Line {
-  const points = history.flatMap((step) => {
-    const y = value(step);
-    return y === undefined ? [] : [[step.step, y] as const];
-  });
-  return { name, color, x: points.map(([x]) => x), y: points.map(([, y]) => y) };
+  const points = history.filter((step) => value(step) !== undefined);
+  return { name, color, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
 }
 
 /** A line through every step. */
@@ -131,9 +128,8 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
 
 /** The figure of a run that is not running. */
 function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
-  return boardFigure(
-    runBoard(run, headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more)),
-  );
+  const words = headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more);
+  return boardFigure(runBoard(run, words));
 }
 
 /**

@@ -1,7 +1,6 @@
 /** A report: one HTML file that holds everything it shows. @module */
-import type { Figure } from "../display/figure.ts";
-import { escapeHtml } from "../display/jupyter.ts";
-import { formatNumber, Table } from "../display/table.ts";
+import { escapeHtml } from "../lib/display/jupyter.ts";
+import { type Figure, formatNumber, Table } from "nepa";
 
 /** A part of a {@linkcode report}. */
 export interface ReportSection {
@@ -95,20 +94,6 @@ async function section({ title, text = "", shows = [] }: ReportSection): Promise
  * A report as one HTML file: it opens offline, loads nothing and runs nothing, and reads on a telephone and on paper.
  *
  * @returns The file's text.
- *
- * @example
- * ```ts
- * import { Figure, report } from "nepa";
- *
- * const html = await report({
- *   title: "Squares",
- *   lead: "The first numbers, squared.",
- *   highlights: { "largest": 9 },
- *   sections: [{ title: "Course", shows: [new Figure([{ y: [1, 4, 9] }])] }],
- *   facts: { seed: 0 },
- *   commands: ["deno task demo"],
- * });
- * ```
  */
 export async function report(options: ReportOptions): Promise<string> {
   const { title, lead, highlights, facts, commands = [] } = options;

@@ -1,0 +1,56 @@
+/**
+ * `deno task bench learning`: what this library learns on Fashion-MNIST beside what the official code reaches, with seeds;
+ * writes `docs/results.md` and its figures.
+ *
+ *     deno task bench learning [--only TEXT] [--seeds 3] [--minutes 115] [--json] [--out out/learning] [--docs docs]
+ *
+ * Two hours on two cores: after `--minutes` no cell, a training or an evaluation, is begun, and the same command does the
+ * rest. Each is kept in the output folder: a bench that was stopped or killed goes on where it was. `--only mini/seed0`
+ * runs the cells with that in their names, and what they need; `--minutes 0` only writes the page anew; `NEPA_BUDGET=test`
+ * in the environment does a little of everything.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { fashionMnist, useEngine } from "nepa";
+import { PROJECT } from "../notebooks/setup.ts";
+import { count, readOptions } from "./common.ts";
+import { writePage } from "./learning_page.ts";
+import { makePlan, TRIAL, WHOLE } from "./learning_plan.ts";
+import { runCells, Stopped, Store } from "./learning_run.ts";
+import { sectionsOf } from "./learning_sections.ts";
+import { makeSmallPlan } from "./learning_small.ts";
+import { smallSection } from "./learning_small_section.ts";
+
+const TRIAL_NOTE = "A trial with NEPA_BUDGET=test: the numbers mean nothing.";
+
+/** `deno task bench learning`. */
+export async function benchLearning(args: readonly string[]): Promise<void> {
+  const given = readOptions(args, {
+    only: "",
+    seeds: "3",
+    minutes: "115",
+    json: false,
+    out: join(PROJECT, "out", "learning"),
+    docs: join(PROJECT, "docs"),
+  });
+  const seeds = count("seeds", given.seeds);
+  const minutes = count("minutes", given.minutes, 0);
+  const trial = Deno.env.get("NEPA_BUDGET") === "test", budget = trial ? TRIAL : WHOLE;
+  await useEngine();
+  const { train, test } = await fashionMnist(), store = new Store(given.out);
+  const [fitted, judged] = budget.images;
+  const first = (set: typeof train, n: number) => n < set.length ? set.subset(n / set.length) : set;
+  const plan = makePlan(budget, seeds), small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
+  const sections = [...sectionsOf(plan, budget), small], cells = sections.flatMap(({ cells }) => cells);
+  const sets = { train: first(train, fitted), test: first(test, judged) };
+  try {
+    await runCells(cells, store, sets, { only: given.only, minutes, json: given.json });
+  } catch (error) {
+    if (!(error instanceof Stopped)) throw error;
+    console.error(error.message);
+    Deno.exitCode = 130;
+  } finally {
+    await writePage(given.docs, sections, store, trial ? TRIAL_NOTE : undefined);
+  }
+}

@@ -1,0 +1,204 @@
+/** The learning bench's page: sections of figures beside the reference's, as Markdown. @module */
+import { join } from "node:path";
+import type { Figure } from "nepa";
+import type { Reference } from "./learning_reference.ts";
+import type { Cell, Kept, Store } from "./learning_run.ts";
+
+/** A cell's result, where it was run. */
+export type Book = <T>(cell: Cell<T> | undefined) => T | undefined;
+
+/** A figure over its seeds, and the reference's. */
+export interface Row {
+  what: string;
+  /** One number a seed, in the unit that is shown; those that there are. */
+  found: readonly number[];
+  reference?: Reference | undefined;
+  /** Digits behind the point. Default 2. */
+  digits?: number;
+  /** What is better, more or less; "neither" for what only describes. Default "more". */
+  better?: "more" | "less" | "neither";
+}
+
+/** A part of a section. */
+export type Part =
+  /** Markdown. */
+  | string
+  /** A table of them. */
+  | readonly Row[]
+  /** `results-NAME.svg`, beside the page. */
+  | { name: string; alt: string; figure: Figure };
+
+/** A chapter of the page, with the cells that it tells of. */
+export interface Section {
+  title: string;
+  cells: readonly Cell[];
+  /** What there is to say from the results that exist. */
+  write(book: Book): readonly Part[];
+}
+
+/** Of those cells that were run. */
+export function found<T>(
+  book: Book,
+  cells: readonly Cell<T>[],
+  pick: (result: T) => number | undefined,
+): number[] {
+  return cells.flatMap((cell) => {
+    const result = book(cell), value = result === undefined ? undefined : pick(result);
+    return value === undefined ? [] : [value];
+  });
+}
+
+export function meanOf(values: readonly number[]): number {
+  return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+/** Sample standard deviation; 0 of one number. */
+export function stdOf(values: readonly number[]): number {
+  const mean = meanOf(values), squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
+}
+
+const digitsOf = ({ digits = 2 }: Row) => digits;
+
+function format(value: number, digits: number): string {
+  const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits;
+  return (small ? value.toExponential(1) : value.toFixed(digits)).replace("-", "−");
+}
+
+/** "82.58 ± 0.24 (3)"; the number of seeds in brackets. */
+function withSpread(mean: number, std: number | undefined, seeds: number, digits: number): string {
+  const spread = seeds > 1 && std !== undefined ? ` ± ${format(std, digits)}` : "";
+  return `${format(mean, digits)}${spread} (${seeds})`;
+}
+
+/**
+ * How a figure compares with the reference's. Noise: twice the standard error of the difference of two means, with one
+ * standard deviation of a seed for both, pooled over their seeds; and what the reference's rounding leaves open.
+ */
+export function verdict(row: Row): string {
+  const { found, reference, better = "more" } = row;
+  if (!reference || found.length === 0) return "";
+  const n = found.length, m = reference.seeds, free = n + m - 2;
+  if (free < 1) return "one seed each";
+  const squares = (n - 1) * stdOf(found) ** 2 + (m - 1) * (reference.std ?? 0) ** 2;
+  const noise = 2 * Math.sqrt(squares / free) * Math.sqrt(1 / n + 1 / m) + 0.5 * 10 ** -digitsOf(row);
+  const difference = meanOf(found) - reference.mean;
+  if (Math.abs(difference) <= noise) return "within noise";
+  if (better === "neither") return difference > 0 ? "higher" : "lower";
+  return (difference > 0) === (better === "more") ? "better" : "worse";
+}
+
+/** A Markdown table. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(header), line(header.map((_, i) => i ? "---:" : "---")), ...rows.map(line)].join("\n");
+}
+
+function comparison(rows: readonly Row[]): string {
+  return table(
+    ["", "this library", "official code", "difference", "compared"],
+    rows.map((row) => {
+      const { what, found, reference } = row, digits = digitsOf(row);
+      const own = found.length > 0
+        ? withSpread(meanOf(found), stdOf(found), found.length, digits)
+        : "not run";
+      const theirs = reference ? withSpread(reference.mean, reference.std, reference.seeds, digits) : "";
+      const difference = reference && found.length > 0 ? meanOf(found) - reference.mean : undefined;
+      const signed = difference === undefined
+        ? ""
+        : `${difference > 0 ? "+" : ""}${format(difference, digits)}`;
+      return [what, own, theirs, signed, verdict(row)];
+    }),
+  );
+}
+
+/** How many figures compare how, and which are not as good. */
+function summary(rows: readonly (Row & { section: string })[]): string {
+  const judged = rows.map((row) => ({ ...row, says: verdict(row) })).filter(({ says }) => says !== "");
+  const count = (...words: string[]) => judged.filter(({ says }) => words.includes(says)).length;
+  const worse = judged.filter(({ says }) => says === "worse").map(({ section, what }) =>
+    `${section}: ${what}`
+  );
+  const list = worse.length > 0 ? ` Worse: ${worse.join("; ")}.` : "";
+  return `Of ${judged.length} figures that the official code has too, ${
+    count("within noise")
+  } are within noise, ` +
+    `${count("better")} better, ${count("worse")} worse; ${
+      count("higher", "lower")
+    } that only describe lie outside the noise, ` +
+    `and of ${count("one seed each")} there is one seed each.${list}`;
+}
+
+const distinct = (values: readonly string[]) => [...new Set(values)].join("; ");
+
+function head(
+  kept: readonly Kept[],
+  cells: number,
+  rows: readonly (Row & { section: string })[],
+  note: string | undefined,
+): string {
+  const last = kept.map(({ finished }) => finished.slice(0, 10)).sort().at(-1) ?? "never";
+  const versions = kept.map(({ versions }) =>
+    Object.entries(versions).map(([name, v]) => `${name} ${v}`).join(", ")
+  );
+  return [
+    "# What is learned from Fashion-MNIST",
+    ...note ? [`**${note}**`] : [],
+    "What this library reaches beside what the official PyTorch code reaches with the same recipe and at equal steps. " +
+    "Everything here is written by `deno task bench learning`; nothing is filled in by hand.",
+    [
+      `- Run: ${kept.length} of ${cells} trainings and evaluations, the last on ${last}`,
+      `- Engine: ${distinct(kept.map(({ engine }) => engine))}; ${distinct(versions)}`,
+      `- Machine: ${distinct(kept.map(({ machine }) => machine))}`,
+      "- Official code: commit 15ea494, torch 2.13.0, transformers 4.56.2, float32, 2 cores",
+    ].join("\n"),
+    "Figures are means ± the sample standard deviation, the number of seeds in brackets. Noise is twice the standard error of the " +
+    "difference of the two means, from the standard deviation pooled over the seeds of both, and what the rounding of the official " +
+    "figure leaves open. Outside of it a figure is better or worse, or higher or lower where neither is better. Accuracies in %, on " +
+    "the 10,000 test images unless said otherwise. Seeds decide about the first weights, the order of the images, and which " +
+    "images are labelled; those here are not the official code's.",
+    summary(rows),
+  ].join("\n\n");
+}
+
+/**
+ * Writes `results.md` and its figures.
+ *
+ * @param folder Made if it is not there.
+ * @param sections In the page's order.
+ * @param store Where the results are.
+ * @param note Something to be warned of.
+ */
+export async function writePage(
+  folder: string,
+  sections: readonly Section[],
+  store: Store,
+  note?: string,
+): Promise<void> {
+  const cells = new Map(sections.flatMap(({ cells }) => cells.map((cell) => [cell.name, cell])));
+  const kept = new Map<string, Kept>();
+  for (const cell of cells.values()) {
+    const result = await store.read(cell);
+    if (result) kept.set(cell.name, result);
+  }
+  const book: Book = <T>(cell: Cell<T> | undefined) => cell && kept.get(cell.name)?.result as T | undefined;
+  const texts: string[] = [], rows: (Row & { section: string })[] = [];
+  await Deno.mkdir(folder, { recursive: true });
+  for (const { title, write } of sections) {
+    texts.push(`## ${title}`);
+    for (const part of write(book)) {
+      if (typeof part === "string") texts.push(part);
+      else if ("figure" in part) {
+        if (part.figure.toJSON().data.every(({ y }) => (y as unknown[]).length === 0)) continue; // nothing was run
+        await part.figure.save(join(folder, `results-${part.name}.svg`));
+        texts.push(`![${part.alt}](results-${part.name}.svg)`);
+      } else {
+        texts.push(comparison(part));
+        rows.push(...part.map((row) => ({ ...row, section: title })));
+      }
+    }
+  }
+  const text = [head([...kept.values()], cells.size, rows, note), ...texts].join("\n\n") + "\n";
+  await Deno.writeTextFile(join(folder, "results.md.part"), text);
+  await Deno.rename(join(folder, "results.md.part"), join(folder, "results.md"));
+}

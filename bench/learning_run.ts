@@ -1,0 +1,206 @@
+/**
+ * Runs a long bench as a list of cells, a training or an evaluation each. A cell's result is a file, by everything that
+ * decides about it: a bench that was killed goes on where it was, and a changed recipe is run again.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { cpus } from "node:os";
+import { dirname, join } from "node:path";
+import { currentEngine, type Dataset, tf } from "nepa";
+import { formatDuration } from "../lib/display/progress.ts";
+import { VERSION } from "../lib/version.ts";
+import { showJson } from "./common.ts";
+
+/** One training or one evaluation. `T` is its result, as JSON keeps it. */
+export interface Cell<T = unknown> {
+  /** Its file below the output folder, without ".json": "mini/seed0/probe". No other cell's. */
+  readonly name: string;
+  /** All that decides about the result, besides the cells that it needs; JSON. */
+  readonly options: object;
+  /** Cells that are run before it: those whose weights it reads. */
+  readonly needs?: readonly Cell[];
+  /** Cells of a lower rank are run first. */
+  readonly rank: number;
+  /** How long it takes on two quiet cores, for the time left. */
+  readonly seconds: number;
+  /** Does it. */
+  run(place: Place): Promise<T>;
+}
+
+/** Where a cell is run. */
+export interface Place {
+  /** A folder of the cell's own, which is there: for weights, and checkpoints to go on from. */
+  readonly folder: string;
+  /** That of a cell which it needs. */
+  folderOf(cell: Cell): string;
+  readonly train: Dataset;
+  readonly test: Dataset;
+}
+
+/** What a cell's file holds. */
+export interface Kept<T = unknown> {
+  cell: string;
+  key: string;
+  options: object;
+  /** Of the last process that worked on it. */
+  seconds: number;
+  finished: string;
+  engine: string;
+  versions: Record<string, string>;
+  machine: string;
+  result: T;
+}
+
+/** Thrown by a cell whose training was stopped from outside. */
+export class Stopped extends Error {
+  override name = "Stopped";
+}
+
+/** The results in a folder. */
+export class Store {
+  /** @param root Made when something is written. */
+  constructor(readonly root: string) {}
+
+  /** A name for all that decides about a cell's result. */
+  key(cell: Cell): string {
+    const about = JSON.stringify([cell.options, (cell.needs ?? []).map((needed) => this.key(needed))]);
+    return createHash("sha256").update(about).digest("hex").slice(0, 12);
+  }
+
+  /** A cell's own folder, another for each key. */
+  folder(cell: Cell): string {
+    return join(this.root, `${cell.name}-${this.key(cell)}`);
+  }
+
+  /** What is kept for a cell as it is now; undefined: nothing. */
+  async read<T>(cell: Cell<T>): Promise<Kept<T> | undefined> {
+    let text;
+    try {
+      text = await Deno.readTextFile(join(this.root, `${cell.name}.json`));
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return undefined;
+      throw error;
+    }
+    const kept = JSON.parse(text) as Kept<T>;
+    return kept.key === this.key(cell) ? kept : undefined;
+  }
+
+  /** Runs a cell and keeps what comes out; its folder goes where nothing was put into it. */
+  async fill<T>(cell: Cell<T>, sets: Pick<Place, "train" | "test">): Promise<Kept<T>> {
+    const folder = this.folder(cell), started = performance.now(), engine = currentEngine();
+    await Deno.mkdir(folder, { recursive: true });
+    await this.#removeOthers(cell);
+    const result = await cell.run({ ...sets, folder, folderOf: (needed) => this.folder(needed) });
+    await Deno.remove(folder).catch(() => {}); // not empty: it stays
+    const kept: Kept<T> = {
+      cell: cell.name,
+      key: this.key(cell),
+      options: cell.options,
+      seconds: (performance.now() - started) / 1000,
+      finished: new Date().toISOString(),
+      engine: String(engine),
+      versions: {
+        nepa: VERSION,
+        deno: Deno.version.deno,
+        tfjs: tf.version_core,
+        [engine.name]: engine.version,
+      },
+      machine: `${cpus().length} × ${cpus()[0]?.model ?? "processor"}`,
+      result,
+    };
+    const file = join(this.root, `${cell.name}.json`);
+    await Deno.writeTextFile(`${file}.part`, JSON.stringify(kept, null, 1) + "\n");
+    await Deno.rename(`${file}.part`, file);
+    return kept;
+  }
+
+  /** Removes what the cell left behind when its options were others. */
+  async #removeOthers(cell: Cell): Promise<void> {
+    const own = this.folder(cell), place = dirname(own), stem = `${cell.name.split("/").at(-1)}-`;
+    for await (const { name } of Deno.readDir(place)) {
+      const path = join(place, name),
+        other = name.startsWith(stem) && /^[0-9a-f]{12}$/.test(name.slice(stem.length));
+      if (other && path !== own) await Deno.remove(path, { recursive: true });
+    }
+  }
+}
+
+/** What of the cells is run, and how that is told. */
+export interface RunCellsOptions {
+  /** Cells with this in their names, and those that they need. Default: all. */
+  only?: string;
+  /** Minutes after which no further cell is begun. */
+  minutes?: number;
+  /** Print each cell's file as a line. Default false. */
+  json?: boolean;
+}
+
+/** The chosen cells and all that they need, once each, in the order in which they are run. */
+function inOrder(cells: readonly Cell[], only: string): Cell[] {
+  const order = new Map<string, Cell>();
+  const add = (cell: Cell) => {
+    cell.needs?.forEach(add);
+    const known = order.get(cell.name);
+    if (known && known !== cell) throw new Error(`${cell.name}: expected one cell of this name, got two`);
+    order.set(cell.name, cell);
+  };
+  cells.filter(({ name }) => name.includes(only)).toSorted((a, b) => a.rank - b.rank).forEach(add);
+  return [...order.values()];
+}
+
+/**
+ * Runs the cells that have no result yet. One that fails is told of at the end; those that need it are left out.
+ *
+ * @param cells In any order; the same cell may be there several times.
+ * @param store Where results are kept.
+ * @param sets The images.
+ * @param options Which, and for how long.
+ * @throws {Error} At the end, if a cell failed.
+ */
+export async function runCells(
+  cells: readonly Cell[],
+  store: Store,
+  sets: Pick<Place, "train" | "test">,
+  { only = "", minutes = Infinity, json = false }: RunCellsOptions = {},
+): Promise<void> {
+  const missing: Cell[] = [], failed = new Map<Cell, unknown>(), started = performance.now();
+  for (const cell of inOrder(cells, only)) {
+    const kept = await store.read(cell);
+    if (!kept) missing.push(cell);
+    else if (json) showJson([kept]);
+  }
+  const spent = () => (performance.now() - started) / 1000;
+  const expected = (some: readonly Cell[]) => some.reduce((sum, { seconds }) => sum + seconds, 0);
+  for (const [i, cell] of missing.entries()) {
+    if (spent() >= 60 * minutes) {
+      console.error(`the time is over, ${missing.length - i} cells are left; the same command goes on`);
+      break;
+    }
+    if (cell.needs?.some((needed) => failed.has(needed))) {
+      failed.set(cell, new Error("what it needs failed"));
+      continue;
+    }
+    const pace = i > 0 ? spent() / expected(missing.slice(0, i)) : 1;
+    const left = formatDuration(pace * expected(missing.slice(i)));
+    console.error(
+      `${new Date().toISOString().slice(11, 19)} [${i + 1}/${missing.length}] ${cell.name}, ${left} left`,
+    );
+    try {
+      const kept = await store.fill(cell, sets);
+      console.error(`  in ${formatDuration(kept.seconds)}`);
+      if (json) showJson([kept]);
+    } catch (error) {
+      if (error instanceof Stopped) throw error;
+      console.error(error);
+      failed.set(cell, error);
+    }
+  }
+  if (failed.size > 0) {
+    throw new Error(
+      `expected all cells to be run, but these failed: ${
+        [...failed.keys()].map(({ name }) => name).join(", ")
+      }`,
+    );
+  }
+}

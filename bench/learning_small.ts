@@ -1,0 +1,197 @@
+/** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
+import type { NepaOptions, PretrainOptions } from "nepa";
+import { pretrainCell, type Pretrained, type Source, type Task } from "./learning_cells.ts";
+import type { Budget, Plan } from "./learning_plan.ts";
+import type { Cell } from "./learning_run.ts";
+import {
+  type Frozen,
+  frozenCell,
+  pixelsCell,
+  type Reading,
+  type Tuned,
+  tunedCell,
+  type Tuning,
+} from "./learning_small_cells.ts";
+
+/** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
+const COST = { step: 0.065, long: 200, short: 60, tuning: 40 };
+
+/** All tokens of a block, which the recipe reads. */
+const joined = (layer: number) => ({ layer, pool: "all" }) as const;
+
+/** One kind of pretraining. */
+export interface Arm {
+  /** By how it is read, an array's place the seed. */
+  frozen: Record<string, Cell<Frozen>[]>;
+  /** By how it is tuned. */
+  tuned: Record<string, Cell<Tuned>[]>;
+}
+
+/** The cells of `recipe: "small"`. */
+export interface SmallPlan {
+  pixels: Cell<Frozen>;
+  /** Random weights, layer scale null. */
+  untrained: Cell<Frozen>;
+  /** The whole recipe, an array's place the seed. */
+  pretrain: Cell<Pretrained>[];
+  small: Arm;
+  /** The default recipe's network. */
+  plain: Arm;
+  /** By the way, an array's place the seed. */
+  scratch: Record<string, Cell<Tuned>[]>;
+  /** Short trainings judged by training images, by what is changed; raw pixels there. */
+  tried: Record<string, Cell<Frozen>>;
+  triedPixels: Cell<Frozen>;
+}
+
+const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small" } };
+
+/** The recipe for few labels, and with something changed. */
+export const TUNINGS: Readonly<Record<string, Tuning>> = {
+  "recipe small": SMALL,
+  "peak 5e-4": { ...SMALL, training: { recipe: "small", learningRate: 5e-4 } },
+  "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
+  "mirrored alone, 300 steps": { ...SMALL, training: { recipe: "small", flip: 0.5, steps: 300 } },
+  "head at zero": { ...SMALL, fitted: false },
+  "mean of the tokens, head at zero, recipe default": { joined: false, fitted: false, training: {} },
+};
+
+const fresh = (layerscaleValue: number | null, tuning: Tuning): readonly [NepaOptions, Tuning] => [
+  { layerscaleValue },
+  { ...tuning, training: { layerDecay: 1, ...tuning.training } },
+];
+const MEAN: Tuning = { joined: false, fitted: false, training: {} };
+const ZERO: Tuning = { ...SMALL, fitted: false, training: { recipe: "small", learningRate: 3e-3 } };
+
+/** Trainings from scratch: the best on the images put aside counts. */
+export const WAYS: Readonly<Record<string, readonly [NepaOptions, Tuning]>> = {
+  "default, layer scale 1e-5": fresh(1e-5, MEAN),
+  "default, layer scale 0.1": fresh(0.1, MEAN),
+  "all tokens, head at zero, layer scale 0.1, peak 3e-3": fresh(0.1, ZERO),
+  "all tokens, head at zero, layer scale null, peak 3e-3": fresh(null, ZERO),
+  "all tokens, head fitted, layer scale null": fresh(null, SMALL),
+};
+
+/** Updates of the trainings that only rank changes, for a network that costs as much as mini. */
+const RANKING = 1800;
+
+/** Changes to the recipe, at equal time: what is read, the network, the training. */
+const TRIED: Readonly<
+  Record<string, [Reading, NepaOptions, Pick<PretrainOptions, "learningRate" | "standardizeTargets">, number]>
+> = {
+  "recipe small": [joined(3), {}, {}, RANKING],
+  "targets as they are": [joined(3), {}, { standardizeTargets: false }, RANKING],
+  "layer scale 0.1": [joined(3), { layerscaleValue: 0.1 }, {}, RANKING],
+  "peak 6e-3": [joined(3), {}, { learningRate: 6e-3 }, RANKING],
+  "192 numbers a token, 3 blocks": [
+    joined(2),
+    {
+      hiddenSize: 192,
+      numHiddenLayers: 3,
+      numAttentionHeads: 4,
+      intermediateSize: 768,
+    },
+    {},
+    RANKING * 0.6,
+  ],
+  "6 blocks": [joined(4), { numHiddenLayers: 6 }, {}, RANKING * 0.67],
+};
+
+const named = (title: string) => title.replaceAll(/[ ,]+/g, "-");
+const mapped = <T, R>(
+  record: Readonly<Record<string, T>>,
+  of: (value: T, title: string) => R,
+): Record<string, R> =>
+  Object.fromEntries(Object.entries(record).map(([title, value]) => [title, of(value, title)]));
+
+/** The cells for so many seeds; the default recipe's network is the plan's. */
+export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): SmallPlan {
+  const all = Array.from({ length: seeds }, (_, seed) => seed), trial = budget.steps.mini < 1000;
+  const task = (name: string, rank: number, seconds: number): Task => ({
+    name: `small/${name}`,
+    rank,
+    seconds,
+  });
+  const rankOf = (seed: number) => seed ? 5 : 4;
+  const tuned = (name: string, source: Source, { training, ...tuning }: Tuning, seed: number) => {
+    const settings = { ...tuning, training: { ...training, ...trial && { steps: 4 } } };
+    return tunedCell(
+      task(`${name}/seed${seed}`, rankOf(seed), COST.tuning),
+      source,
+      settings,
+      budget.aside,
+      seed,
+    );
+  };
+  const frozen = (name: string, source: Source, reading: Reading, seed = 0) => {
+    const seconds = reading.pool === "all" ? COST.long : COST.short;
+    return frozenCell(task(`${name}/seed${seed}`, rankOf(seed), seconds), source, reading, "all");
+  };
+  const arm = (
+    name: string,
+    sources: readonly Cell<Pretrained>[],
+    readings: Record<string, Reading>,
+  ): Arm => ({
+    frozen: mapped(
+      readings,
+      (reading, title) =>
+        sources.slice(0, title === WHOLE ? seeds : 1).map((trained, seed) =>
+          frozen(`${name}/${named(title)}`, { trained }, reading, seed)
+        ),
+    ),
+    tuned: mapped(
+      TUNINGS,
+      (tuning, title) =>
+        sources.slice(0, tuning === SMALL ? seeds : 1).map((trained, seed) =>
+          tuned(`${name}/${named(title)}`, { trained }, tuning, seed)
+        ),
+    ),
+  });
+  const pretrained = (
+    name: string,
+    steps: number,
+    seed: number,
+    rank: number,
+    network: NepaOptions,
+    more: object,
+  ) =>
+    pretrainCell(task(name, rank, steps * COST.step), {
+      network: { preset: "mini", ...network },
+      seed,
+      training: { recipe: "small", steps, ...more },
+    });
+  const steps = trial ? budget.steps.mini : 4800;
+  const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, steps, seed, rankOf(seed), {}, {}));
+  const readings: Record<string, Reading> = {
+    [WHOLE]: joined(3),
+    "block 3, mean": { layer: 3, pool: "mean" },
+    "last norm, all tokens": { layer: "final", pool: "all" },
+  };
+  return {
+    pixels: pixelsCell(task("pixels", 4, COST.short), "all"),
+    untrained: frozen(
+      "untrained",
+      { network: { preset: "mini", layerscaleValue: null }, seed: 0 },
+      joined(3),
+    ),
+    pretrain,
+    small: arm("small", pretrain, readings),
+    plain: arm("plain", mini.trained.slice(0, 1).map(({ pretrain }) => pretrain), readings),
+    scratch: mapped(
+      WAYS,
+      ([network, tuning], title) =>
+        all.map((seed) =>
+          tuned(`scratch/${named(title)}`, { network: { preset: "mini", ...network }, seed }, tuning, seed)
+        ),
+    ),
+    tried: mapped(TRIED, ([reading, network, training, updates], title) => {
+      const count = trial ? 4 : Math.round(updates), name = `tried/${named(title)}`;
+      const trained = pretrained(`${name}/pretrain`, count, 0, 8, network, training);
+      return frozenCell(task(`${name}/frozen`, 8, COST.short), { trained }, reading, budget.split);
+    }),
+    triedPixels: pixelsCell(task("tried/pixels", 8, COST.short / 4), budget.split),
+  };
+}
+
+/** The reading of the recipe. */
+export const WHOLE = "block 3, all tokens";

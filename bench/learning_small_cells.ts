@@ -1,0 +1,122 @@
+/** The cells of the learning bench that `recipe: "small"` needs. @module */
+import {
+  type Dataset,
+  evaluate,
+  finetune,
+  type FinetuneOptions,
+  fitHead,
+  knn,
+  linearProbe,
+  NepaClassifier,
+  type ProbeOptions,
+  Random,
+} from "nepa";
+import { readPixels } from "../lib/eval/features.ts";
+import { judge } from "../lib/eval/judged.ts";
+import { vote } from "../lib/eval/knn.ts";
+import {
+  about,
+  augmented,
+  ended,
+  type Plain,
+  setsOf,
+  type Source,
+  type Split,
+  type Task,
+  withModel,
+} from "./learning_cells.ts";
+import type { Cell, Place } from "./learning_run.ts";
+
+/** Penalties for all probes here: joined tokens are 2,176 numbers, which need larger ones than 128 do. */
+const LAMBDAS = [1e-1, 1e-2, 1e-3, 1e-4];
+
+/** How frozen features are read. */
+export type Reading = Pick<ProbeOptions, "layer" | "pool">;
+
+/** Of frozen features. */
+export interface Frozen {
+  probe: number;
+  lambda: number;
+  converged: boolean;
+  knn: number;
+  centred: number;
+}
+
+/** How a classifier is made and trained. */
+export interface Tuning {
+  /** Read all tokens after block 3, or the mean after the last. */
+  joined: boolean;
+  /** The head is fitted before. */
+  fitted: boolean;
+  training: Plain<FinetuneOptions>;
+}
+
+/** Of a fine-tuning: on the images put aside, on the test images, and before the first update. */
+export interface Tuned {
+  validation: number;
+  accuracy: number;
+  before: number;
+}
+
+const NEAR = { k: 20, temperature: 0.07 };
+
+/** A cell that reads frozen features: a linear probe, neighbours. */
+export function frozenCell(task: Task, source: Source, reading: Reading, split: Split): Cell<Frozen> {
+  const { options, needs } = about(source);
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const { fit, judged } = setsOf(place, split), how = { ...reading, lambdas: LAMBDAS };
+      const { accuracy, lambda, converged } = await linearProbe(model, fit, judged, how);
+      const plain = await knn(model, fit, judged, { ...reading, ...NEAR });
+      const centred = await knn(model, fit, judged, { ...reading, ...NEAR, centred: true });
+      return { probe: accuracy, lambda, converged, knn: plain.accuracy, centred: centred.accuracy };
+    });
+  return { ...task, options: { reading, split, lambdas: LAMBDAS, ...NEAR, ...options }, needs, run };
+}
+
+/** The same of raw pixels. */
+export function pixelsCell(task: Task, split: Split): Cell<Frozen> {
+  const source: Source = { network: { preset: "mini", numHiddenLayers: 1 }, seed: 0 };
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const { fit, judged } = setsOf(place, split);
+      const { probes } = await linearProbe(model, fit, judged, { lambdas: LAMBDAS, references: true });
+      const { accuracy: probe, lambda, converged } = probes.get("raw pixels")!;
+      const [bank, asked] = [fit, judged].map((set) => readPixels(set, model.preprocessor));
+      const near = async (centred: boolean) => {
+        const how = { ...NEAR, centred, classes: fit.classes.length };
+        return judge(await vote(bank!, fit.labels, asked!, judged.length, how), judged).accuracy;
+      };
+      return { probe, lambda, converged, knn: await near(false), centred: await near(true) };
+    });
+  return { ...task, options: { pixels: true, split, lambdas: LAMBDAS, ...NEAR }, run };
+}
+
+/** A cell that trains a classifier with 600 labels. */
+export function tunedCell(
+  task: Task,
+  source: Source,
+  tuning: Tuning,
+  aside: number,
+  seed: number,
+): Cell<Tuned> {
+  const { options, needs } = about(source), { joined, fitted, training } = tuning;
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const { train, test } = place, order = new Random(0, "put aside").permutation(train.length);
+      const heldOut = train.subset(order.slice(0, aside)), rest = train.subset(order.slice(aside));
+      const few = rest.balanced(Math.min(60, Math.floor(rest.length / 20)), seed);
+      const reading = joined ? { pool: "all", causal: true, config: { numHiddenLayers: 3 } } as const : {};
+      const classifier = NepaClassifier.from(model, { classes: train.classes, seed, ...reading });
+      const read = async (set: Dataset) => (await evaluate(classifier, set)).accuracy;
+      try {
+        if (fitted) await fitHead(classifier, few);
+        const before = await read(test);
+        await ended(finetune(classifier, few, { ...augmented(training), seed }));
+        return { before, validation: await read(heldOut), accuracy: await read(test) };
+      } finally {
+        classifier.dispose();
+      }
+    });
+  return { ...task, options: { tuning, aside, seed, ...options }, needs, run };
+}

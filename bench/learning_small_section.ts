@@ -1,0 +1,126 @@
+/** What the learning bench's page says of `recipe: "small"`. @module */
+import { type Book, found, meanOf, type Section, stdOf, table } from "./learning_page.ts";
+import { type Budget, cellsOf, PRETRAINING } from "./learning_plan.ts";
+import type { Cell } from "./learning_run.ts";
+import { type Arm, type SmallPlan, TUNINGS, WAYS, WHOLE } from "./learning_small.ts";
+import type { Frozen, Tuned } from "./learning_small_cells.ts";
+
+const percent = (values: readonly number[]) =>
+  values.length === 0
+    ? "not run"
+    : `${(100 * meanOf(values)).toFixed(2)}${
+      values.length > 1 ? ` ± ${(100 * stdOf(values)).toFixed(2)}` : ""
+    } (${values.length})`;
+
+/** For each seed the way that did best on the images put aside, where all ways were run. */
+function bestScratch(book: Book, { scratch }: SmallPlan): Tuned[] {
+  const ways = Object.values(scratch);
+  return ways[0]!.flatMap((_, seed) => {
+    const tried = ways.map((cells) => book(cells[seed])).filter((result) => result !== undefined);
+    if (tried.length < ways.length) return [];
+    return [tried.reduce((best, other) => other.validation > best.validation ? other : best)];
+  });
+}
+
+function frozenRow(book: Book, title: string, cells: readonly Cell<Frozen>[]): string[] {
+  const of = (pick: (result: Frozen) => number) => percent(found(book, cells, pick));
+  return [title, of(({ probe }) => probe), of(({ knn }) => knn), of(({ centred }) => centred)];
+}
+
+function frozenTable(book: Book, plan: SmallPlan): string {
+  const row = (title: string, cells: readonly Cell<Frozen>[]) => frozenRow(book, title, cells);
+  const arm = (name: string, { frozen }: Arm) =>
+    Object.entries(frozen).map(([title, cells]) => row(`${name}: ${title}`, cells));
+  return table(["frozen features", "linear probe", "k-NN", "k-NN, centred"], [
+    row("raw pixels", [plan.pixels]),
+    row("untrained, layer scale null: block 3, all tokens", [plan.untrained]),
+    ...arm("recipe small", plan.small),
+    ...arm("recipe default", plan.plain),
+  ]);
+}
+
+function tunedTable(book: Book, plan: SmallPlan): string {
+  const row = (title: string, results: readonly Tuned[], before: boolean) => [
+    title,
+    before ? percent(results.map(({ before }) => before)) : "",
+    percent(results.map(({ accuracy }) => accuracy)),
+  ];
+  const of = (cells: readonly Cell<Tuned>[]) => cells.flatMap((cell) => book(cell) ?? []);
+  const arm = (name: string, { tuned }: Arm) =>
+    Object.entries(tuned).map(([title, cells]) =>
+      row(`${name}: ${title}`, of(cells), TUNINGS[title]!.fitted)
+    );
+  return table(["600 labels", "fitted head alone", "fine-tuned"], [
+    ...arm("pretrained, recipe small", plan.small),
+    ...arm("pretrained, recipe default", plan.plain),
+    ...Object.entries(plan.scratch).map(([title, cells]) =>
+      row(`from scratch: ${title}`, of(cells), WAYS[title]![1].fitted)
+    ),
+    row("from scratch: for each seed the best on the images put aside", bestScratch(book, plan), false),
+  ]);
+}
+
+/** How far one mean lies above another, in points, beside what was aimed at. */
+function gain(what: string, above: readonly number[], below: readonly number[], aim: number): string {
+  if (above.length === 0 || below.length === 0) return `- ${what}: not run.`;
+  const points = 100 * (meanOf(above) - meanOf(below));
+  return `- ${what}: ${points.toFixed(2)} points; aimed at: ${aim}. ${
+    points >= aim ? "Reached." : "Not reached."
+  }`;
+}
+
+/** The section on `recipe: "small"`. */
+export function smallSection(plan: SmallPlan, { aside }: Budget): Section {
+  const { small, pixels, tried, triedPixels } = plan;
+  return {
+    title: '7. Beyond it: recipe "small", with mini',
+    cells: cellsOf(plan),
+    write: (book) => {
+      const joined = small.frozen[WHOLE]!, raw = found(book, [pixels], ({ probe }) => probe);
+      const best = bestScratch(book, plan).map(({ accuracy }) => accuracy);
+      return [
+        `Pretraining: \`recipe: "small"\`, the default with standardised targets and 4,800 steps, five minutes on two quiet cores; beside ` +
+        `it the default recipe with ${PRETRAINING.learningRate} and 5,000 steps (part 6). Features: all 17 tokens after block 3 joined, so that ` +
+        "position counts as it does in pixels, or the mean of the patches. One penalty for all, chosen among 1e-1 … 1e-4 on " +
+        "training images held out; neighbours: 20, cosine / 0.07.",
+        frozenTable(book, plan),
+        "Fine-tuning with 600 labels: `NepaClassifier.from` reads all tokens after block 3, `fitHead` fits the head, then " +
+        '`finetune` with `recipe: "small"`: 600 steps, learning rate up to 1e-3, crops of 60 to 100 % of an image. From scratch, the same network, head and recipe, and the default one, in several ways; ' +
+        `${aside.toLocaleString("en-US")} training images put aside choose among them.`,
+        tunedTable(book, plan),
+        "What was tried, at equal time, one seed: shorter trainings, judged by 5,000 training images with 10,000 others to fit to, so " +
+        "that the test images decide nothing. All tokens of block 3 of 4, 2 of 3 or 4 of 6.",
+        table(["tried", "linear probe", "k-NN", "k-NN, centred"], [
+          frozenRow(book, "raw pixels", [triedPixels]),
+          ...Object.entries(tried).map(([title, cell]) => frozenRow(book, title, [cell])),
+        ]),
+        [
+          gain(
+            "Linear probe above raw pixels under the same probe",
+            found(book, joined, ({ probe }) => probe),
+            raw,
+            3,
+          ),
+          gain(
+            "k-NN, centred, above raw pixels not centred",
+            found(book, joined, ({ centred }) => centred),
+            found(book, [pixels], ({ knn }) => knn),
+            0,
+          ),
+          gain(
+            "k-NN, centred, above raw pixels centred",
+            found(book, joined, ({ centred }) => centred),
+            found(book, [pixels], ({ centred }) => centred),
+            0,
+          ),
+          gain(
+            "Fine-tuned above the best from scratch, 600 labels",
+            found(book, small.tuned["recipe small"]!, ({ accuracy }) => accuracy),
+            best,
+            8,
+          ),
+        ].join("\n"),
+      ];
+    },
+  };
+}

@@ -1,0 +1,244 @@
+/** Data sets of JPEG, PNG and WebP images that are decoded as they are asked for. @module */
+import { createHash } from "node:crypto";
+import type Sharp from "sharp";
+import { Random } from "../random.ts";
+import {
+  type Batch,
+  type BatchOptions,
+  type Change,
+  type Example,
+  type Image,
+  pixelsOf,
+  Rows,
+  type Whole,
+} from "./dataset.ts";
+import { DataError } from "./idx.ts";
+import { type Box, type Resample, resized } from "./resample.ts";
+import { centerCrop, compose, type Extent, type Part, resize, type Transform } from "./transforms.ts";
+
+/** How encoded images become pixels. */
+export interface DecodeOptions {
+  /**
+   * Height and width of the images where nothing cuts parts out of the originals: the shorter side is brought to it, the
+   * middle cut out. Default: the first image's shorter side.
+   */
+  size?: number;
+  /** Filter of that. Default "bicubic". */
+  resample?: Resample;
+  /** 3 for red, green and blue, 1 for grey. Default 3. */
+  channels?: 1 | 3;
+  /** Turn images as their EXIF data say. Default true. */
+  orient?: boolean;
+  /** Images with more pixels are refused before they are decoded. Default 178,956,970, as Pillow's. */
+  maxPixels?: number;
+}
+
+/** Encoded images and where they come from. */
+export interface Source extends Pick<Whole, "name" | "classes" | "labels"> {
+  /** Changes when the images do. */
+  fingerprint: string;
+  /** What to call an image in errors. */
+  nameOf(row: number): string;
+  bytesOf(row: number): Promise<Uint8Array>;
+}
+
+interface Header extends Extent {
+  cmyk: boolean;
+  /** Whether it is decoded whole and then kept. */
+  small: boolean;
+  /** Whether it may be decoded at a half, a quarter, an eighth, which is quicker. */
+  scales: boolean;
+}
+
+/** Images of at most so many pixels are kept once they are decoded, as long as all of them have at most so many bytes. */
+const SMALL = 2 ** 16, KEPT = 2 ** 28;
+
+/** [pixels, 4], 255 for no ink on what was light, to red, green and blue; by Pillow's formula. */
+function cmykToRgb(ink: Uint8Array): Uint8Array {
+  const out = new Uint8ClampedArray(ink.length / 4 * 3);
+  for (let i = 0, at = 0; i < ink.length; i += 4) {
+    const white = 255 - ink[i + 3]!;
+    for (let c = 0; c < 3; c++) {
+      const product = ink[i + c]! * white + 128;
+      out[at++] = white - ((product + (product >> 8)) >> 8);
+    }
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** Brightness (ITU-R 601-2) by Pillow's formula: [pixels, 3] to [pixels, 1]. */
+function toGrey(rgb: Uint8Array): Uint8Array {
+  const out = new Uint8Array(rgb.length / 3);
+  for (let i = 0, p = 0; i < out.length; i++, p += 3) {
+    out[i] = (rgb[p]! * 19595 + rgb[p + 1]! * 38470 + rgb[p + 2]! * 7471 + 0x8000) >> 16;
+  }
+  return out;
+}
+
+/**
+ * By how much a JPEG may be decoded smaller: twice the pixels that are needed are left, and the sides are multiples of it,
+ * or the decoder would resize what it made.
+ */
+function scaleOf(header: Header, { height, width, to }: Part): number {
+  const fits = (f: number) =>
+    height >= 2 * f * to.height && width >= 2 * f * to.width && header.width % f + header.height % f === 0;
+  return header.scales ? [8, 4, 2].find(fits) ?? 1 : 1;
+}
+
+/** The pixels of an image at a fraction of its size in which a part lies. */
+function pixelsIn({ top, left, height, width }: Box, scale: number): Box {
+  const [y, x] = [Math.floor(top / scale), Math.floor(left / scale)];
+  const [bottom, right] = [Math.ceil((top + height) / scale), Math.ceil((left + width) / scale)];
+  return { top: y, left: x, height: bottom - y, width: right - x };
+}
+
+/** Decodes what a source has. */
+class Decoder {
+  readonly #sharp: typeof Sharp;
+  readonly #source: Source;
+  readonly #options: DecodeOptions;
+  readonly #headers: Header[] = [];
+  readonly #kept = new Map<number, Image>();
+  #keptBytes = 0;
+
+  constructor(sharp: typeof Sharp, source: Source, options: DecodeOptions) {
+    this.#sharp = sharp;
+    this.#source = source;
+    this.#options = options;
+  }
+
+  #open(bytes: Uint8Array): ReturnType<typeof Sharp> {
+    const { orient: autoOrient = true } = this.#options;
+    return this.#sharp(bytes, { autoOrient, limitInputPixels: false, ignoreIcc: true, failOn: "error" });
+  }
+
+  async #header(row: number, bytes: Uint8Array): Promise<Header> {
+    const data = await this.#open(bytes).metadata(), { format, width, height, orientation = 1 } = data;
+    const { maxPixels = 178_956_970, orient = true } = this.#options, small = width * height <= SMALL;
+    if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
+    if (width * height > maxPixels) {
+      const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}: not decoded`;
+      throw new DataError("size", this.#source.nameOf(row), `${got}; remove it, or raise maxPixels`);
+    }
+    const scales = format === "jpeg" && orientation === 1 && !small, cmyk = data.space === "cmyk";
+    return { ...orient ? data.autoOrient : { width, height }, cmyk, small, scales };
+  }
+
+  /** A part of an image, resized; it is chosen when the image's size is known. */
+  async part(row: number, choose: (image: Extent) => Part): Promise<Image> {
+    const bytes = this.#kept.has(row) ? new Uint8Array() : await this.#source.bytesOf(row);
+    try {
+      const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
+      const part = choose(header), scale = scaleOf(header, part);
+      const box = small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale);
+      const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
+      const keeps = small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT;
+      if (keeps) this.#kept.set(row, image);
+      const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
+      const within = { top, left, height: part.height / scale, width: part.width / scale };
+      return resized(image, part.to, part.resample, within);
+    } catch (cause) {
+      if (cause instanceof DataError) throw cause;
+      const got = `expected a whole JPEG, PNG or WebP image, but ${(cause as Error).message.trim()}`;
+      const remedy = 'remove it, or leave out such images with broken: "skip"';
+      throw new DataError("image", this.#source.nameOf(row), `${got}; ${remedy}`, { cause });
+    }
+  }
+
+  /** A box of an image that is decoded at a fraction of its size. */
+  async #decoded(bytes: Uint8Array, header: Header, box: Box, scale: number): Promise<Image> {
+    const { top, left, height, width } = box, { channels = 3 } = this.#options, { cmyk } = header;
+    const all = { height: header.height / scale, width: header.width / scale };
+    let image = this.#open(bytes);
+    if (scale > 1) image = image.resize({ ...all, fit: "fill" });
+    if (height < all.height || width < all.width) image = image.extract({ left, top, width, height });
+    image = cmyk ? image.pipelineColourspace("cmyk") : image.removeAlpha();
+    const data = await image.toColourspace(cmyk ? "cmyk" : "srgb").raw().toBuffer();
+    const rgb = cmyk ? cmykToRgb(data) : data;
+    return { data: channels === 1 ? toGrey(rgb) : rgb, width, height, channels };
+  }
+}
+
+/** Images that are decoded beside one another, and wait for their turn. */
+const AHEAD = Math.min(32, 2 * navigator.hardwareConcurrency);
+
+/** What `make` gives for 0 to `count`, in order, some of them begun ahead of their turn. */
+export async function* ahead<T>(count: number, make: (i: number) => Promise<T>): AsyncGenerator<T> {
+  const pending: Promise<T>[] = [];
+  for (let i = 0, done = 0; done < count; done++) {
+    for (; i < count && pending.length < AHEAD; i++) {
+      const made = make(i);
+      made.catch(() => {}); // it is thrown when its turn comes
+      pending.push(made);
+    }
+    yield await pending.shift()!;
+  }
+}
+
+/** Some of the images of a source; `view` is how they look where nothing cuts parts out of them. */
+export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder: Decoder; view: Transform }> {
+  /**
+   * Opens a source. Throws a `DataError` if it is empty, or the first image decides about the size and is none; a
+   * `RangeError` if an option cannot be.
+   */
+  static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
+    const { resample = "bicubic", channels = 3 } = options, { length } = source.labels;
+    if (![1, 3].includes(channels)) throw new RangeError(`channels: expected 1 or 3, got ${channels}`);
+    if (length === 0) throw new DataError("count", source.name, "expected images, found none");
+    const { default: sharp } = await import("sharp");
+    sharp.cache(false);
+    sharp.concurrency(1); // for one image, since several are decoded beside one another
+    const decoder = new Decoder(sharp, source, options);
+    let side = options.size ?? 0;
+    if (options.size === undefined) {
+      await decoder.part(0, ({ height, width }) => {
+        side = Math.min(height, width);
+        return { top: 0, left: 0, height, width, to: { height: 1, width: 1 }, resample };
+      });
+    }
+    const view = compose(resize(side, resample), centerCrop(side));
+    const whole = { ...source, height: side, width: side, channels, decoder, view };
+    return new EncodedDataset(whole, Int32Array.from({ length }, (_, i) => i));
+  }
+
+  protected override of(rows: Int32Array): this {
+    return new EncodedDataset(this.whole, rows) as this;
+  }
+
+  /** Of the source, and of which of its images these are. */
+  get fingerprint(): string {
+    const { whole: { fingerprint }, rows } = this;
+    return createHash("sha256").update(fingerprint).update(new Uint8Array(rows.buffer)).digest("hex");
+  }
+
+  /** What `get` gives, without a label, or what a change makes of the original. */
+  async #pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
+    const { view, decoder } = this.whole, { transform } = change ?? { transform: view };
+    const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
+    const begun = await decoder.part(this.rows[i]!, (image) => part(image, random));
+    return pixelsOf(rest(begun, random), change?.size ?? this, this.channels, i);
+  }
+
+  override async get(i: number): Promise<Example> {
+    return { image: await this.#pixels(this.checked(i), new Random(0)), label: this.labels[i]! };
+  }
+
+  batches(options: BatchOptions): AsyncIterable<Batch> {
+    return this.#passes(this.order(options), options);
+  }
+
+  async *#passes(order: Int32Array[], { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
+    const all = order.flatMap((indices) => [...indices]), still = new Random(0);
+    const random = (p: number) => change?.random(from * size + p) ?? still;
+    const images = ahead(all.length, (p) => this.#pixels(all[p]!, random(p), change));
+    try {
+      for (const indices of order) {
+        const pixels: Uint8Array[] = [];
+        while (pixels.length < indices.length) pixels.push((await images.next()).value!);
+        yield this.batch(pixels, indices, change);
+      }
+    } finally {
+      await images.return(undefined);
+    }
+  }
+}

@@ -1,0 +1,94 @@
+/** Images in Parquet files, as data sets on the Hugging Face hub have them. @module */
+import { createHash } from "node:crypto";
+import { basename } from "node:path";
+import type { FileMetaData } from "hyparquet";
+import type { Dataset } from "./dataset.ts";
+import { type DecodeOptions, EncodedDataset } from "./encoded.ts";
+import { DataError } from "./idx.ts";
+
+/** Groups of rows whose encoded images are kept. */
+const GROUPS = 8;
+
+type Row = Record<string, unknown>;
+
+/** Which columns have images and labels, and the names of the classes. */
+function columnsOf(file: string, { key_value_metadata }: FileMetaData) {
+  const notes = key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
+  const { features: noted = {} } = JSON.parse(notes).info ?? {};
+  const features = Object.entries<{ _type: string; names?: string[] }>(noted);
+  const [image] = features.find(([, { _type }]) => _type === "Image") ?? [];
+  const [label, of] = features.find(([, { _type }]) => _type === "ClassLabel") ?? [];
+  if (image !== undefined && label !== undefined && of?.names) return { image, label, classes: of.names };
+  const got = features.map(([name, { _type }]) => `${name}: ${_type}`).join(", ") || "none of their notes";
+  const expected = "expected what Hugging Face datasets writes, with a column Image and a column ClassLabel";
+  throw new DataError("magic", file, `${expected}, got ${got}; write the images as files, for imageFolder`);
+}
+
+/**
+ * Images from Parquet files as the Hugging Face hub has them: a column of images (their encoded bytes) and one of labels,
+ * with the names of the classes among the file's notes. Images are read a group of rows at a time and the last eight groups
+ * are kept, so that a shuffled pass over files with many more reads a group for almost every image: write those out as
+ * files once, for `imageFolder`.
+ *
+ * @param files One or several, such as `train-00000-of-00002.parquet`; their order is the images' order.
+ * @param options As for {@linkcode imageFolder}.
+ * @throws {DataError} If a file is missing or is no such file; later, when an image is read that is broken.
+ *
+ * @example
+ * ```ts
+ * import { parquetImages } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const pets = await parquetImages("tests/fixtures/images/hub.parquet", { size: 32 });
+ * assertEquals([pets.length, pets.classes], [4, ["cat", "dog"]]);
+ * ```
+ */
+export async function parquetImages(
+  files: string | readonly string[],
+  options: DecodeOptions = {},
+): Promise<Dataset> {
+  const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
+  const open = async (file: string) => {
+    try {
+      const buffer = await asyncBufferFromFile(file), metadata = await parquetMetadataAsync(buffer);
+      return { file, buffer, metadata, columns: columnsOf(file, metadata) };
+    } catch (cause) {
+      if (cause instanceof DataError) throw cause;
+      const got = `expected a Parquet file, but ${(cause as Error).message}`;
+      throw new DataError("magic", file, got, { cause });
+    }
+  };
+  const opened = await Promise.all([files].flat().map(open)), labels: number[] = [];
+  const places: { group: number; at: number }[] = [], groups: (() => Promise<Row[]>)[] = [];
+  for (const { buffer: file, metadata, columns: { image, label } } of opened) {
+    const read = await parquetReadObjects({ file, metadata, columns: [label] });
+    for (const row of read) labels.push(Number(row[label]));
+    let rowEnd = 0;
+    for (const { num_rows } of metadata.row_groups) {
+      const rowStart = rowEnd, end = rowEnd += Number(num_rows), common = { file, metadata, utf8: false };
+      for (let at = 0; at < end - rowStart; at++) places.push({ group: groups.length, at });
+      groups.push(() => parquetReadObjects({ ...common, columns: [image], rowStart, rowEnd: end }));
+    }
+  }
+  const kept = new Map<number, Promise<Row[]>>();
+  const rowsOf = (group: number) => {
+    const rows = kept.get(group) ?? groups[group]!();
+    kept.delete(group);
+    kept.set(group, rows); // the last used is the last
+    if (kept.size > GROUPS) kept.delete(kept.keys().next().value!);
+    return rows;
+  };
+  const sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
+  const [{ file, columns } = { file: "no file", columns: { image: "", classes: [] } }] = opened;
+  return await EncodedDataset.open({
+    name: basename(file),
+    classes: columns.classes,
+    labels: Int32Array.from(labels),
+    fingerprint: createHash("sha256").update(JSON.stringify([options, sizes])).digest("hex"),
+    nameOf: (row) => `${basename(file)}, image ${row}`,
+    bytesOf: async (row) => {
+      const { group, at } = places[row]!;
+      return ((await rowsOf(group))[at]![columns.image] as { bytes: Uint8Array }).bytes;
+    },
+  }, options);
+}

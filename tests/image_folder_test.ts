@@ -1,0 +1,334 @@
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import sharp from "sharp";
+import {
+  type Batch,
+  compose,
+  DataError,
+  type DataErrorKind,
+  type Dataset,
+  horizontalFlip,
+  type Image,
+  imageFolder,
+  type ImageFolderOptions,
+  parquetImages,
+  type Part,
+  Random,
+  randomResizedCrop,
+  resize,
+  type Transform,
+} from "nepa";
+import { EncodedDataset } from "../lib/data/encoded.ts";
+import { readSafetensors } from "../lib/safetensors.ts";
+
+const fixtures = new URL("fixtures/images/", import.meta.url).pathname, small = `${fixtures}folder`;
+const { tensors } = readSafetensors(await Deno.readFile(`${fixtures}expect.safetensors`));
+const pictures = [...Deno.readDirSync(fixtures)].map(({ name }) => name).filter((name) => tensors.has(name))
+  .sort();
+
+/** A transform whose first act is to take a part, as it is. */
+function cut(part: (image: { height: number; width: number }) => Omit<Part, "to" | "resample">): Transform {
+  const whole = (image: Image) => image;
+  const begins = {
+    part: (image: { height: number; width: number }): Part => {
+      const { height, width, ...place } = part(image);
+      return { ...place, height, width, to: { height, width }, resample: "bilinear" };
+    },
+    rest: whole as Transform,
+  };
+  return Object.assign(whole, { begins });
+}
+
+/** The pixels of one file. */
+async function read(
+  file: string,
+  size: { height: number; width: number },
+  transform: Transform,
+  options: { channels?: 1 | 3; orient?: boolean } = {},
+): Promise<Uint8Array> {
+  const set = await EncodedDataset.open({
+    name: file,
+    classes: ["one"],
+    labels: Int32Array.of(0),
+    fingerprint: "",
+    nameOf: () => file,
+    bytesOf: () => Deno.readFile(file),
+  }, { size: 8, ...options });
+  const change = { transform, size, random: () => new Random(0) };
+  const [batch] = await Array.fromAsync(set.batches({ size: 1, change }));
+  return batch!.images;
+}
+
+const wholly = cut(({ height, width }) => ({ top: 0, left: 0, height, width }));
+
+/** A folder of files: bytes, links (`{ to }`), or copies of fixtures by their names. */
+async function folder(files: Record<string, Uint8Array | string | { to: string }>): Promise<string> {
+  const path = await Deno.realPath(await Deno.makeTempDir());
+  for (const [name, content] of Object.entries(files)) {
+    await Deno.mkdir(`${path}/${name}`.replace(/\/[^/]*$/, ""), { recursive: true });
+    if (typeof content === "string") await Deno.copyFile(`${fixtures}${content}`, `${path}/${name}`);
+    else if (content instanceof Uint8Array) await Deno.writeFile(`${path}/${name}`, content);
+    else await Deno.symlink(content.to, `${path}/${name}`);
+  }
+  return path;
+}
+
+async function assertDataError(work: () => Promise<unknown>, kind: DataErrorKind, ...words: string[]) {
+  const error = await assertRejects(work, DataError);
+  assertEquals(error.kind, kind, error.message);
+  for (const word of words) assert(error.message.includes(word), `"${word}" in "${error.message}"`);
+}
+
+const flat = (batches: readonly Batch[]) => batches.flatMap(({ images }) => [...images]);
+const passes = async (set: Dataset, options: Parameters<Dataset["batches"]>[0]) =>
+  await Array.fromAsync(set.batches(options));
+
+Deno.test("every kind of JPEG, PNG and WebP has Pillow's pixels: grey, palette, alpha, CMYK, 16 bits, turned", async () => {
+  assertEquals(pictures.length, 26);
+  for (const name of pictures) {
+    for (const channels of [3, 1] as const) {
+      const { shape: [height = 0, width = 0], data } = tensors.get(channels === 3 ? name : `${name}.grey`)!;
+      const pixels = await read(`${fixtures}${name}`, { height, width }, wholly, { channels });
+      assertEquals(pixels, data as Uint8Array, `${name}, ${channels} channels`);
+    }
+  }
+});
+
+Deno.test("orient: false leaves an image as it lies in the file", async () => {
+  const lying = await read(`${fixtures}exif6.png`, { height: 30, width: 41 }, wholly, { orient: false });
+  assertEquals(lying, tensors.get("rgb.png")!.data as Uint8Array);
+});
+
+Deno.test("a part of a file, decoded alone and resized, has the bytes of Pillow's resize with a box", async () => {
+  for (const resample of ["bilinear", "bicubic"] as const) {
+    const transform = cut(() => ({ top: 2, left: 3, height: 25, width: 30 }));
+    const { part } = transform.begins!;
+    const begins = {
+      ...transform.begins!,
+      part: (image: Image, random: Random) => ({
+        ...part(image, random),
+        to: { height: 16, width: 19 },
+        resample,
+      }),
+    };
+    const pixels = await read(
+      `${fixtures}rgb.jpg`,
+      { height: 16, width: 19 },
+      Object.assign((image: Image) => image, { begins }) as Transform,
+    );
+    assertEquals(pixels, tensors.get(`resized.${resample}`)!.data as Uint8Array, resample);
+  }
+});
+
+Deno.test("a transform sees the whole of a turned file, however it is decoded", async () => {
+  const big = new Uint8Array(600 * 400 * 3).map((_, i) => (i / 3 % 600) / 3 + Math.floor(i / 1800) / 8);
+  const raw = { raw: { width: 600, height: 400, channels: 3 as const } };
+  for (const orientation of [1, 6, 8, 3]) {
+    const file = await Deno.makeTempFile({ suffix: ".jpg" });
+    await sharp(big, raw).withMetadata({ orientation }).jpeg({ quality: 95 }).toFile(file);
+    const turned = orientation === 6 || orientation === 8, [height, width] = turned ? [600, 400] : [400, 600];
+    const upright = await sharp(file).autoOrient().raw().toBuffer();
+    const whole = { data: new Uint8Array(upright), height, width, channels: 3 };
+    const crop = randomResizedCrop({ size: 40, scale: [0.5, 1] });
+    const pixels = await read(file, { height: 40, width: 40 }, crop);
+    const expected = crop(whole, new Random(0)).data;
+    const differences = pixels.map((x, i) => Math.abs(x - expected[i]!)); // a JPEG is decoded at a fourth of its size
+    assert(Math.max(...differences) <= 4, `${orientation}: ${Math.max(...differences)}`);
+    await Deno.remove(file);
+  }
+});
+
+Deno.test("an image decoded at a fraction of its size differs little from a whole one made smaller", async () => {
+  const random = new Random(0), still = new Random(0), file = await Deno.makeTempFile({ suffix: ".jpg" });
+  const noise = Uint8Array.from({ length: 40 * 60 * 3 }, () => random.integer(256));
+  const { data } = resize({ height: 1000, width: 1500 }, "bicubic")(
+    { data: noise, height: 40, width: 60, channels: 3 },
+    still,
+  );
+  await sharp(data, { raw: { width: 1500, height: 1000, channels: 3 } }).jpeg({ quality: 95 }).toFile(file);
+  const decoded = new Uint8Array(await sharp(file).raw().toBuffer());
+  const crop = randomResizedCrop({ size: 64, scale: [0.6, 1] });
+  const [got, expected] = [
+    await read(file, { height: 64, width: 64 }, crop),
+    crop({ data: decoded, height: 1000, width: 1500, channels: 3 }, new Random(0)).data,
+  ];
+  const squares = got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / got.length;
+  assert(Math.sqrt(squares) < 1, `root mean square ${Math.sqrt(squares)} of 255`);
+  await Deno.remove(file);
+});
+
+Deno.test("a folder's classes and files are sorted by code points; what is no image is not looked at", async () => {
+  const path = await folder({
+    "b/2.png": "rgb.png",
+    "b/10.PNG": "grey.png",
+    "b/deeper/x.jpeg": "rgb.jpg",
+    "b/notes.txt": new Uint8Array(3),
+    "b/._2.png": new Uint8Array(3),
+    "B/\u{ff5e}.webp": "lossy.webp", // before the next by code point, after it by UTF-16
+    "B/\u{1f600}.png": "alpha.png",
+    ".cache/z.png": "rgb.png",
+    "readme.md": new Uint8Array(1),
+  });
+  const set = await imageFolder(path, { size: 16 });
+  assertEquals(set.classes, ["B", "b"]);
+  assertEquals([...set.labels], [0, 0, 1, 1, 1]);
+  const expected = ["lossy.webp", "alpha.png", "grey.png", "rgb.png", "rgb.jpg"];
+  const one = async (name: string) =>
+    (await (await imageFolder(await folder({ "a.png": name }), { size: 16 })).get(0)).image;
+  for (const [i, name] of expected.entries()) assertEquals((await set.get(i)).image, await one(name), name);
+  assert(String(set).includes("5 images 16×16×3, 2 classes"), String(set));
+});
+
+Deno.test("without folders in it, a folder is one class of its own name, at the first image's shorter side", async () => {
+  const path = await folder({ "1.jpg": "rgb.jpg", "2.jpg": "exif6.jpg" }), set = await imageFolder(path);
+  assertEquals([set.length, set.classes, set.height, set.width, set.channels], [
+    2,
+    [path.split("/").at(-1)!],
+    30,
+    30,
+    3,
+  ]);
+});
+
+Deno.test("subsets, balanced subsets and batches are those of arrays", async () => {
+  const set = await imageFolder(small, { size: 16 });
+  const one = async (i: number) => [...(await set.get(i)).image];
+  const some = set.subset([3, 0]), [batch] = await passes(some, { size: 2, shuffle: false });
+  assertEquals([[...some.labels], [...batch!.labels], batch!.shape], [[1, 0], [1, 0], [2, 16, 16, 3]]);
+  assertEquals([...batch!.images], [...await one(3), ...await one(0)]);
+  assertEquals([...set.balanced(1, 3).labels], [0, 1]);
+  const whole = await passes(set, { size: 1, seed: 4, epoch: 2 });
+  assertEquals(await passes(set, { size: 1, seed: 4, epoch: 2, from: 2 }), whole.slice(2));
+  assertNotEquals(
+    whole.map(({ indices }) => indices[0]),
+    (await passes(set, { size: 1, seed: 4, epoch: 3 })).map(({ indices }) => indices[0]),
+  );
+  await assertRejects(async () => await set.get(4), RangeError, "index from 0 to 3");
+});
+
+Deno.test("chance depends on an image's place in the pass, not on when it is decoded", async () => {
+  const transform = compose(randomResizedCrop({ size: 12 }), horizontalFlip());
+  const options = {
+    size: 2,
+    seed: 1,
+    change: { transform, size: { height: 12, width: 12 }, random: (p: number) => new Random(5, p) },
+  };
+  const set = await imageFolder(small, { size: 16 }), first = flat(await passes(set, options));
+  assertEquals(flat(await passes(set, options)), first); // the small ones are in memory now
+  const order = (await passes(set, { size: 4, seed: 1 }))[0]!.indices;
+  const slow: number[] = [];
+  for (const [p, i] of order.entries()) { // one at a time
+    const change = { ...options.change, random: () => new Random(5, p) };
+    slow.push(...flat(await passes(set.subset([i]), { size: 1, change })));
+  }
+  assertEquals(slow, first);
+});
+
+Deno.test("a broken file is an error with its name, or left out and counted", async () => {
+  const whole = await Deno.readFile(`${fixtures}rgb.jpg`), png = await Deno.readFile(`${fixtures}rgb.png`);
+  const path = await folder({
+    "a/0.jpg": whole.subarray(0, 300),
+    "a/1.jpg": whole,
+    "a/2.jpg": whole.subarray(0, whole.length - 200),
+    "b/3.png": png.subarray(0, 900),
+    "b/4.png": new TextEncoder().encode("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"),
+    "b/5.png": png,
+    "b/6.webp": new Uint8Array(0),
+  });
+  const set = await imageFolder(path, { size: 16 });
+  for (const [i, name] of ["0.jpg", , "2.jpg", "3.png", "4.png", , "6.webp"].entries()) {
+    if (name) await assertDataError(async () => await set.get(i), "image", name, 'broken: "skip"');
+  }
+  assertEquals((await set.get(1)).image.length, 16 * 16 * 3);
+  await assertDataError(() => passes(set, { size: 7 }), "image", path);
+  const { skipped, labels, length } = await imageFolder(path, { broken: "skip" });
+  assertEquals([length, [...labels]], [2, [0, 1]]);
+  assertEquals(skipped.map(({ file }) => file.split("/").at(-1)), [
+    "0.jpg",
+    "2.jpg",
+    "3.png",
+    "4.png",
+    "6.webp",
+  ]);
+});
+
+Deno.test("a file with a huge size in its header is refused before it is decoded", async () => {
+  const png = await Deno.readFile(`${fixtures}rgb.png`), view = new DataView(png.buffer);
+  view.setUint32(16, 20_000);
+  view.setUint32(20, 20_000);
+  const crc = (bytes: Uint8Array) => { // PNG's checksum
+    let sum = ~0;
+    for (const byte of bytes) {
+      for (let k = 0, x = byte; k < 8; k++, x >>= 1) {
+        sum = (sum >>> 1) ^ ((sum ^ x) & 1 ? 0xedb88320 : 0);
+      }
+    }
+    return ~sum >>> 0;
+  };
+  view.setUint32(29, crc(png.subarray(12, 29)));
+  const path = await folder({ "bomb.png": png, "fine.png": "rgb.png" });
+  const before = Deno.memoryUsage().rss, set = await imageFolder(path, { size: 8 });
+  await assertDataError(async () => await set.get(0), "size", "bomb.png", "20000 x 20000", "178956970");
+  assert(Deno.memoryUsage().rss - before < 2e8);
+  const { length, skipped } = await imageFolder(path, { broken: "skip" });
+  assertEquals([length, skipped.length], [1, 1]);
+  await assertDataError(() => imageFolder(path, { maxPixels: 1000 }), "size", "1000 pixels");
+});
+
+Deno.test("no link leads out of the folder, or to a folder; links inside are followed", async () => {
+  const outside = await folder({ "secret.png": "rgb.png" });
+  const within = await folder({ "a/1.png": "rgb.png", "a/2.png": { to: "1.png" } });
+  assertEquals((await imageFolder(within, { size: 8 })).length, 2);
+  const links: Record<string, string> = {
+    "x.png": `${outside}/secret.png`,
+    "y.png": "../../../../../../../etc/hostname",
+    "z": outside,
+    "around": "../a",
+    "gone.png": "nowhere.png",
+  };
+  for (const [name, to] of Object.entries(links)) {
+    const path = await folder({ "a/1.png": "rgb.png", [`a/${name}`]: { to } });
+    await assertDataError(() => imageFolder(path, { size: 8 }), "link", name, path);
+  }
+});
+
+Deno.test("a missing folder, an empty one and a file that went away are named errors", async () => {
+  await assertDataError(() => imageFolder("/no/such/folder"), "missing", "/no/such/folder");
+  await assertDataError(async () => await imageFolder(await folder({})), "count", "found none");
+  const without = await folder({ "a/notes.txt": new Uint8Array(1), "b/1.png": "rgb.png" });
+  const { classes, labels } = await imageFolder(without); // a class without images keeps its number
+  assertEquals([classes, [...labels]], [["a", "b"], [1]]);
+  const path = await folder({ "a/1.png": "rgb.png", "a/2.png": "rgb.png" }), set = await imageFolder(path);
+  await Deno.remove(`${path}/a/2.png`);
+  await assertDataError(async () => await set.get(1), "missing", "2.png");
+  for (const options of [{ channels: 2 }, { size: 0 }, { broken: "maybe" }]) {
+    await assertRejects(() => imageFolder(small, options as unknown as ImageFolderOptions), RangeError);
+  }
+});
+
+Deno.test("a folder's fingerprint changes with names and sizes, and with the images chosen", async () => {
+  const files = { "a/1.png": "rgb.png", "a/2.png": "grey.png" } as const;
+  const of = async (changed: Record<string, string>) =>
+    (await imageFolder(await folder({ ...files, ...changed }), { size: 8 })).fingerprint;
+  const same = await of({});
+  assertEquals(await of({}), same);
+  for (const changed of [{ "a/2.png": "bits.png" }, { "a/3.png": "rgb.png" }, { "b/2.png": "grey.png" }]) {
+    assertNotEquals(await of(changed), same);
+  }
+  const set = await imageFolder(small, { size: 8 });
+  assertNotEquals(set.subset([0, 1]).fingerprint, set.subset([1, 0]).fingerprint);
+  assertEquals(set.subset([0, 1]).fingerprint, set.subset([0, 1]).fingerprint);
+});
+
+Deno.test("a Parquet file of the hub holds the images of the folder it was made from", async () => {
+  const hub = await parquetImages(`${fixtures}hub.parquet`, { size: 24 });
+  const files = await imageFolder(small, { size: 24 });
+  assertEquals([hub.length, hub.classes, [...hub.labels]], [4, ["cat", "dog"], [0, 0, 1, 1]]);
+  assertEquals(
+    flat(await passes(hub, { size: 4, shuffle: false })),
+    flat(await passes(files, { size: 4, shuffle: false })),
+  );
+  const twice = await parquetImages([`${fixtures}hub.parquet`, `${fixtures}hub.parquet`], { size: 24 });
+  assertEquals([twice.length, (await twice.get(6)).image], [8, (await hub.get(2)).image]);
+  await assertDataError(() => parquetImages("/no/such.parquet"), "magic", "/no/such.parquet");
+  await assertDataError(() => parquetImages(`${fixtures}rgb.png`), "magic", "rgb.png");
+});
