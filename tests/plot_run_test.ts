@@ -80,6 +80,8 @@ Deno.test("several runs go on side by side, a step of each in turn, over each ot
   assertEquals([lines[0]!.length, lines[0]!.at(-1)], [4, Number(mean.toPrecision(6))]);
   assertEquals(lines[1], [0.8, 0.8]); // the spread, as often as it was measured
   assertEquals(lines[2], [9, 9]); // the rank
+  two.notices.push("step 4: collapsed.");
+  assert(JSON.stringify(await plotRuns({ one, two })).includes("two: step 4: collapsed."));
 
   const whole = new Run({}, new Noted("c", 9)), broken = new Run({}, new Noted("d", 9, 3));
   await assertRejects(() => plotRuns({ whole, broken }), NonFiniteError, "step 4");

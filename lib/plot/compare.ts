@@ -19,8 +19,14 @@ const SIDES: [string, (step: Step) => number | undefined][] = [
   ["Gradient norm", ({ gradNorm }) => gradNorm],
 ];
 
+interface Compared {
+  name: string;
+  history: readonly Step[];
+  notices?: readonly string[];
+}
+
 /** Runs over each other, a color for each. */
-function comparison(runs: readonly { name: string; history: readonly Step[] }[], words: string): LineBoard {
+function comparison(runs: readonly Compared[], words: string): LineBoard {
   const through = (value: (step: Step) => number | undefined): Line[] =>
     runs.map(({ name, history }, i) => {
       const color = palette[i % palette.length]!;
@@ -31,7 +37,8 @@ function comparison(runs: readonly { name: string; history: readonly Step[] }[],
     return history.map((step, i) => [step, smoothed[i]!] as const);
   }));
   const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
-  return lossBoard({ title: "Runs", subtitle: words }, through((step) => means.get(step)), sides);
+  const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
+  return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
 }
 
 /**
@@ -102,7 +109,7 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * ```
  */
 export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Promise<Figure> {
-  const named = Object.entries(runs).map(([name, { history }]) => ({ name, history })),
+  const named = Object.entries(runs).map(([name, { history, notices }]) => ({ name, history, notices })),
     all = Object.values(runs);
   expect(all.length > 0, "runs", "one or more", "none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
