@@ -28,7 +28,7 @@ export interface AttentiveOptions extends Pick<Reading, "causal"> {
   epochs?: number;
   /** Images in an update, or all where there are fewer. Default 256. */
   batchSize?: number;
-  /** Peak; it rises over a tenth of the updates and falls to 0 along a cosine. Default 1e-3. */
+  /** Peak; it rises over a tenth of the updates and falls to 0 along a cosine. Default 1e-2. */
   learningRate?: number;
   /** Of AdamW, on matrices alone. Default 0.05. */
   weightDecay?: number;
@@ -211,7 +211,7 @@ export async function attentiveProbe(
   const { numAttentionHeads: heads, hiddenSize: D } = model.config;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
-  const training = { epochs, batchSize: 256, learningRate: 1e-3, weightDecay: 0.05, seed: 0 };
+  const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
   const settings: AttentiveSettings = { heads, ...training, ...given };
   checkSets(model, train, test);
   for (const name of ["heads", "epochs", "batchSize"] as const) {
