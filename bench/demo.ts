@@ -4,7 +4,8 @@
  *
  * Expected on two cores with TensorFlow: 5,000 steps, the loss near −0.918, a linear probe of 83 % at the end and 84 % at
  * the best block, fine-tuned on 600 labels 78 % (from scratch 74 %); all of it within ten minutes.
- * `--out folder` writes elsewhere; `NEPA_BUDGET=test` in the environment does little of everything, to try it.
+ * `--out folder` writes elsewhere (the task may write below `out/`; `deno run -A bench/demo.ts --out …` anywhere);
+ * `NEPA_BUDGET=test` in the environment does little of everything, to try it.
  *
  * @module
  */
@@ -266,6 +267,7 @@ function tabulate(result: DemoResult, few: FewLabels, metrics: Metrics): Demo["t
 
 async function demo(out: string): Promise<void> {
   const started = performance.now();
+  await Deno.mkdir(out, { recursive: true }); // where nothing can be written, nothing is begun
   const engine = await useEngine(), { train, test } = await fashionMnist();
   const budget = await chooseBudget(engine, train);
   if (budget.note) say(budget.note);
@@ -304,7 +306,6 @@ async function demo(out: string): Promise<void> {
   };
   const tables = tabulate(result, few, run.history.at(-1)!.metrics!);
   for (const table of Object.values(tables)) console.log(`${table}\n`);
-  await Deno.mkdir(out, { recursive: true });
   await model.save(join(out, "model"), { run: run.result(), datasets: ["zalando-datasets/fashion_mnist"] });
   await Deno.writeTextFile(join(out, "result.json"), JSON.stringify(result, null, 2) + "\n");
   const html = await demoReport({ result, run, model, test, probe, few, tables, note: budget.note });

@@ -1,7 +1,8 @@
 /**
  * Images a second from a folder of JPEG files: decoded, a random part resized to 224 x 224, half of them mirrored, in
  * batches; and torchvision doing the same in a process of its own, by turns. Then a training of `tiny` from a folder,
- * compared with the same training from memory: `speed` is the share of its speed.
+ * compared with the same training from memory: `speed` is the share of its speed. `processorMs` is what an image takes of
+ * all processors together, which other work on the machine changes little.
  *
  *     deno task bench images [--images 256] [--rounds 5] [--steps 30, 0 for none] [--json] [--peer none] [--python PYTHON]
  */
@@ -19,6 +20,7 @@ import {
   resize,
   useEngine,
 } from "nepa";
+import { cpuUsage } from "node:process";
 import sharp from "sharp";
 import { type Contender, count, race, readOptions, show, showJson, timeEach } from "./common.ts";
 import { lines, python, succeeds } from "./peer.ts";
@@ -31,7 +33,7 @@ const CASES = [{ height: 375, width: 500 }, { height: 1200, width: 1600 }] as co
 /** Something like a photograph: noise of all sizes, the finer the fainter. */
 function photograph(height: number, width: number, random: Random): Uint8Array {
   const sum = new Float32Array(height * width * 3), still = new Random(0);
-  for (let cells = 2, weight = 110; cells <= width; cells *= 2, weight *= 0.66) {
+  for (let cells = 2, weight = 110; cells <= width; cells *= 2, weight *= 0.8) {
     const rows = Math.ceil(cells * height / width);
     const data = Uint8Array.from({ length: rows * cells * 3 }, () => random.integer(256));
     const layer = resize({ height, width }, "bicubic")(
@@ -57,15 +59,24 @@ async function writePhotographs(folder: string, { height, width }: Extent, n: nu
   return different.reduce((sum, { length }) => sum + length, 0) / different.length * n;
 }
 
-function ours(images: Dataset): Contender {
+/** With the least processor time of a pass, in seconds, all threads together. */
+interface Loader extends Contender {
+  cpu: number;
+}
+
+function ours(images: Dataset): Loader {
   const transform = compose(randomResizedCrop({ size: SIZE }), horizontalFlip());
   let epoch = 0;
   const pass = async () => {
     const random = ((epoch) => (p: number) => new Random(0, epoch, p))(++epoch);
     const change = { transform, size: { height: SIZE, width: SIZE }, random };
+    const before = cpuUsage();
     for await (const _ of images.batches({ size: BATCH, epoch, change }));
+    const { user, system } = cpuUsage(before);
+    loader.cpu = Math.min(loader.cpu, (user + system) / 1e6);
   };
-  return { name: "nepa", steps: (n) => timeEach(n, pass), stop: () => {} };
+  const loader: Loader = { name: "nepa", cpu: Infinity, steps: (n) => timeEach(n, pass), stop: () => {} };
+  return loader;
 }
 
 const TORCHVISION = "torchvision==0.28.0", PILLOW = "pillow==13.0.0";
@@ -78,7 +89,7 @@ async function pythonWithTorchvision(given: string): Promise<string> {
   throw new Error(`pip could not install ${TORCHVISION}; see above. --python takes a Python that has it`);
 }
 
-async function torchvision(folder: string, given: string, workers: number): Promise<Contender> {
+async function torchvision(folder: string, given: string, workers: number): Promise<Loader> {
   const script = new URL("images_peer.py", import.meta.url).pathname;
   const command = new Deno.Command(await pythonWithTorchvision(given), {
     args: ["-W", "ignore", script, folder, ...[SIZE, BATCH, workers].map(String)],
@@ -87,19 +98,23 @@ async function torchvision(folder: string, given: string, workers: number): Prom
   });
   const child = command.spawn(), input = child.stdin.getWriter();
   const answers = lines(child.stdout)[Symbol.asyncIterator]();
-  return {
-    name: `torchvision, ${workers} processes`,
+  const loader: Loader = {
+    name: `torchvision, ${workers} processes more`,
+    cpu: Infinity,
     steps: async (n) => {
       await input.write(new TextEncoder().encode(`${n}\n`));
       const { value, done } = await answers.next();
       if (done) throw new Error("torchvision: the process ended; see above");
-      return JSON.parse(value);
+      const { seconds, cpu } = JSON.parse(value);
+      loader.cpu = Math.min(loader.cpu, cpu);
+      return seconds;
     },
     stop: async () => {
       await input.close();
       await child.status;
     },
   };
+  return loader;
 }
 
 interface Result {
@@ -113,7 +128,7 @@ async function decoding(
   rounds: number,
   given: { peer: string; python: string },
 ): Promise<Result[]> {
-  const folder = await Deno.makeTempDir(), contenders: Contender[] = [];
+  const folder = await Deno.makeTempDir(), contenders: Loader[] = [];
   try {
     const bytes = await writePhotographs(folder, at, n), images = Math.floor(n / BATCH) * BATCH;
     contenders.push(ours(await imageFolder(folder, { size: SIZE })));
@@ -121,17 +136,20 @@ async function decoding(
       for (const workers of [0, 1, 2]) contenders.push(await torchvision(folder, given.python, workers));
     }
     const seconds = await race(contenders, rounds, 1), [own, ...peers] = contenders;
-    const speed = (contender: Contender) => images / seconds.get(contender)!;
+    const speed = (contender: Loader) => images / seconds.get(contender)!;
+    const cost = ({ cpu }: Loader) => 1000 * cpu / images;
     const record = {
       case: `${at.width}x${at.height}`,
       kilobytes: Math.round(bytes / n / 1000),
       imagesPerSecond: Math.round(speed(own!)),
+      processorMs: cost(own!),
     };
     return peers.length === 0 ? [record] : peers.map((peer) => ({
       ...record,
       peer: peer.name,
       peerImagesPerSecond: Math.round(speed(peer)),
       ratio: speed(own!) / speed(peer),
+      ...peer === peers[0] && { peerProcessorMs: cost(peer) },
     }));
   } finally {
     for (const contender of contenders) await contender.stop();

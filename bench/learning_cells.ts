@@ -1,5 +1,6 @@
 /** The kinds of cells of the learning bench: a training, a probe, neighbours, a fine-tuning. @module */
 import {
+  compose,
   type Dataset,
   evaluate,
   finetune,
@@ -14,6 +15,7 @@ import {
   type PretrainOptions,
   type Probe,
   Random,
+  randomResizedCrop,
   type Run,
 } from "nepa";
 import { readPixels, readSets } from "../lib/eval/features.ts";
@@ -24,9 +26,11 @@ import { type Cell, type Place, Stopped } from "./learning_run.ts";
 /** A cell without its place among others. */
 export type Task = Pick<Cell, "name" | "rank" | "seconds">;
 
-/** Options of a training as JSON: images are mirrored with the chance `flip`, if it is there. */
+/** Options of a training as JSON: images are mirrored with the chance `flip`, if it is there, and cut. */
 export type Plain<T> = Omit<T, "augment" | "checkpoint" | "signal" | "validation" | "test" | "prepare"> & {
   flip?: number;
+  /** Least share of an image's area that is cut out. */
+  crop?: number;
 };
 
 /** What a pretraining cell is told. */
@@ -50,9 +54,12 @@ export interface Pretrained {
 }
 
 /** The options that a training takes. */
-export const augmented = ({ flip, ...options }: { flip?: number }) => ({
+export const augmented = ({ flip, crop, ...options }: { flip?: number; crop?: number }) => ({
   ...options,
   ...(flip !== undefined && { augment: horizontalFlip(flip) }),
+  ...(crop !== undefined && {
+    augment: compose(randomResizedCrop({ size: 28, scale: [crop, 1] }), horizontalFlip(flip ?? 0.5)),
+  }),
 });
 
 /** Runs it to its end. */

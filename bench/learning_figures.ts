@@ -50,7 +50,7 @@ export function lossFigure(book: Book, plan: Plan): Figure {
       text: "Loss",
       subtitle: { text: "negative cosine of prediction and next patch; means of a hundredth of the steps" },
     },
-    xaxis: { title: { text: "step" } },
+    xaxis: { type: "log", title: { text: "step" } },
     xaxis2: HIDDEN_AXIS,
     yaxis: { title: { text: "training loss" } },
   });

@@ -208,6 +208,7 @@ function ablations(plan: Plan, { split, steps }: Budget): Section {
       spread = (part: "z" | "h", of: Spread) =>
         spreadRows(`${name}: ${part}`, book, cells.map(({ measure }) => measure), (m) => m[part], of);
     const probes = cells.map(({ probe }) => probe);
+    const better = name === "full method" ? "more" : "neither";
     return [
       {
         what: `${name}: loss, last 50 steps`,
@@ -223,18 +224,21 @@ function ablations(plan: Plan, { split, steps }: Budget): Section {
         found: found(book, probes, ({ accuracy }) => percent(accuracy.final)),
         reference: reference.probe,
         digits: 1,
+        better,
       },
       {
         what: `${name}: probe, best block`,
         found: found(book, probes, ({ accuracy }) => bestBlock(accuracy)),
         reference: reference.best,
         digits: 1,
+        better,
       },
       {
         what: `${name}: nearest neighbours, final`,
         found: found(book, cells.map(({ knn }) => knn), ({ final }) => percent(final)),
         reference: reference.knn,
         digits: 1,
+        better,
       },
     ];
   };

@@ -1,7 +1,7 @@
 /** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
 import type { NepaOptions, PretrainOptions } from "nepa";
 import { pretrainCell, type Pretrained, type Source, type Task } from "./learning_cells.ts";
-import type { Budget, Plan } from "./learning_plan.ts";
+import { type Budget, type Plan, PRETRAINING } from "./learning_plan.ts";
 import type { Cell } from "./learning_run.ts";
 import {
   type Frozen,
@@ -44,14 +44,19 @@ export interface SmallPlan {
   triedPixels: Cell<Frozen>;
 }
 
-const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small" } };
+const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small", learningRate: 1e-3 } };
+
+const CROPS = { crop: 0.6, steps: 600 };
+
+/** The recipe with crops. */
+export const CROPPED = "crops of 60 to 100 %, 600 steps";
 
 /** The recipe for few labels, and with something changed. */
 export const TUNINGS: Readonly<Record<string, Tuning>> = {
   "recipe small": SMALL,
   "peak 5e-4": { ...SMALL, training: { recipe: "small", learningRate: 5e-4 } },
   "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
-  "mirrored alone, 300 steps": { ...SMALL, training: { recipe: "small", flip: 0.5, steps: 300 } },
+  [CROPPED]: { ...SMALL, training: { ...SMALL.training, ...CROPS } },
   "head at zero": { ...SMALL, fitted: false },
   "mean of the tokens, head at zero, recipe default": { joined: false, fitted: false, training: {} },
 };
@@ -70,6 +75,10 @@ export const WAYS: Readonly<Record<string, readonly [NepaOptions, Tuning]>> = {
   "all tokens, head at zero, layer scale 0.1, peak 3e-3": fresh(0.1, ZERO),
   "all tokens, head at zero, layer scale null, peak 3e-3": fresh(null, ZERO),
   "all tokens, head fitted, layer scale null": fresh(null, SMALL),
+  [`all tokens, head at zero, layer scale 0.1, peak 3e-3, ${CROPPED}`]: fresh(0.1, {
+    ...ZERO,
+    training: { ...ZERO.training, ...CROPS },
+  }),
 };
 
 /** Updates of the trainings that only rank changes, for a network that costs as much as mini. */
@@ -142,7 +151,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     tuned: mapped(
       TUNINGS,
       (tuning, title) =>
-        sources.slice(0, tuning === SMALL ? seeds : 1).map((trained, seed) =>
+        sources.slice(0, tuning === SMALL || title === CROPPED ? seeds : 1).map((trained, seed) =>
           tuned(`${name}/${named(title)}`, { trained }, tuning, seed)
         ),
     ),
@@ -158,7 +167,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     pretrainCell(task(name, rank, steps * COST.step), {
       network: { preset: "mini", ...network },
       seed,
-      training: { recipe: "small", steps, ...more },
+      training: { recipe: "small", standardizeTargets: true, ...PRETRAINING, steps, ...more }, // spelt out: what it sets is part of the key
     });
   const steps = trial ? budget.steps.mini : 4800;
   const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, steps, seed, rankOf(seed), {}, {}));

@@ -82,7 +82,9 @@ export function pixelsCell(task: Task, split: Split): Cell<Frozen> {
       const { fit, judged } = setsOf(place, split);
       const { probes } = await linearProbe(model, fit, judged, { lambdas: LAMBDAS, references: true });
       const { accuracy: probe, lambda, converged } = probes.get("raw pixels")!;
-      const [bank, asked] = [fit, judged].map((set) => readPixels(set, model.preprocessor));
+      const [bank, asked] = await Promise.all(
+        [fit, judged].map((set) => readPixels(set, model.preprocessor)),
+      );
       const near = async (centred: boolean) => {
         const how = { ...NEAR, centred, classes: fit.classes.length };
         return judge(await vote(bank!, fit.labels, asked!, judged.length, how), judged).accuracy;

@@ -20,7 +20,7 @@ import { type Task, Trainer } from "./trainer.ts";
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
   /**
    * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
-   * "small": for a head that `fitHead` fitted to few labels, with crops.
+   * "small": at a lower rate, for a head that `fitHead` fitted to few labels.
    */
   recipe?: FinetuneRecipe;
   /** Labelled images held out from training. The run ends with the weights that did best on them. */

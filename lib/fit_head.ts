@@ -50,10 +50,10 @@ export async function fitHead(
   const regression = new LogisticRegression(features, dataset.labels, { classes, order, heldOut: 0 });
   try {
     const fit = await regression.fit({ lambda, selecting: false, excess: 1e-4, maxIterations: 1000 });
-    const { weight, bias } = regression.unstandardised(fit);
+    const { weight, bias } = regression.standardiser.undone(fit.point);
     const of = (name: string) => classifier.parameters.get(name)!;
     tf.tidy(() => {
-      of("classifier.weight").assign(tf.tensor2d(weight, [classes, features.size]).transpose()); // [D, K]
+      of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
       of("classifier.bias").assign(tf.tensor1d(bias));
     });
   } finally {

@@ -50,7 +50,9 @@ export interface Kept {
 const MOST_SKIPPED = 3;
 
 /** The values of variables in the machine's memory. */
-async function copyOf(variables: ReadonlyMap<string, tf.Variable>): Promise<Map<string, HostTensor>> {
+async function copyOf(
+  variables: ReadonlyMap<string, tf.Variable> = new Map(),
+): Promise<Map<string, HostTensor>> {
   const copies = [...variables].map(async ([name, variable]) =>
     [name, { shape: variable.shape, data: await variable.data() as Float32Array }] as const
   );
@@ -181,11 +183,10 @@ export class FolderKeeper implements Keeper {
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, ema, trainer, referee } = this.#kept,
-      best = referee?.recall(state.best as Best | undefined);
-    const places = [[model, folder], [ema, `${folder}/ema`], [best, `${folder}/best`]] as const;
-    for (const [network, place] of places) {
-      if (network) await fill(network.parameters, `${place}/model.safetensors`, fromOfficial);
+    const { model, ema, trainer, referee } = this.#kept;
+    const best = referee?.recall(state.best as Best | undefined);
+    for (const [network, place] of [[model, "."], [ema, "ema"], [best, "best"]] as const) {
+      if (network) await fill(network.parameters, `${folder}/${place}/model.safetensors`, fromOfficial);
     }
     await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
     trainer.skipped = state.skipped as number[];
@@ -229,18 +230,18 @@ export class FolderKeeper implements Keeper {
   async #save(step: number, history: readonly Step[]): Promise<void> {
     const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
     await this.#writing;
-    const { network: champion, ...found } = referee?.best ?? {};
-    const now = { step, skipped: trainer.skipped, ...(champion && { best: found }) };
-    const state = { ...now, about: this.#about(), ...this.#session() };
+    const { network: champion, ...reading } = referee?.best ?? {};
+    const found = champion && reading, about = this.#about();
+    const state = { step, skipped: trainer.skipped, best: found, about, ...this.#session() };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const all = [model.parameters, ema?.parameters, trainer.moments, champion?.parameters];
-    const copies = all.map((variables) => copyOf(variables ?? new Map()));
-    const [weights, averages, moments, champions] = await Promise.all(copies);
+    const [weights, averages, moments, champions] = await Promise.all(
+      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) => copyOf(x)),
+    );
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();

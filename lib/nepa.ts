@@ -209,12 +209,8 @@ export class Nepa extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
     currentEngine();
     const folder = await modelFolder(source, options);
-    const { config, preprocessor, values } = await readCheckpoint(
-      folder,
-      backboneShapes,
-      PRETRAINED,
-      options.ema,
-    );
+    const found = await readCheckpoint(folder, backboneShapes, PRETRAINED, options.ema);
+    const { config, preprocessor, values } = found;
     return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
   }
 

@@ -111,16 +111,10 @@ function official(
   };
 }
 
-/** For a head that was fitted to few labels: more updates at a lower rate, and other cuts of each image every time. */
-function small({ imageSize: size }: RecipeContext): Recipe & FinetuneSettings {
-  const augment = compose(randomResizedCrop({ size, scale: [0.6, 1] }), horizontalFlip(0.5));
-  return { ...PLAIN, steps: 600, learningRate: 1e-3, augment };
-}
-
 /** What a recipe sets. */
 export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Recipe & FinetuneSettings {
   if (name === "default") return PLAIN;
-  if (name === "small") return small(context);
+  if (name === "small") return { ...PLAIN, learningRate: 1e-3 };
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
   if (name === "nano") return { ...PLAIN, layerWarmup: true };

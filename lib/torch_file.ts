@@ -21,16 +21,12 @@ function refuse(message: string, cause?: unknown): never {
 }
 
 /** Numbers of the archive's entry `key`, which tensors may share: those from `offset` on by `strides`. */
+type Part = [dtype: Dtype, key: string, length: number, offset: number, shape: number[], strides: number[]];
+
 class Tensor {
   readonly info: TensorInfo;
-  constructor(
-    dtype: Dtype,
-    readonly key: string,
-    readonly length: number,
-    readonly offset: number,
-    shape: readonly number[],
-    readonly strides: readonly number[],
-  ) {
+  constructor(readonly part: Part) {
+    const [dtype, key, length, offset, shape, strides] = part;
     const byteLength = sizeOf(key, dtype, shape), all = sizeOf(key, dtype, [length]);
     const last = shape.reduce((at, side, axis) => at + (side - 1) * strides[axis]!, offset);
     const counts = [offset, ...shape, ...strides].every((x) => Number.isSafeInteger(x) && x >= 0);
@@ -41,16 +37,13 @@ class Tensor {
   }
 }
 
+const tensor = ([_, dtype, key, __, length]: unknown[], ...view: unknown[]) =>
+  new Tensor([dtype, key, length, ...view] as Part);
+
 /** What names in a pickle stand for: what may be called with arguments, and how numbers are held. */
 const NAMES: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   ["collections\nOrderedDict", () => new Map()],
-  [
-    "torch._utils\n_rebuild_tensor_v2",
-    (
-      [_, dtype, key, __, length]: [string, Dtype, string, string, number],
-      ...view: [number, number[], number[]]
-    ) => new Tensor(dtype, key, length, ...view),
-  ],
+  ["torch._utils\n_rebuild_tensor_v2", tensor],
   ...Object.entries({ Float: "F32", Half: "F16", BFloat16: "BF16", Double: "F64", Long: "I64", Int: "I32" })
     .map(([type, dtype]) => [`torch\n${type}Storage`, dtype] as const),
 ]);
@@ -65,8 +58,8 @@ function unpickle(bytes: Uint8Array): unknown {
   const text = (length: number) =>
     new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(skip(length), at));
   const named = () => {
-    const end = bytes.indexOf(0x0a, bytes.indexOf(0x0a, at) + 1) + 1,
-      name = text(Math.max(0, end - at)).trim();
+    const end = bytes.indexOf(0x0a, bytes.indexOf(0x0a, at) + 1) + 1, length = Math.max(0, end - at);
+    const name = text(length).trim();
     return NAMES.get(name) ?? refuse(`expected tensors alone, got ${JSON.stringify(name)}, which is not run`);
   };
   const called = ([callee, args]: unknown[]) =>
@@ -177,12 +170,12 @@ export async function openTorchFile(path: string): Promise<OpenSafetensors> {
       infos.set(name, tensor.info);
     }
     const read = async (name: string): Promise<HostTensor> => {
-      const found = tensors.get(name) ?? refuse(`there is no tensor ${name}`);
-      const { info, key, length, offset, strides } = found, size = info.shape.reduce((a, b) => a * b, 1);
-      const raw = await content(`data/${key}`), all = { ...info, shape: [length], byteLength: raw.length };
-      if (raw.length !== sizeOf(key, info.dtype, all.shape)) refuse(`${name}: got ${raw.length} bytes`);
-      const { data } = decode(raw as Uint8Array<ArrayBuffer>, all);
-      return { ...info, data: strided(data, data.slice(0, size), info.shape, strides, offset) };
+      const { info, part } = tensors.get(name) ?? refuse(`there is no tensor ${name}`);
+      const [dtype, key, length, offset, shape, strides] = part, raw = await content(`data/${key}`);
+      if (raw.length !== sizeOf(key, dtype, [length])) refuse(`${name}: got ${raw.length} bytes`);
+      const { data } = decode(raw as Uint8Array<ArrayBuffer>, { ...info, shape: [length] });
+      const out = data.slice(0, shape.reduce((a, b) => a * b, 1));
+      return { ...info, data: strided(data, out, shape, strides, offset) };
     };
     const close = () => Promise.resolve();
     return { infos, metadata: {}, read: (name) => naming(() => read(name)), [Symbol.asyncDispose]: close };

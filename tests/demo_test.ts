@@ -22,7 +22,8 @@ const KEYS = [
 ];
 
 Deno.test("the demo, at the tests' budget, writes its numbers, a model and a report that stands alone", async () => {
-  const out = await Deno.makeTempDir();
+  await Deno.mkdir(join(PROJECT, "out"), { recursive: true });
+  const out = await Deno.makeTempDir({ dir: join(PROJECT, "out"), prefix: "test-" }); // the task may write there
   try {
     const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["task", "demo", "--out", out],

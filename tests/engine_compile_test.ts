@@ -106,6 +106,25 @@ Deno.test("without XLA a compiled function gives the same", async () => {
   compiled.dispose();
 });
 
+Deno.test("long joins and splits, among products and by themselves, give the same", async () => {
+  const before = tf.memory().numTensors, weight = variable([4, 4], "weight");
+  const step = (x: tf.Tensor) => {
+    const parts = tf.split(tf.mul(x, 2), 20); // [1, 4] each
+    const products = parts.map((part) => tf.matMul(part as tf.Tensor2D, weight as tf.Tensor2D));
+    const joined = tf.concat([...parts, ...products], 0), scaled = tf.mul(joined, tf.sum(tf.square(joined)));
+    const ends = tf.split(scaled, 40);
+    weight.assign(tf.add(weight, tf.concat([ends[39]!, ends[1]!, ends[20]!, ends[3]!], 0).mul(1e-3)));
+    return tf.concat([tf.concat(ends.slice(2, 30), 0), tf.relu(ends[0]!)], 0);
+  };
+  assert(await compare(step, [weight], (k) => [normal([20, 4], `x${k}`, 0.1)], 3) < 1e-5);
+  const parts = engine.compile((x: tf.Tensor) => tf.split(x, 20)), x = normal([20, 4], "x");
+  const got = await parts(x);
+  got.forEach((part, i) => assertEquals(part.dataSync(), x.dataSync().subarray(4 * i, 4 * i + 4)));
+  parts.dispose();
+  tf.dispose([x, got, weight]);
+  assertEquals(tf.memory().numTensors, before);
+});
+
 Deno.test("each combination of shapes and types is recorded once, and the oldest recording goes", async () => {
   let calls = 0;
   const compiled = engine.compile((x: tf.Tensor) => (calls++, tf.add(x, x)), { cacheSize: 2 });

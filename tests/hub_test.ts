@@ -158,6 +158,24 @@ for (
   }, new Map([...sharded({ ...index, [names[0]!]: path }), [path, weights]]));
 }
 
+const averaged = "pytorch_model_ema.bin", withAverage = new Map([...files, [averaged, new Uint8Array(9)]]);
+withHub(
+  "averaged weights are fetched where they are asked for, and taken offline then",
+  {},
+  async ({ load }) => {
+    const folder = await load({ ema: true });
+    assertEquals(below(folder), ["config.json", averaged]);
+    const environment = { HF_HUB_OFFLINE: "1" };
+    assertEquals(await load({ ema: true, environment }), folder);
+    await assertRejects(() => load({ environment }), HubError, "HF_HUB_OFFLINE");
+  },
+  withAverage,
+);
+
+withHub("a model without averaged weights is refused where they are asked for", {}, async ({ load }) => {
+  await assertRejects(() => load({ ema: true }), HubError, `expected ${averaged} at main`);
+});
+
 withHub("a model without safetensors is refused, with what there is", {}, async ({ load }) => {
   await assertRejects(
     load,

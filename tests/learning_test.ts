@@ -1,11 +1,14 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
-import { fashionMnist, useEngine } from "nepa";
+import { fashionMnist, Nepa, nepaLoss, normalize, tf, useEngine } from "nepa";
+import { finetuneCell, knnCell, pretrainCell, probeCell } from "../bench/learning_cells.ts";
+import { measureCell } from "../bench/learning_measure.ts";
 import { type Row, verdict } from "../bench/learning_page.ts";
 import { cellsOf, makePlan, TRIAL, WHOLE } from "../bench/learning_plan.ts";
 import { type Cell, runCells, Store } from "../bench/learning_run.ts";
 import { sectionsOf } from "../bench/learning_sections.ts";
 import { PROJECT } from "../notebooks/setup.ts";
+import { small } from "./small.ts";
 
 await useEngine("cpu");
 const sets = await fashionMnist();
@@ -136,6 +139,55 @@ Deno.test("every cell is told of by a section, and the plan has the reference's 
       flip: 0.5,
       steps: 5000,
     },
+  });
+});
+
+Deno.test("each kind of cell trains or evaluates, by its options, and leaves no tensors", async () => {
+  await withFolder(async (folder) => {
+    const store = new Store(folder),
+      network = { ...small, numHiddenLayers: 1 },
+      task = { rank: 0, seconds: 1 };
+    const few = { train: sets.train.subset(0.003), test: sets.test.subset(0.003) },
+      split = { fit: 60, judged: 30 };
+    const plain = { batchSize: 8, compile: false, flip: 0.5 }, every = { collapse: 3 };
+    const training = { ...plain, steps: 3, emaDecay: 0.5, every };
+    const pretrain = pretrainCell({ name: "pretrain", ...task }, { network, seed: 1, training });
+    const trained = { trained: pretrain }, fresh = { network, seed: 1 };
+    const tuning = { labels: 20, aside: 50, seed: 1, training: { ...plain, steps: 2 } };
+    const cells = {
+      pretrain,
+      measure: measureCell({ name: "measure", ...task }, trained, split, { causal: false, shift: false }),
+      fresh: measureCell({ name: "fresh", ...task }, fresh, "all"),
+      probe: probeCell({ name: "probe", ...task }, { ...trained, averaged: true }, {
+        split,
+        layers: true,
+        causal: false,
+      }),
+      knn: knnCell({ name: "knn", ...task }, trained, { split, layers: true }),
+      pixels: knnCell({ name: "pixels", ...task }, undefined, { split }),
+      tuned: finetuneCell({ name: "tuned", ...task }, trained, tuning),
+      scratch: finetuneCell({ name: "scratch", ...task }, fresh, { ...tuning, labels: "all" }),
+    };
+    const before = tf.memory().numTensors;
+    await runCells(Object.values(cells), store, few);
+    assertEquals(tf.memory().numTensors, before);
+    const result = async <T>(cell: Cell<T>) => (await store.read(cell))!.result;
+    const { curve, collapse } = await result(pretrain), { z, h, layerScale } = await result(cells.measure);
+    assertEquals([curve.step, collapse.step], [[1, 2, 3], [1, 3]]);
+    assert(z.effectiveRank > 1 && h.effectiveRank > 1 && layerScale.length === 1);
+    const model = new Nepa(network, { seed: 1 }), { loss, layerScale: first } = await result(cells.fresh);
+    const expected = tf.tidy(() => {
+      const { images, shape } = [...few.test.batches({ size: 30, shuffle: false })][0]!;
+      return nepaLoss(model.forward(tf.tensor4d(normalize(images, shape, model.preprocessor), shape)))
+        .dataSync()[0]!;
+    });
+    assertAlmostEquals(loss, expected, 1e-5);
+    assertAlmostEquals(first[0]!, 1e-5, 1e-9);
+    model.dispose();
+    assertEquals(Object.keys((await result(cells.probe)).accuracy), ["1", "embedding", "final"]);
+    assertEquals(Object.keys(await result(cells.knn)), ["1", "final"]);
+    assert((await result(cells.pixels))["pixels"]! > 0.3);
+    assertEquals([(await result(cells.tuned)).labels, (await result(cells.scratch)).labels], [20, 130]);
   });
 });
 

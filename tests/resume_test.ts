@@ -220,6 +220,17 @@ Deno.test("the newest checkpoints stay and the best, which is saved when it is m
   });
 });
 
+Deno.test("the training waits for the copy of the weights alone: the checkpoint is written while it goes on", async () => {
+  await withFolder(async (folder) => {
+    const run = tinyRun({ steps: 4, compile: false, checkpoint: { folder, every: 2 } }),
+      seen: string[][] = [];
+    for await (const { step } of run) if (step === 2) seen.push(checkpoints(folder));
+    free(run);
+    assertEquals(seen, [["step-00000000"]]);
+    assertEquals(checkpoints(folder), ["step-00000002", "step-00000004"]);
+  });
+});
+
 Deno.test("while a folder has vanished the training goes on; when it is back, nothing is missing", async () => {
   await withFolder(async (place) => {
     const [folder, away] = [`${place}/run`, `${place}/away`];

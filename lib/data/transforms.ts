@@ -115,10 +115,12 @@ export function horizontalFlip(probability = 0.5): Transform {
 }
 
 function mirrored({ data, height, width, channels }: Image): Image {
-  const out = new Uint8Array(data.length);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = width - 1; x >= 0; x--) {
-      for (let c = 0, from = (y * width + x) * channels; c < channels; c++) out[i++] = data[from + c]!;
+  const out = new Uint8Array(data.length), line = width * channels;
+  for (let c = 0; c < channels; c++) {
+    for (let start = c; start < data.length; start += line) {
+      for (let to = start, from = start + line - channels; from >= start; from -= channels, to += channels) {
+        out[to] = data[from]!;
+      }
     }
   }
   return { data: out, height, width, channels };

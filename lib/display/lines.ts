@@ -143,6 +143,12 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
   ].join("");
 }
 
+/** What is to be warned of, as far as it goes on one line: letters of 12 pixels are some 6.3 wide. */
+function warning({ notice = "", width, charts }: LineBoard): string {
+  const room = Math.floor((width - (charts[0]?.left ?? 0)) / 6.3);
+  return notice.length <= room ? notice : `${notice.slice(0, notice.lastIndexOf(" ", room - 2))} …`;
+}
+
 /** The board as an SVG element for a web page, drawn by hand. */
 export function lightSvg(board: LineBoard): string {
   const { width, height, charts, done } = board, left = charts[0]?.left ?? 0;
@@ -155,7 +161,7 @@ export function lightSvg(board: LineBoard): string {
     `style="background:#fff;display:block">` +
     text(29, `font-size="16" font-weight="bold" fill="${ink.text}"`, board.title) +
     text(49, `font-size="12" fill="${ink.soft}"`, board.subtitle) +
-    text(67, `font-size="12" fill="${ink.alarm}"`, board.notice) +
+    text(67, `font-size="12" fill="${ink.alarm}"`, warning(board)) +
     charts.map((chart) => chartSvg(board, chart)).join("") + (done === undefined ? "" : bar) + "</svg>";
 }
 
@@ -212,7 +218,7 @@ export function boardFigure(board: LineBoard): Figure {
     hovermode: "closest",
     title: { text: board.title, subtitle: { text: board.subtitle }, ...inside },
     annotations: [
-      note(left, 68, escapeHtml(board.notice ?? ""), ink.alarm),
+      note(left, 68, escapeHtml(warning(board)), ink.alarm),
       ...charts.map((chart) => note(chart.left, chart.top - 9, heading(chart, "span"))),
     ],
   };

@@ -154,6 +154,7 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
   const { title = "", subtitle = "", heatTitle = "" } = options;
   const { places, edge, top, width, height } = arrange(pictures, options);
   const heats = pictures.flatMap(({ heat }, i) => heat ? [heatAt(heat, places[i]!)] : []);
+  const captioned = { text: plotText(title), subtitle: { text: plotText(subtitle) } };
   const bar = heats.length > 0 ? 90 : 0, marks = pictures.map((picture, i) => marksAt(picture, places[i]!));
   const captions = pictures.flatMap(({ caption }, i) => {
     const { left, top, width, height } = places[i]!;
@@ -165,13 +166,7 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
     width: width + bar,
     height,
     margin: { l: 0, r: bar, t: 0, b: 0 },
-    title: {
-      text: plotText(title),
-      subtitle: { text: plotText(subtitle) },
-      x: edge / width,
-      y: 1 - 18 / height,
-      ...upper,
-    },
+    title: { ...captioned, x: edge / width, y: 1 - 18 / height, ...upper },
     xaxis: { ...axis, range: [0, width] },
     yaxis: { ...axis, range: [height, 0] },
     images: pictures.map((picture, i) => imageAt(picture, places[i]!)),

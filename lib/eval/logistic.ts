@@ -56,18 +56,14 @@ export class Standardiser {
   }
 
   /** Weights [K, D] and biases [K] for features as they are, from those for standardised ones [K, D + 1], a bias last. */
-  undone(point: Float64Array): { weight: Float32Array; bias: Float32Array } {
-    const size = this.#mean.length, classes = point.length / (size + 1);
-    const weight = new Float32Array(classes * size), bias = new Float32Array(classes);
-    for (let k = 0; k < classes; k++) {
-      let sum = point[k * (size + 1) + size]!;
-      for (let j = 0; j < size; j++) {
-        const w = point[k * (size + 1) + j]! * this.#scale[j]!;
-        weight[k * size + j] = w;
-        sum -= w * this.#mean[j]!;
-      }
-      bias[k] = sum;
-    }
+  undone(point: Float64Array): { weight: number[][]; bias: number[] } {
+    const mean = this.#mean,
+      size = mean.length,
+      rows = Array.from({ length: point.length / (size + 1) }, (_, k) => k * (size + 1));
+    const weight = rows.map((at) => Array.from(this.#scale, (scale, j) => scale * point[at + j]!));
+    const bias = rows.map((at, k) =>
+      point[at + size]! - mean.reduce((sum, m, j) => sum + m * weight[k]![j]!, 0)
+    );
     return { weight, bias };
   }
 
@@ -90,7 +86,7 @@ interface Block {
 
 /** The regression of labels on features; it holds them on the engine until {@linkcode LogisticRegression.dispose}. */
 export class LogisticRegression {
-  readonly #standardiser: Standardiser;
+  readonly standardiser: Standardiser;
   readonly #blocks: Block[] = [];
   readonly #size: number; // D
   readonly #classes: number; // K
@@ -108,7 +104,7 @@ export class LogisticRegression {
     labels: Int32Array,
     { classes, order, heldOut }: { classes: number; order: Int32Array; heldOut: number },
   ) {
-    this.#standardiser = new Standardiser(features);
+    this.standardiser = new Standardiser(features);
     [this.#size, this.#classes] = [features.size, classes];
     const selected = order.length - heldOut;
     this.#add(features, labels, order.subarray(0, selected), false);
@@ -121,7 +117,7 @@ export class LogisticRegression {
 
   #add(features: Features, all: Int32Array, order: Int32Array, heldOut: boolean): void {
     for (const rows of slices(order, this.#size)) {
-      const labels = rows.map((row) => all[row]!), x = this.#standardiser.tensor(features, rows);
+      const labels = rows.map((row) => all[row]!), x = this.standardiser.tensor(features, rows);
       const y = tf.tidy(() => tf.cast(tf.oneHot(tf.tensor1d(labels, "int32"), this.#classes), "float32"));
       this.#blocks.push({ x, y: y as tf.Tensor2D, labels, heldOut });
     }
@@ -198,16 +194,11 @@ export class LogisticRegression {
     return out;
   }
 
-  /** Its weights [K, D] and biases [K] for features that are not standardised. */
-  unstandardised({ point }: Fit): { weight: Float32Array; bias: Float32Array } {
-    return this.#standardiser.undone(point);
-  }
-
   /** The most likely class of each row of features [m, D]. */
   async predict({ data, size }: Features, fit: Fit): Promise<Int32Array> {
     const all = Int32Array.from({ length: data.length / size }, (_, i) => i), guesses = all.slice();
     for (const rows of slices(all, size)) {
-      const x = this.#standardiser.tensor({ data, size }, rows);
+      const x = this.standardiser.tensor({ data, size }, rows);
       guesses.set(await this.#guess(x, fit), rows[0]!);
       x.dispose();
     }

@@ -164,8 +164,11 @@ export async function linearProbe(
 ): Promise<ProbeResult> {
   const { layer = "final", layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = options;
   checkSets(model, train, test);
-  const falling = lambdas.length > 0 && lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity));
-  expect(falling, "lambdas", "positive numbers, each below the one before it", `[${lambdas}]`);
+  if (lambdas.length < 1 || !lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity))) {
+    throw new RangeError(
+      `lambdas: expected positive numbers, each below the one before it, got [${lambdas}]`,
+    );
+  }
   const how = { seed, lambdas };
   const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
   const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>

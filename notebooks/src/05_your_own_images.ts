@@ -8,7 +8,8 @@
 // So that nothing has to be downloaded, the folder is made here, from Fashion-MNIST, as JPEG and PNG files. For your own
 // pictures, leave that cell out and put their path in its place; the rest stays, but for the size.
 //
-// **Cost.** MEASURED
+// **Cost.** All of it took 10 minutes on two cores that were busy with much other work, 5 of them pretraining (200 steps; the
+// time left is shown), and 0.9 GB of memory. The first run fetches TensorFlow, 274 MB, and the decoder, 20 MB.
 
 // %%
 import { assert, assertEquals, assertRejects } from "@std/assert";
@@ -119,7 +120,7 @@ plotPatches(example, 7);
 // next loop over it goes on where it was.
 
 // %%
-const steps = budget(500, 16);
+const steps = budget(200, 16);
 const run = pretrain(model, train, { steps, batchSize: 64, seed: 0 });
 for await (const { step } of run) if (step === 10) break;
 
@@ -162,16 +163,6 @@ new Table([
 ]);
 
 // %% [markdown]
-// ## Did the files hold it up?
-//
-// `imagesPerSecond` is timed from the moment a batch is there. So compare the sum over the steps with the clock: what is
-// missing was spent waiting for files, drawing, and measuring collapse.
-
-// %%
-const computing = run.history.slice(10).reduce((sum, { imagesPerSecond }) => sum + 64 / imagesPerSecond, 0);
-`${(100 * computing / (60 * minutes)).toFixed(0)} % of the time were steps`;
-
-// %% [markdown]
 // ## Save it
 //
 // A folder with three files, and a model card made from the run.
@@ -190,11 +181,11 @@ names.join(", ");
 
 // %%
 const classifier = NepaClassifier.from(model, { classes: train.classes });
-await plotRun(finetune(classifier, train, { steps: budget(150, 6), batchSize: 64, seed: 0, test }));
+await plotRun(finetune(classifier, train, { steps: budget(60, 6), batchSize: 64, seed: 0, test }));
 
 // %%
 const { accuracy } = await evaluate(classifier, test);
-assert(accuracy > budget(0.6, 0), `accuracy ${accuracy}`);
+assert(accuracy > budget(0.5, 0), `accuracy ${accuracy}`);
 `${(100 * accuracy).toFixed(1)} % of ${test.length} test files; chance is 10 %`;
 
 // %% [markdown]
@@ -287,7 +278,7 @@ await Deno.remove(root, { recursive: true });
 // 1. Put a folder of your own photographs in: `imageFolder("photos", { size: 64 })`, `preset: "tiny"`, and
 //    `augment: compose(randomResizedCrop({ size: 64, scale: [0.3, 1] }), horizontalFlip())`. The crop is cut from the whole
 //    photograph, not from its 64 × 64 version.
-// 2. Halve the patches' side to 14 / 4 = 3.5? It has to divide 28. Try 4, and predict the minutes before you run ten steps.
+// 2. Take patches of 4 × 4 pixels. Predict the minutes, then run ten steps and compare.
 // 3. `pretrain` takes `checkpoint: { folder: "runs/mine", every: 100, resume: "auto" }`. Stop the kernel in the middle, start
 //    it again, run all cells. Then rename one of the image files, and see what a resumed run says.
 // 4. Data sets on the Hugging Face hub are often Parquet files. Download one and open it with `parquetImages`.
