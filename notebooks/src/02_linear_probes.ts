@@ -505,7 +505,8 @@ assertAlmostEquals(fooled, accuracy(byHand, validation), budget(0.01, 0.05));
 // The probe notices nothing: it standardises, so it blows up whatever is left. A real network that collapses leaves
 // some remainder too, and a probe reads it. So a good probe does not prove that a training is healthy. The spread,
 // the rank, and neighbours tell; in `04_masks_and_collapse` a network collapses before your eyes.
-//
+
+// %% [markdown]
 // ## Summary
 //
 // - A linear probe is softmax regression on frozen features. Standardise, choose the penalty on images left out, and
