@@ -15,9 +15,9 @@ export { formatNumber, formatPercent, Table } from "./lib/display/table.ts";
 export type { Cell, TableOptions } from "./lib/display/table.ts";
 export { progress } from "./lib/display/progress.ts";
 export type { Progress, ProgressOptions } from "./lib/display/progress.ts";
-export { arrayDataset } from "./lib/data/dataset.ts";
+export { arrayDataset } from "./lib/data/rows.ts";
+export type { ArrayDatasetOptions } from "./lib/data/rows.ts";
 export type {
-  ArrayDatasetOptions,
   Batch,
   BatchOptions,
   Change,

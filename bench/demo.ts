@@ -200,9 +200,11 @@ async function fewLabels(
     const classifier = await learn(fresh, labelled, steps, 1);
     fresh.dispose();
     const { accuracy } = await evaluate(classifier, validation);
-    const beaten = best && best.validation >= accuracy ? classifier : best?.classifier;
-    if (beaten !== classifier) best = { validation: accuracy, classifier };
-    beaten?.dispose();
+    if (best && best.validation >= accuracy) classifier.dispose();
+    else {
+      best?.classifier.dispose();
+      best = { validation: accuracy, classifier };
+    }
   }
   const { classifier } = best!, scratch = (await evaluate(classifier, test)).accuracy;
   classifier.dispose();

@@ -159,6 +159,12 @@ export function setsOf({ train, test }: Place, split: Split): { fit: Dataset; ju
   return { fit: train.subset(order.slice(0, fit)), judged: train.subset(order.slice(fit, fit + judged)) };
 }
 
+/** Training images put aside for choosing, the same for every cell, and the others. */
+export function putAside(train: Dataset, aside: number): { heldOut: Dataset; rest: Dataset } {
+  const order = new Random(0, "put aside").permutation(train.length);
+  return { heldOut: train.subset(order.slice(0, aside)), rest: train.subset(order.slice(aside)) };
+}
+
 /** Accuracies from 0 to 1 by layer: "embedding", "1" to "4", "final". */
 export type ByLayer = Record<string, number>;
 
@@ -198,36 +204,47 @@ export function probeCell(task: Task, source: Source, frozen: Frozen): Cell<Prob
   return { ...task, options: { probe: frozen, ...options }, needs, run };
 }
 
-const NEIGHBOURS = { k: 20, temperature: 0.07, centred: false };
+/** How neighbours vote. */
+export const NEAR = { k: 20, temperature: 0.07 };
+
+/** Rows to fit to and rows to be judged, as they are read: of features or of pixels. */
+export type Rows = readonly [bank: Float32Array, asked: Float32Array];
+
+/** Accuracy of the nearest neighbours' vote. */
+export async function nearest(
+  { fit, judged }: ReturnType<typeof setsOf>,
+  [bank, asked]: Rows,
+  centred = false,
+): Promise<number> {
+  const how = { ...NEAR, centred, classes: fit.classes.length };
+  return judge(await vote(bank, fit.labels, asked, judged.length, how), judged).accuracy;
+}
+
+/** The pixels of both, as every network here takes them. */
+export async function pixelRows({ fit, judged }: ReturnType<typeof setsOf>): Promise<Rows> {
+  const normalisation = { imageMean: [0.5], imageStd: [0.5] };
+  return [await readPixels(fit, normalisation), await readPixels(judged, normalisation)];
+}
 
 /** A cell that lets the nearest neighbours vote, in each layer or the last; without a source, in the pixels. */
 export function knnCell(task: Task, source: Source | undefined, frozen: Frozen): Cell<ByLayer> {
   const { options, needs } = source ? about(source) : { options: { pixels: true }, needs: [] };
   const { split, layers = false, causal = true } = frozen;
-  const guess = async (fit: Dataset, judged: Dataset, bank: Float32Array, asked: Float32Array) => {
-    const how = { ...NEIGHBOURS, classes: fit.classes.length };
-    return judge(await vote(bank, fit.labels, asked, judged.length, how), judged).accuracy;
-  };
   const run = async (place: Place): Promise<ByLayer> => {
-    const { fit, judged } = setsOf(place, split), found: ByLayer = {};
-    if (!source) {
-      const [bank, asked] = await Promise.all(
-        [fit, judged].map((set) => readPixels(set, { imageMean: [0.5], imageStd: [0.5] })),
-      );
-      return { pixels: await guess(fit, judged, bank!, asked!) };
-    }
+    const sets = setsOf(place, split), found: ByLayer = {};
+    if (!source) return { pixels: await nearest(sets, await pixelRows(sets)) };
     await withModel(source, place, async (model) => {
       const blocks = Array.from({ length: layers ? model.config.numHiddenLayers : 0 }, (_, i) => i + 1);
       const wanted: Layer[] = [...blocks, "final"];
-      const [bank, asked] = await readSets(model, [fit, judged], wanted, { causal });
+      const [bank, asked] = await readSets(model, [sets.fit, sets.judged], wanted, { causal });
       for (const layer of wanted) {
-        found[layer] = await guess(fit, judged, bank!.get(layer)!, asked!.get(layer)!);
+        found[layer] = await nearest(sets, [bank!.get(layer)!, asked!.get(layer)!]);
         bank!.delete(layer);
       }
     });
     return found;
   };
-  return { ...task, options: { knn: { ...frozen, ...NEIGHBOURS }, ...options }, needs, run };
+  return { ...task, options: { knn: { ...frozen, ...NEAR, centred: false }, ...options }, needs, run };
 }
 
 /** What a fine-tuning cell is told. */
@@ -257,8 +274,7 @@ export function finetuneCell(task: Task, source: Source, tuning: Finetuning): Ce
   const { options, needs } = about(source), { labels, aside, seed, training } = tuning;
   const run = (place: Place) =>
     withModel(source, place, async (model) => {
-      const { train, test } = place, order = new Random(0, "put aside").permutation(train.length);
-      const heldOut = train.subset(order.slice(0, aside)), rest = train.subset(order.slice(aside));
+      const { train, test } = place, { heldOut, rest } = putAside(train, aside);
       const labelled = labels === "all" ? rest : rest.balanced(labels / train.classes.length, seed);
       const classifier = NepaClassifier.from(model, { classes: train.classes, seed });
       try {

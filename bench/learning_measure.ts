@@ -6,7 +6,6 @@ import {
   type Dataset,
   type Nepa,
   nepaLoss,
-  normalize,
   tf,
   type Trivial,
   trivialPredictors,
@@ -52,7 +51,7 @@ async function readLoss(model: Nepa, images: Dataset, method: Method): Promise<n
         dropLast: false,
       })
     ) {
-      const x = tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape), loss = await pass(x);
+      const x = tf.tensor4d(pixels, shape, "int32"), loss = await pass(x);
       sum += size * (await loss.data())[0]!;
       tf.dispose([x, loss]);
     }
@@ -72,7 +71,7 @@ async function readCollapse(
     const { images: pixels, shape } of images.batches({ size: 64, shuffle: false, dropLast: false })
   ) {
     const { embeddings, predictions } = tf.tidy(() =>
-      model.forward(tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape), { causal })
+      model.forward(tf.tensor4d(pixels, shape, "int32"), { causal })
     );
     parts.z.push(embeddings);
     parts.h.push(predictions);

@@ -5,20 +5,22 @@ import {
   finetune,
   type FinetuneOptions,
   fitHead,
-  knn,
   linearProbe,
   NepaClassifier,
+  type Probe,
   type ProbeOptions,
-  Random,
 } from "nepa";
-import { readPixels } from "../lib/eval/features.ts";
-import { judge } from "../lib/eval/judged.ts";
-import { vote } from "../lib/eval/knn.ts";
+import { readSets } from "../lib/eval/features.ts";
 import {
   about,
   augmented,
   ended,
+  NEAR,
+  nearest,
+  pixelRows,
   type Plain,
+  putAside,
+  type Rows,
   setsOf,
   type Source,
   type Split,
@@ -58,18 +60,25 @@ export interface Tuned {
   before: number;
 }
 
-const NEAR = { k: 20, temperature: 0.07 };
+/** A probe's result with the neighbours' votes on the same rows, as they are and centred. */
+async function withNeighbours(
+  { accuracy: probe, lambda, converged }: Pick<Probe, "accuracy" | "lambda" | "converged">,
+  sets: ReturnType<typeof setsOf>,
+  rows: Rows,
+): Promise<Frozen> {
+  const [knn, centred] = [await nearest(sets, rows), await nearest(sets, rows, true)];
+  return { probe, lambda, converged, knn, centred };
+}
 
 /** A cell that reads frozen features: a linear probe, neighbours. */
 export function frozenCell(task: Task, source: Source, reading: Reading, split: Split): Cell<Frozen> {
   const { options, needs } = about(source);
   const run = (place: Place) =>
     withModel(source, place, async (model) => {
-      const { fit, judged } = setsOf(place, split), how = { ...reading, lambdas: LAMBDAS };
-      const { accuracy, lambda, converged } = await linearProbe(model, fit, judged, how);
-      const plain = await knn(model, fit, judged, { ...reading, ...NEAR });
-      const centred = await knn(model, fit, judged, { ...reading, ...NEAR, centred: true });
-      return { probe: accuracy, lambda, converged, knn: plain.accuracy, centred: centred.accuracy };
+      const sets = setsOf(place, split), { fit, judged } = sets, { layer = "final" } = reading;
+      const found = await linearProbe(model, fit, judged, { ...reading, lambdas: LAMBDAS });
+      const [bank, asked] = await readSets(model, [fit, judged], [layer], reading);
+      return await withNeighbours(found, sets, [bank!.get(layer)!, asked!.get(layer)!]);
     });
   return { ...task, options: { reading, split, lambdas: LAMBDAS, ...NEAR, ...options }, needs, run };
 }
@@ -79,17 +88,9 @@ export function pixelsCell(task: Task, split: Split): Cell<Frozen> {
   const source: Source = { network: { preset: "mini", numHiddenLayers: 1 }, seed: 0 };
   const run = (place: Place) =>
     withModel(source, place, async (model) => {
-      const { fit, judged } = setsOf(place, split);
-      const { probes } = await linearProbe(model, fit, judged, { lambdas: LAMBDAS, references: true });
-      const { accuracy: probe, lambda, converged } = probes.get("raw pixels")!;
-      const [bank, asked] = await Promise.all(
-        [fit, judged].map((set) => readPixels(set, model.preprocessor)),
-      );
-      const near = async (centred: boolean) => {
-        const how = { ...NEAR, centred, classes: fit.classes.length };
-        return judge(await vote(bank!, fit.labels, asked!, judged.length, how), judged).accuracy;
-      };
-      return { probe, lambda, converged, knn: await near(false), centred: await near(true) };
+      const sets = setsOf(place, split), how = { lambdas: LAMBDAS, references: true };
+      const { probes } = await linearProbe(model, sets.fit, sets.judged, how);
+      return await withNeighbours(probes.get("raw pixels")!, sets, await pixelRows(sets));
     });
   return { ...task, options: { pixels: true, split, lambdas: LAMBDAS, ...NEAR }, run };
 }
@@ -105,8 +106,7 @@ export function tunedCell(
   const { options, needs } = about(source), { joined, fitted, training } = tuning;
   const run = (place: Place) =>
     withModel(source, place, async (model) => {
-      const { train, test } = place, order = new Random(0, "put aside").permutation(train.length);
-      const heldOut = train.subset(order.slice(0, aside)), rest = train.subset(order.slice(aside));
+      const { train, test } = place, { heldOut, rest } = putAside(train, aside);
       const few = rest.balanced(Math.min(60, Math.floor(rest.length / 20)), seed);
       const reading = joined ? { pool: "all", causal: true, config: { numHiddenLayers: 3 } } as const : {};
       const classifier = NepaClassifier.from(model, { classes: train.classes, seed, ...reading });

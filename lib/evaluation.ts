@@ -2,10 +2,10 @@
 import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import type { Transform } from "./data/transforms.ts";
-import { formatPercent, Table } from "./display/table.ts";
+import type { Table } from "./display/table.ts";
 import { type Compiled, currentEngine } from "./engine/mod.ts";
 import { uncompiled } from "./engine/uncompiled.ts";
-import { formatInterval, judge, type Judged, Judgement } from "./eval/judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./eval/judged.ts";
 import { inOrder, refuseTransform } from "./feed.ts";
 import type { NepaClassifier } from "./heads.ts";
 import type { Best } from "./keeper.ts";
@@ -48,10 +48,7 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
   /** The accuracy and the loss. */
   override table(): Table {
     const { accuracy, interval, loss } = this, images = this.confusion.flat().reduce((a, b) => a + b, 0);
-    return new Table([{ images, accuracy, "95 %": formatInterval(interval), loss }], {
-      title: "Classifier",
-      format: { accuracy: formatPercent },
-    });
+    return accuracyTable("Classifier", [{ images, accuracy, "95 %": formatInterval(interval), loss }]);
   }
 }
 

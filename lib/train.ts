@@ -17,7 +17,7 @@ import { Trainer } from "./trainer.ts";
 export interface PretrainOptions extends TrainOptions, NepaLossOptions {
   /**
    * Where the defaults come from: "default", for small networks and data sets; "small", which differs from it by more updates
-   * and standardised targets, and whose features are better (`docs/results.md`); or "official", the paper's.
+   * and standardised targets (`deno task bench learning` measures what each brings); or "official", the paper's.
    */
   recipe?: "default" | "small" | "official";
   /** Images held out from training, of the network's size: for the collapse meter and the held-out loss. */

@@ -1,6 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
-import { arrayDataset, type Dataset } from "../lib/data/dataset.ts";
+import type { Dataset } from "../lib/data/dataset.ts";
+import { arrayDataset } from "../lib/data/rows.ts";
 import { fashionMnist } from "../lib/data/fashion.ts";
 import { centerCrop, compose, normalize, resize } from "../lib/data/transforms.ts";
 import { useEngine } from "../lib/engine/mod.ts";

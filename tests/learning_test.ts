@@ -8,19 +8,11 @@ import { cellsOf, makePlan, TRIAL, WHOLE } from "../bench/learning_plan.ts";
 import { type Cell, runCells, Store } from "../bench/learning_run.ts";
 import { sectionsOf } from "../bench/learning_sections.ts";
 import { PROJECT } from "../notebooks/setup.ts";
+import { withFolder } from "./folder.ts";
 import { small } from "./small.ts";
 
 await useEngine("cpu");
 const sets = await fashionMnist();
-
-async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** Cells that write down when they run: one has weights, one reads them. */
 function linked(ran: string[], steps = 1): { weights: Cell<number>; reader: Cell<string> } {

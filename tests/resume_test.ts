@@ -4,22 +4,13 @@ import { type CheckpointOptions, compareRuns, evaluate, finetune, Nepa, NepaClas
 import { NonFiniteError, readLog, type Run, RunFolderError, tf, useEngine } from "nepa";
 
 import { VERSION } from "../lib/version.ts";
+import { withFolder } from "./folder.ts";
 import { checkpoints, killRuns } from "./kill.ts";
 import { config, noise, tinyRun } from "./tiny.ts";
 
 await useEngine("wasm");
 
 const CHILD = new URL("survivor.ts", import.meta.url).pathname;
-
-/** Calls `work` with a folder that is removed afterwards. */
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 /** What a run that is done has left: the newest checkpoint's tensors and the log. */
 async function left(folder: string): Promise<Uint8Array[]> {

@@ -7,20 +7,11 @@ import { Nepa } from "../lib/nepa.ts";
 import { openSafetensors } from "../lib/tensor_files.ts";
 import { openTorchFile, TorchFileError } from "../lib/torch_file.ts";
 import { Random } from "../lib/random.ts";
+import { withFolder } from "./folder.ts";
 
 await useEngine("cpu");
 
 const fixture = (name: string) => new URL(`fixtures/${name}`, import.meta.url).pathname;
-
-/** Calls `work` with a folder that is removed afterwards. */
-async function withFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await work(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
-}
 
 const latin = (text: string) => Uint8Array.from(text, (c) => c.charCodeAt(0));
 

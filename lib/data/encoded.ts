@@ -2,18 +2,10 @@
 import { createHash } from "node:crypto";
 import type Sharp from "sharp";
 import { Random } from "../random.ts";
-import {
-  type Batch,
-  type BatchOptions,
-  type Change,
-  type Example,
-  type Image,
-  pixelsOf,
-  Rows,
-  type Whole,
-} from "./dataset.ts";
+import { type Batch, type BatchOptions, type Change, type Example, type Image, pixelsOf } from "./dataset.ts";
 import { DataError } from "./idx.ts";
 import { type Box, type Resample, resized } from "./resample.ts";
+import { Rows, type Whole } from "./rows.ts";
 import { centerCrop, compose, type Extent, type Part, resize, type Transform } from "./transforms.ts";
 
 /** How encoded images become pixels. */

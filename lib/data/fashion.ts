@@ -1,5 +1,6 @@
 /** Fashion-MNIST, which comes with this package. @module */
-import { arrayDataset, type MemoryDataset } from "./dataset.ts";
+import type { MemoryDataset } from "./dataset.ts";
+import { arrayDataset } from "./rows.ts";
 import { DataError, type Idx, readIdx } from "./idx.ts";
 
 /** The classes, in the order of the labels. */

@@ -88,7 +88,7 @@ function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly La
 export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Pick<Nepa, "config" | "preprocessor">,
+  model: Pick<Nepa, "config">,
   layers: readonly Layer[],
   tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {

@@ -1,0 +1,248 @@
+/** Data sets by their rows: what subsets of the same images share, and the set kept in memory. @module */
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { imageGrid, type Picture } from "../display/pictures.ts";
+import { Random } from "../random.ts";
+import {
+  type Batch,
+  type BatchOptions,
+  type Change,
+  type Dataset,
+  type Example,
+  type MemoryDataset,
+  pixelsOf,
+} from "./dataset.ts";
+
+/** What {@linkcode arrayDataset} needs. */
+export interface ArrayDatasetOptions {
+  name: string;
+  /** [N, H, W, C], 0 to 255. Kept, not copied. */
+  images: Uint8Array;
+  /** N, H, W, C. */
+  shape: readonly [number, number, number, number];
+  /** [N] indices into `classes`. */
+  labels: ArrayLike<number>;
+  classes: readonly string[];
+}
+
+/**
+ * A data set from arrays in memory.
+ *
+ * @throws {RangeError} If a length does not fit the shape, there are no images, or a label is outside the classes.
+ *
+ * @example
+ * ```ts
+ * import { arrayDataset } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const data = arrayDataset({
+ *   name: "two greys",
+ *   images: new Uint8Array([0, 0, 0, 0, 255, 255, 255, 255]),
+ *   shape: [2, 2, 2, 1],
+ *   labels: [0, 1],
+ *   classes: ["black", "white"],
+ * });
+ * assertEquals(data.get(1).label, 1);
+ * ```
+ */
+export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
+  const { images, shape, classes } = options, [n, h, w, c] = shape;
+  const labels = Int32Array.from(options.labels);
+  if (n < 1) throw new RangeError(`${options.name}: expected at least one image, got none`);
+  if (images.length !== n * h * w * c) {
+    throw new RangeError(
+      `${options.name}: expected ${n * h * w * c} bytes for images [${shape}], got ${images.length}`,
+    );
+  }
+  if (labels.length !== n) {
+    throw new RangeError(
+      `${options.name}: expected a label for each of ${n} images, got ${labels.length} labels`,
+    );
+  }
+  const wrong = labels.findIndex((label, i) =>
+    label !== options.labels[i] || label < 0 || label >= classes.length
+  );
+  if (wrong >= 0) {
+    throw new RangeError(
+      `${options.name}: image ${wrong} has label ${options.labels[wrong]}, expected an integer from 0 to ` +
+        `${classes.length - 1} (${classes.length} classes)`,
+    );
+  }
+  const [height, width, channels] = [h, w, c], { name } = options;
+  const rows = Int32Array.from({ length: n }, (_, i) => i);
+  return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
+}
+
+/** What all images of a set share, whatever subset is looked at. */
+export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "width" | "channels"> {
+  /** [all images] */
+  labels: Int32Array;
+}
+
+/** Some of the images of a whole, by their rows in it. */
+export abstract class Rows<W extends Whole> {
+  readonly name: string;
+  readonly classes: readonly string[];
+  readonly labels: Int32Array;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  protected readonly whole: W;
+  protected readonly rows: Int32Array;
+
+  constructor(whole: W, rows: Int32Array) {
+    this.whole = whole;
+    this.rows = rows;
+    ({ name: this.name, classes: this.classes, height: this.height } = whole);
+    ({ width: this.width, channels: this.channels } = whole);
+    this.labels = rows.map((row) => whole.labels[row]!);
+  }
+
+  /** Other rows of the same. */
+  protected abstract of(rows: Int32Array): this;
+  abstract get(i: number): Example | Promise<Example>;
+
+  get length(): number {
+    return this.rows.length;
+  }
+
+  protected checked(i: number): number {
+    if (!Number.isInteger(i) || i < 0 || i >= this.length) {
+      throw new RangeError(`${this.name}: expected an index from 0 to ${this.length - 1}, got ${i}`);
+    }
+    return i;
+  }
+
+  toString(): string {
+    const { name, length, height, width, channels, classes } = this;
+    const count = (label: number) => this.labels.reduce((n, l) => n + Number(l === label), 0);
+    const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
+    return `${name}: ${length} images ${height}×${width}×${channels}, ${classes.length} classes\n` +
+      `(${shown}${classes.length > 20 ? ", …" : ""})`;
+  }
+
+  [consoleDisplay](): string {
+    return this.toString();
+  }
+
+  /** Two images of each of the first ten classes. */
+  async [jupyterDisplay](): Promise<MediaBundle> {
+    const { height, width, channels } = this, shown = Math.min(10, this.classes.length);
+    const found = Array.from({ length: shown }, (): number[] => []);
+    this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
+    const chosen = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
+      i !== undefined
+    );
+    const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
+      const { image, label } = await this.get(i);
+      return { data: image, height, width, channels, caption: this.classes[label]! };
+    }));
+    const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name });
+    return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
+  }
+
+  subset(which: readonly number[] | Int32Array | number, seed = 0): this {
+    if (typeof which === "number") {
+      if (!(which > 0 && which <= 1)) {
+        throw new RangeError(
+          `${this.name}: expected a fraction above 0 and up to 1, or a list of indices, got ${which}`,
+        );
+      }
+      const count = Math.max(1, Math.round(which * this.length));
+      which = new Random(seed, "subset").permutation(this.length).slice(0, count).sort();
+    }
+    if (which.length === 0) {
+      throw new RangeError(`${this.name}: expected at least one index, got an empty subset`);
+    }
+    return this.of(Int32Array.from(which, (i) => this.rows[this.checked(i)]!));
+  }
+
+  balanced(perClass: number, seed = 0): this {
+    if (!Number.isInteger(perClass) || perClass < 1) {
+      throw new RangeError(
+        `${this.name}: expected a whole number of images per class, from 1, got ${perClass}`,
+      );
+    }
+    const taken = this.classes.map((): number[] => []);
+    for (const i of new Random(seed, "balanced").permutation(this.length)) {
+      const ofClass = taken[this.labels[i]!]!;
+      if (ofClass.length < perClass) ofClass.push(i);
+    }
+    const short = taken.findIndex((indices) => indices.length < perClass);
+    if (short >= 0) {
+      throw new RangeError(
+        `${this.name}: expected ${perClass} images of each class, class "${this.classes[short]}" has ` +
+          `${taken[short]!.length}; ask for fewer`,
+      );
+    }
+    return this.subset(taken.flat().sort((a, b) => a - b));
+  }
+
+  /** The indices of each batch of a pass, in order. */
+  protected order(options: BatchOptions): Int32Array[] {
+    const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true, from = 0 } = options;
+    if (!Number.isInteger(size) || size < 1) {
+      throw new RangeError(`batch size: expected a whole number from 1, got ${size}`);
+    }
+    if (dropLast && size > this.length) {
+      throw new RangeError(
+        `batch size: expected at most the ${this.length} images of ${this.name}, got ${size}; ` +
+          `make it smaller, or keep the partial batch with dropLast: false`,
+      );
+    }
+    const order = shuffle
+      ? new Random(seed, "epoch", epoch).permutation(this.length)
+      : Int32Array.from({ length: this.length }, (_, i) => i);
+    const count = dropLast ? Math.floor(this.length / size) : Math.ceil(this.length / size);
+    const batch = (k: number) => order.subarray((from + k) * size, (from + k + 1) * size);
+    return Array.from({ length: Math.max(0, count - from) }, (_, k) => batch(k));
+  }
+
+  /** Images of one size as a batch. */
+  protected batch(pixels: readonly Uint8Array[], indices: Int32Array, change: Change | undefined): Batch {
+    const { channels, labels } = this, { height, width } = change?.size ?? this;
+    const size = indices.length, bytes = height * width * channels, images = new Uint8Array(size * bytes);
+    pixels.forEach((image, k) => images.set(image, k * bytes));
+    return {
+      images,
+      shape: [size, height, width, channels], // B, H, W, C
+      labels: indices.map((i) => labels[i]!),
+      indices: indices.slice(),
+      size,
+    };
+  }
+}
+
+class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements MemoryDataset {
+  protected override of(rows: Int32Array): this {
+    return new ArrayDataset(this.whole, rows) as this;
+  }
+
+  #pixels(i: number): Uint8Array {
+    const size = this.height * this.width * this.channels, row = this.rows[i]!;
+    return this.whole.images.subarray(row * size, (row + 1) * size);
+  }
+
+  override get(i: number): Example {
+    return { image: this.#pixels(this.checked(i)).slice(), label: this.labels[i]! };
+  }
+
+  batches(options: BatchOptions): Iterable<Batch> {
+    return this.#passes(this.order(options), options);
+  }
+
+  *#passes(order: readonly Int32Array[], { size: B, from = 0, change }: BatchOptions): Generator<Batch> {
+    const { height, width, channels } = this;
+    for (const [k, indices] of order.entries()) {
+      const pixels = Array.from(indices, (i, j) => {
+        const data = this.#pixels(i);
+        if (!change) return data;
+        const made = change.transform(
+          { data, height, width, channels },
+          change.random((from + k) * B + j),
+        );
+        return pixelsOf(made, change.size, channels, i);
+      });
+      yield this.batch(pixels, indices, change);
+    }
+  }
+}
