@@ -1,5 +1,6 @@
 /**
- * Compiles the sources beside it with AssemblyScript and writes a module of `lib/` for each.
+ * Compiles the sources beside it with AssemblyScript and writes a module of `lib/` for each; with `--check` it only fails
+ * if those that are there are others.
  *
  * @module
  */
@@ -8,13 +9,13 @@ import asc from "assemblyscript/asc";
 const HERE = new URL(".", import.meta.url);
 
 /** Each source's name, and where what becomes of it is kept. */
-export const SOURCES = {
+const SOURCES = {
   kernels: "lib/engine/wasm_binary.ts",
   resample: "lib/data/resample_binary.ts",
 } as const;
 
 /** The WebAssembly module of a source; the same source gives the same bytes. */
-export async function compileKernels(name: keyof typeof SOURCES): Promise<Uint8Array<ArrayBuffer>> {
+async function compileKernels(name: keyof typeof SOURCES): Promise<Uint8Array<ArrayBuffer>> {
   let binary: Uint8Array<ArrayBuffer> | undefined;
   const options = ["-O3", "--runtime", "stub", "--enable", "simd,relaxed-simd,bulk-memory"];
   const { error, stderr } = await asc.main(
@@ -29,24 +30,26 @@ export async function compileKernels(name: keyof typeof SOURCES): Promise<Uint8A
   return binary;
 }
 
-/** SHA-256, in hexadecimal. */
-export async function checksum(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-}
-
-if (import.meta.main) {
-  for (const name of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
-    const bytes = await compileKernels(name), sum = await checksum(bytes);
-    await Deno.writeTextFile(
-      new URL(`../${SOURCES[name]}`, HERE),
-      `/** What \`deno task kernels\` made of \`kernels/${name}.ts\`, in base64, and its SHA-256. @module */
+/** The module of `lib/` that holds a source's WebAssembly. */
+async function moduleOf(name: keyof typeof SOURCES): Promise<string> {
+  const bytes = await compileKernels(name);
+  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+  console.log(`${name}: ${bytes.length} bytes, SHA-256 ${sum}`);
+  return `/** What \`deno task kernels\` made of \`kernels/${name}.ts\`, in base64, and its SHA-256. @module */
 
 export const KERNELS =
   "${bytes.toBase64()}";
 
 export const KERNELS_SHA256 = "${sum}";
-`,
-    );
-    console.log(`${name}: ${bytes.length} bytes, SHA-256 ${sum}`);
+`;
+}
+
+if (import.meta.main) {
+  for (const name of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
+    const file = new URL(`../${SOURCES[name]}`, HERE), made = await moduleOf(name);
+    if (!Deno.args.includes("--check")) await Deno.writeTextFile(file, made);
+    else if (await Deno.readTextFile(file) !== made) {
+      throw new Error(`${SOURCES[name]} is not what kernels/${name}.ts gives; run: deno task kernels`);
+    }
   }
 }

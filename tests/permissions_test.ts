@@ -53,12 +53,17 @@ Deno.test("loading, training and plotting also do where only the project and Den
   await Deno.remove(place, { recursive: true });
 });
 
-Deno.test("the tasks take permission sets, but for those that start processes with permissions of their own", async () => {
-  const text = await Deno.readTextFile(`${PROJECT}deno.json`);
-  const { tasks, permissions } = JSON.parse(text.replace(/^\s*\/\/.*$/gm, "")) as {
+async function configuration(file: string) {
+  const text = await Deno.readTextFile(`${PROJECT}${file}`);
+  return JSON.parse(text.replace(/^\s*\/\/.*$/gm, "")) as {
     tasks: Record<string, { command: string }>;
     permissions: Record<string, Record<string, unknown>>;
   };
+}
+
+Deno.test("the tasks take permission sets, but for those that start processes with permissions of their own", async () => {
+  const { tasks, permissions: own } = await configuration("deno.json");
+  const permissions = { ...own, ...(await configuration("kernels/deno.json")).permissions };
   const open = Object.keys(tasks).filter((name) => /--allow-all|-A\b/.test(tasks[name]!.command));
   assertEquals(open.sort(), ["bench", "conformance", "test"]);
   for (const [name, { command }] of Object.entries(tasks)) {
