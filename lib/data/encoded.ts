@@ -152,7 +152,7 @@ class Decoder {
 }
 
 /** Images that are decoded beside one another, and wait for their turn. */
-const AHEAD = Math.min(32, 2 * navigator.hardwareConcurrency);
+const AHEAD = Math.min(32, 4 * navigator.hardwareConcurrency);
 
 /** What `make` gives for 0 to `count`, in order, some of them begun ahead of their turn. */
 export async function* ahead<T>(count: number, make: (i: number) => Promise<T>): AsyncGenerator<T> {

@@ -20,6 +20,9 @@ const FILTERS: Record<Resample, { support: number; weight: (x: number) => number
 /** Fractional bits of the integer weights, as in Pillow: 8 bits of value and 2 of headroom are left of 32. */
 const BITS = 22;
 
+/** How many of them the kernels take apart, so that both parts fit into 16. */
+const LOWER = 11;
+
 /** What `kernels/resample.ts` exports. */
 interface Kernels {
   resampleRows(from: number, line: number, to: number, count: number, table: number, stride: number): void;
@@ -52,8 +55,8 @@ export interface Box {
 }
 
 /**
- * For each of `to` places on the pixels from `start` to `end` the first pixel, how many, and their integer weights; `stride`
- * numbers in all.
+ * For each of `to` places on the pixels from `start` to `end` the first pixel, how many pairs of them, and each pair's
+ * integer weights, of both the upper bits and the lower bits, two to a number; `stride` numbers in all.
  */
 function weights(
   start: number,
@@ -63,8 +66,10 @@ function weights(
 ): { table: Int32Array; stride: number } {
   const { support: base, weight } = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
   const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
-  const stride = 2 + Math.ceil(support) * 2 + 1, table = new Int32Array(to * stride);
-  const exact = new Float64Array(stride);
+  const most = Math.ceil(support) * 2 + 1,
+    stride = 2 + 2 * Math.ceil(most / 2),
+    table = new Int32Array(to * stride);
+  const halves = new Int16Array(table.buffer), exact = new Float64Array(most);
   for (let i = 0; i < to; i++) {
     const centre = start + (i + 0.5) * scale, at = i * stride;
     const low = Math.max(from, Math.trunc(centre - support + 0.5));
@@ -72,10 +77,13 @@ function weights(
     let sum = 0;
     for (let k = 0; k < count; k++) sum += exact[k] = weight((k + low - centre + 0.5) * (1 / spread));
     table[at] = low;
-    table[at + 1] = count;
+    table[at + 1] = Math.ceil(count / 2);
     for (let k = 0; k < count; k++) {
       const scaled = exact[k]! / sum * (1 << BITS);
-      table[at + 2 + k] = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+      const weight = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5),
+        place = 2 * (at + 2 + (k & ~1)) + (k & 1);
+      halves[place] = weight >> LOWER;
+      halves[place + 2] = weight & ((1 << LOWER) - 1);
     }
   }
   return { table, stride };
