@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { basename, join, relative } from "node:path";
 import { cellsOf, notebookOf, parseScript, scripts, toNotebook, withOutputs } from "../notebooks/build.ts";
 import { executeNotebook, NotebookError } from "../notebooks/execute.ts";
@@ -108,6 +108,34 @@ console.log(run.history.length - done);`,
   ]);
   assertEquals(printed(stopped!), "interrupted true\n");
   assertEquals(printed(after!), "1\n");
+});
+
+Deno.test("the Stop button saves a training that has a folder, and another kernel goes on with it", async () => {
+  const folder = await Deno.makeTempDir();
+  const begin = `import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+await useEngine();
+const { train } = await fashionMnist(), checkpoint = { folder: ${JSON.stringify(folder)}, every: 50_000 };`;
+  const run = (options: string) =>
+    `const run = pretrain(new Nepa({ preset: "mini" }), train, { steps: 100_000, batchSize: 8, checkpoint: ${options} });`;
+  try {
+    const [, stopped] = await runCells([
+      `${begin}\n${run("checkpoint")}`,
+      `for await (const { step } of run) if (step === 3) Deno.kill(Deno.pid, "SIGINT");
+console.log(run.reason, run.history.length);`,
+    ]);
+    const [, reason, steps] = /^(\w+) (\d+)\n$/m.exec(printed(stopped!)) ?? [];
+    assertEquals(reason, "interrupted");
+    const [after] = await runCells([
+      `${begin}\n${run('{ ...checkpoint, resume: "auto" }')}
+for await (const { step } of run) {
+  console.log("goes on with step", step);
+  break;
+}`,
+    ]);
+    assertMatch(printed(after!), new RegExp(`goes on with step ${Number(steps) + 1}\n`));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
 
 Deno.test("running a notebook writes nothing into the user's home", async () => {
