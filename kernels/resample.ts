@@ -1,5 +1,6 @@
-// AssemblyScript: resampling of 8-bit images. Addresses are in bytes; up to 16 bytes after what is read are read too, and
-// up to 16 after what is written are written. Compiled by build.ts; a change is not in use until that has run.
+// AssemblyScript: resampling of 8-bit images. Addresses are in bytes. Where places come to an odd number, one more row
+// or pixel is read, and counts for nothing; up to 16 bytes after what is read are read too, and up to 16 after what is
+// written are written. Compiled by build.ts; a change is not in use until that has run.
 //
 // A table has, for each place of the result, `stride` words: the first source place, how many pairs of them there are,
 // and for each pair two words of two 16-bit halves each: what its weights, in units of 2^-22, have above the lower 11 bits,

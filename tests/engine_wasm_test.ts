@@ -3,8 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as RESAMPLE from "../lib/data/resample_binary.ts";
 import * as ENGINE from "../lib/engine/wasm_binary.ts";
 import { Random, useEngine } from "../mod.ts";
-
-const PROJECT = new URL("..", import.meta.url).pathname;
+import { PROJECT } from "../notebooks/setup.ts";
 
 type Shape = number[];
 

@@ -30,7 +30,7 @@ interface Kernels {
   resampleColumns(...args: number[]): void;
 }
 
-/** Bytes between what lies side by side in the kernels' memory, since they read a little too far. */
+/** Bytes between what lies side by side in the kernels' memory, since they read and write a little too far. */
 const GAP = 64;
 
 /** Memory above this is let go of after use. */
@@ -66,10 +66,10 @@ function weights(
 ): { table: Int32Array; stride: number } {
   const { support: base, weight } = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
   const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
-  const most = Math.ceil(support) * 2 + 1,
-    stride = 2 + 2 * Math.ceil(most / 2),
-    table = new Int32Array(to * stride);
-  const halves = new Int16Array(table.buffer), exact = new Float64Array(most);
+  const most = Math.ceil(support) * 2 + 1, stride = 2 + 2 * Math.ceil(most / 2);
+  const table = new Int32Array(to * stride),
+    halves = new Int16Array(table.buffer),
+    exact = new Float64Array(most);
   for (let i = 0; i < to; i++) {
     const centre = start + (i + 0.5) * scale, at = i * stride;
     const low = Math.max(from, Math.trunc(centre - support + 0.5));
@@ -80,10 +80,10 @@ function weights(
     table[at + 1] = Math.ceil(count / 2);
     for (let k = 0; k < count; k++) {
       const scaled = exact[k]! / sum * (1 << BITS);
-      const weight = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5),
-        place = 2 * (at + 2 + (k & ~1)) + (k & 1);
-      halves[place] = weight >> LOWER;
-      halves[place + 2] = weight & ((1 << LOWER) - 1);
+      const rounded = Math.trunc(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
+      const place = 2 * (at + 2 + (k & ~1)) + (k & 1); // in 16 bits: a pair's upper halves, then its lower ones
+      halves[place] = rounded >> LOWER;
+      halves[place + 2] = rounded & ((1 << LOWER) - 1);
     }
   }
   return { table, stride };
