@@ -61,8 +61,9 @@ export function stdOf(values: readonly number[]): number {
 const digitsOf = ({ digits = 2 }: Row) => digits;
 
 function format(value: number, digits: number): string {
-  const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits;
-  return (small ? value.toExponential(1) : value.toFixed(digits)).replace("-", "−");
+  const size = Math.abs(value), small = value !== 0 && size < 0.5 * 10 ** -digits;
+  const tiny = size < 1e-3 ? value.toExponential(1) : value.toPrecision(1);
+  return (small ? tiny : value.toFixed(digits)).replaceAll("-", "−");
 }
 
 /** "82.58 ± 0.24 (3)"; the number of seeds in brackets. */
