@@ -46,8 +46,8 @@ export async function demoReport(
       `steps. ${note ? `Less was done than usual: ${note}.` : ""}`,
     highlights: {
       "loss at the end": result.lossLast.toFixed(3),
-      "linear probe, best block": formatPercent(result.probeBestLayerAccuracy),
-      "the same network untrained": formatPercent(result.randomInitAccuracy),
+      "linear probe, all tokens": formatPercent(result.probeAllTokensAccuracy),
+      "raw pixels": formatPercent(result.rawPixelsAccuracy),
       [`${few.labels} labels, pretrained`]: formatPercent(few.pretrained),
       [`${few.labels} labels, from scratch`]: formatPercent(few.scratch),
     },
@@ -81,12 +81,13 @@ export async function demoReport(
         text:
           "The network stays as it is; a linear classifier reads the mean of its patch tokens. The untrained network " +
           "is the same with random weights and no layer scale. Raw pixels keep where everything is; the mean of the " +
-          "tokens does not.",
+          "tokens does not, all tokens joined do.",
         shows: [
           barChart({ NEPA: byLayer(probe) }, {
             title: "Linear probe",
             subtitle: "accuracy on the test images, by the block that is read",
             references: {
+              "all tokens of block 3": result.probeAllTokensAccuracy,
               "raw pixels": result.rawPixelsAccuracy,
               "untrained, final": result.randomInitAccuracy,
             },

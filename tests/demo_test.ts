@@ -15,6 +15,7 @@ const KEYS = [
   "lossLast",
   "probeAccuracy",
   "probeBestLayerAccuracy",
+  "probeAllTokensAccuracy",
   "rawPixelsAccuracy",
   "randomInitAccuracy",
   "fewLabelsAccuracy",

@@ -15,6 +15,7 @@ import {
 import { tf, useEngine } from "nepa";
 import { judge, wilson } from "../lib/eval/judged.ts";
 import { LogisticRegression } from "../lib/eval/logistic.ts";
+import { hasLost } from "../lib/eval/probe.ts";
 import { small } from "./small.ts";
 
 await useEngine("tensorflow");
@@ -209,7 +210,18 @@ Deno.test("a probe chooses among the penalties given, for pixels as for features
     assertEquals(selection.map(({ lambda }) => lambda), options.lambdas.slice(0, selection.length));
     assert(options.lambdas.some((known) => known === lambda));
   }
+  const one = await linearProbe(model, few, fewTest, { lambdas: [0.05] });
+  assertEquals([one.lambda, one.selection, one.converged], [0.05, [], true]);
+  const two = await linearProbe(model, few, fewTest, { lambdas: [0.05, 0.049999] });
+  assert(Math.abs(one.accuracy - two.accuracy) < 0.02, `${one.accuracy} and ${two.accuracy}`);
   model.dispose();
+});
+
+Deno.test("a smaller penalty ends the search only where it loses more than chance explains", () => {
+  // Features of a network trained without the shift: 1e-3 to 1e-7 gave 36.75, 36.15, 38.65, 48.75, 60.4 %.
+  assertEquals(hasLost(0.3615, 0.3675, 2000), false);
+  assertEquals([hasLost(0.836, 0.85, 5000), hasLost(0.835, 0.85, 5000)], [false, true]); // √(2·0.85·0.15/5000) = 0.0071
+  assertEquals(hasLost(0.9, 0.85, 5000), false);
 });
 
 Deno.test("the untrained reference is the same network with fresh weights and no layer scale", async () => {

@@ -93,6 +93,7 @@ export class LogisticRegression {
   readonly #residuals: Compiled<[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor>;
   readonly #best: Compiled<[tf.Tensor, tf.Tensor], tf.Tensor>;
   #covariance: Float64Array | undefined;
+  #factored: { lambda: number; factor: Float64Array } | undefined;
 
   /**
    * @param features [n, D], not standardised.
@@ -163,6 +164,7 @@ export class LogisticRegression {
 
   /** The factor L of L Lᵀ = c·XᵀX/n + λ·I, near the Hessian of each class's weights. */
   async #factor(lambda: number): Promise<Float64Array> {
+    if (this.#factored?.lambda === lambda) return this.#factored.factor;
     const size = this.#size, { blocks, rows } = this.#used(false);
     if (!this.#covariance) {
       this.#covariance = new Float64Array(size * size);
@@ -177,7 +179,8 @@ export class LogisticRegression {
       const matrix = this.#covariance.map((value) => CURVATURE * value);
       for (let i = 0; i < size; i++) matrix[i * size + i]! += lambda + rounding * CURVATURE;
       try {
-        return cholesky(matrix, size);
+        this.#factored = { lambda, factor: cholesky(matrix, size) };
+        return this.#factored.factor;
       } catch (error) {
         if (rounding > 1) throw error;
       }

@@ -26,7 +26,10 @@ export interface ProbeOptions extends Reading {
    * cache folder, by everything that it depends on. Default false.
    */
   references?: boolean;
-  /** Penalties to choose among, from the largest; long features such as all tokens joined need larger ones. Default 1e-3 … 1e-7. */
+  /**
+   * Penalties to choose among, from the largest; one alone is taken. Long features such as all tokens joined need larger
+   * ones. Default 1e-3 … 1e-7.
+   */
   lambdas?: readonly number[];
   /** Of the held-out choice, and of the untrained network. Default 0. */
   seed?: number;
@@ -61,7 +64,7 @@ const HELD_OUT = 5000;
 const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
 
 /** Raised when fits change, so that results kept from before are not taken. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
 export class ProbeResult extends Judgement implements Probe {
@@ -133,8 +136,8 @@ export function layerTitle(layer: Layer | string): string {
  *
  * Features are standardised by the training images. The objective is the mean cross-entropy + λ/2·|W|²; λ of 1e-3 … 1e-7,
  * or of `lambdas`, is the one that does best on 5,000 training images held out for that, then all are used. From large to
- * small, each fit starts from the one before; once a smaller λ has lost half a point on the held-out images, those below it
- * are not tried.
+ * small, each fit starts from the one before; once a smaller λ has lost more on the held-out images than chance explains, two
+ * standard errors, those below it are not tried.
  *
  * @param model Not changed.
  * @param train Images with labels to fit to.
@@ -257,6 +260,11 @@ function toProbe({ guesses, ...fit }: FitAndGuesses, test: Dataset): Probe {
   return { ...judge(guesses, test), ...fit };
 }
 
+/** Whether an accuracy on so many images lies below another by more than two standard errors of such a difference. */
+export function hasLost(accuracy: number, best: number, images: number): boolean {
+  return best - accuracy > 2 * Math.sqrt(2 * best * (1 - best) / images);
+}
+
 /** Chooses λ, refits on all, reads the test images. */
 async function fitAndGuess(
   features: Float32Array,
@@ -265,25 +273,25 @@ async function fitAndGuess(
   { seed, lambdas }: Choosing,
   title: string,
 ): Promise<FitAndGuesses> {
-  const size = features.length / train.length;
+  const size = features.length / train.length, heldOut = Math.min(HELD_OUT, Math.floor(train.length / 5));
   await using bar = progress({ title, total: lambdas.length + 1, unit: "fits" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),
-    heldOut: Math.min(HELD_OUT, Math.floor(train.length / 5)),
+    heldOut,
   });
   try {
     const tried: { fit: Fit; accuracy: number }[] = [];
     let best: typeof tried[number] | undefined;
-    for (const lambda of lambdas) {
+    for (const lambda of lambdas.length > 1 ? lambdas : []) {
       const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
       const accuracy = await regression.heldOutAccuracy(fit);
       tried.push({ fit, accuracy });
       bar.update(tried.length);
       if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
-      else if (accuracy < best.accuracy - 0.005) break;
+      else if (hasLost(accuracy, best.accuracy, heldOut)) break;
     }
-    const from = best!.fit, { lambda } = from;
+    const from = best?.fit, lambda = from?.lambda ?? lambdas[0]!;
     const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
     const { excess, gradientNorm, iterations } = fit, converged = excess <= FINAL.excess;
     const guesses = [...await regression.predict({ data: tested, size }, fit)];
