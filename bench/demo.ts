@@ -29,6 +29,7 @@ import {
   useEngine,
 } from "nepa";
 import { formatDuration } from "../lib/display/progress.ts";
+import { chance } from "../lib/eval/judged.ts";
 import { PROJECT } from "../notebooks/setup.ts";
 import { demoReport } from "./demo_report.ts";
 
@@ -157,11 +158,11 @@ function caution(steps: number, one: number, other: number, images: number): str
   if (steps < WHOLE.fewLabelsSteps / 2) {
     return `${steps} steps are too few to learn in: this says nothing about what pretraining is worth`;
   }
-  const error = Math.sqrt((one * (1 - one) + other * (1 - other)) / images);
-  if (Math.abs(one - other) > 2 * error) return undefined;
+  const open = chance(one, other, images);
+  if (Math.abs(one - other) > open) return undefined;
   const points = (share: number) => (100 * share).toFixed(1);
   return `${images.toLocaleString("en-US")} test images leave ±${
-    points(2 * error)
+    points(open)
   } points open, and the two are ` +
     `${points(Math.abs(one - other))} apart: this says nothing about what pretraining is worth`;
 }

@@ -3,6 +3,7 @@ import { fashionMnist, type MemoryDataset, Nepa, pretrain, type PretrainOptions,
 import { small } from "./small.ts";
 
 const { train } = await fashionMnist();
+
 /** 1,200 images. */
 export const few: MemoryDataset = train.subset(0.02, 0);
 

@@ -25,6 +25,11 @@ export function wilson(right: number, count: number): [low: number, high: number
   return [Math.max(0, middle - half), Math.min(1, middle + half)];
 }
 
+/** Two standard errors of the difference of two accuracies on so many images: what chance alone may make of it. */
+export function chance(one: number, other: number, images: number): number {
+  return 2 * Math.sqrt((one * (1 - one) + other * (1 - other)) / images);
+}
+
 /** Compares guesses [N] with the labels of N images. */
 export function judge(guesses: ArrayLike<number>, { labels, classes }: Dataset): Judged {
   const confusion = classes.map(() => classes.map(() => 0));

@@ -12,7 +12,7 @@ import { refuseMisfit } from "../plan.ts";
 import { Random } from "../random.ts";
 import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
-import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */
@@ -37,7 +37,7 @@ export interface ProbeOptions extends Reading {
 
 /** One probe: how it did on the test images, and its fit. */
 export interface Probe extends Judged {
-  /** Weight of the penalty that did best on held-out training images. */
+  /** Weight of the penalty: the one that did best on held-out training images, or that was given alone. */
   lambda: number;
   /** Whether {@linkcode Probe.excess} is at most 1e-4. */
   converged: boolean;
@@ -50,7 +50,7 @@ export interface Probe extends Judged {
   gradientNorm: number;
   /** Steps of the last fit, on all images. */
   iterations: number;
-  /** Accuracy on the held-out training images for each λ that was tried. */
+  /** Accuracy on the held-out training images for each λ that was tried; none where one was given alone. */
   selection: readonly { lambda: number; accuracy: number }[];
 }
 
@@ -260,9 +260,9 @@ function toProbe({ guesses, ...fit }: FitAndGuesses, test: Dataset): Probe {
   return { ...judge(guesses, test), ...fit };
 }
 
-/** Whether an accuracy on so many images lies below another by more than two standard errors of such a difference. */
+/** Whether an accuracy on so many images lies below another by more than chance explains. */
 export function hasLost(accuracy: number, best: number, images: number): boolean {
-  return best - accuracy > 2 * Math.sqrt(2 * best * (1 - best) / images);
+  return best - accuracy > chance(best, best, images);
 }
 
 /** Chooses λ, refits on all, reads the test images. */
