@@ -125,6 +125,25 @@ Deno.test("long joins and splits, among products and by themselves, give the sam
   assertEquals(tf.memory().numTensors, before);
 });
 
+Deno.test("batches of large products, and of small ones, give the same; in bfloat16 as near as its digits are", async () => {
+  const f = (x: tf.Tensor, y: tf.Tensor) => {
+    const scores = tf.softmax(tf.mul(tf.matMul(x, y, false, true), 0.1)); // [2, 3, n, m]
+    return [scores, tf.matMul(scores, y), tf.matMul(scores, x, true)];
+  };
+  for (const [n, m] of [[70, 66], [70, 5]] as const) {
+    const x = normal([2, 3, n, 64], "x"), y = normal([2, 3, m, 64], "y"), expected = f(x, y);
+    for (const [precision, tolerance] of [["float32", 1e-5], ["bfloat16", 3e-2]] as const) {
+      const compiled = engine.compile(f, { precision }), got = await compiled(x, y);
+      const differences = got.map((one, i) => largestDifference(one, expected[i]!));
+      assert(Math.max(...differences) < tolerance, `${precision}, ${n} × ${m}: ${differences}`);
+      assert(precision === "float32" || m < 64 || differences[0]! > 1e-6, "the products were rounded");
+      compiled.dispose();
+      tf.dispose(got);
+    }
+    tf.dispose([x, y, expected]);
+  }
+});
+
 Deno.test("each combination of shapes and types is recorded once, and the oldest recording goes", async () => {
   let calls = 0;
   const compiled = engine.compile((x: tf.Tensor) => (calls++, tf.add(x, x)), { cacheSize: 2 });

@@ -1,8 +1,9 @@
 /**
  * Splits a recorded graph between two compilers. Matrix products run as TensorFlow's own kernels (oneDNN), which XLA on
  * a CPU does not reach; all that lies between them is grouped into clusters that XLA compiles, since it fuses what
- * TensorFlow runs operation by operation. Clusters with the same operations are one function, compiled once. Long joins
- * and splits stay outside too: XLA takes as long to compile them as all the rest of a training step.
+ * TensorFlow runs operation by operation. So are batches of small products, at which XLA is as fast. Clusters with the same
+ * operations are one function, compiled once. Long joins and splits stay outside too: XLA takes as long to compile them as all
+ * the rest of a training step.
  *
  * A cluster holds the nodes of one level: how many nodes outside of clusters are on the longest way to them. No way between
  * two nodes of a level passes through such a node, so no cluster waits for itself.
@@ -39,10 +40,9 @@ const CHEAP = new Set(["Add", "AddV2", "Sub", "Mul", "Neg"]);
 /** Joining more tensors than this, or splitting into more, stays out of clusters: XLA compiles a case for each. */
 const MANY = 16;
 
-const isProduct = ({ type }: GraphNode): boolean => type === "MatMul";
-/** Whether a node runs as TensorFlow's own kernel, between clusters. */
-const isAlone = (node: GraphNode): boolean =>
-  isProduct(node) || node.type === "ConcatV2" && node.list > MANY ||
+/** Whether a node joins or splits too many tensors for XLA. */
+const isLong = (node: GraphNode): boolean =>
+  node.type === "ConcatV2" && node.list > MANY ||
   node.attributes.some(({ name, value }) => name === "num_split" && Number(value) > MANY);
 const isConstant = ({ type }: GraphNode): boolean => type === "Const";
 
@@ -147,18 +147,20 @@ class Split {
   /** What runs alone, after the cluster of each level. */
   readonly alone: GraphNode[][] = [];
   readonly #graph: Graph;
+  readonly #products: ReadonlySet<GraphNode>;
   readonly #level = new Map<GraphNode, number>();
   /** What clusters have to give. */
   readonly #wanted = new Map<GraphNode, Set<number>>();
 
-  constructor({ graph, nodes, placeholders }: GraphRecorder, outputs: readonly GraphOutput[]) {
+  constructor({ graph, nodes, placeholders, products }: GraphRecorder, outputs: readonly GraphOutput[]) {
     this.#graph = graph;
+    this.#products = products;
     for (const { node } of placeholders) this.#level.set(node, 0);
     const used = reachable(outputs), order = nodes.filter((node) => used.has(node));
     this.#assignLevels(order, new Set(outputs.map(({ node }) => node)));
     const levels = 1 + Math.max(0, ...this.#level.values());
     for (let level = 0; level < levels; level++) {
-      this.alone.push(order.filter((node) => isAlone(node) && this.#level.get(node) === level));
+      this.alone.push(order.filter((node) => this.#isAlone(node) && this.#level.get(node) === level));
     }
     outputs.forEach((end) => this.#want(end));
     const position = new Map(order.map((node, i) => [node, i]));
@@ -175,17 +177,23 @@ class Split {
       let level = 0;
       for (const { node: from } of node.inputs) {
         if (isConstant(from)) continue;
-        level = Math.max(level, at.get(from)! + (isAlone(from) ? 1 : 0));
+        level = Math.max(level, at.get(from)! + (this.#isAlone(from) ? 1 : 0));
         if (!users.has(from)) users.set(from, []);
         users.get(from)!.push(node);
       }
       at.set(node, level);
     }
     for (const node of order.toReversed()) {
-      if (isProduct(node) || ends.has(node) || this.#reduces(node)) continue;
-      const latest = Math.min(...users.get(node)!.map((user) => at.get(user)!)) - (isAlone(node) ? 1 : 0);
+      if (this.#products.has(node) || ends.has(node) || this.#reduces(node)) continue;
+      const latest = Math.min(...users.get(node)!.map((user) => at.get(user)!)) -
+        (this.#isAlone(node) ? 1 : 0);
       at.set(node, latest);
     }
+  }
+
+  /** Whether a node runs as TensorFlow's own kernel, between clusters. */
+  #isAlone(node: GraphNode): boolean {
+    return this.#products.has(node) || isLong(node);
   }
 
   #reduces(node: GraphNode): boolean {
@@ -197,7 +205,7 @@ class Split {
   #want(end: GraphOutput): void {
     const { node, index } = end;
     if (node.type === "Reshape") return node.inputs.forEach((input) => this.#want(input));
-    if (isAlone(node) || isConstant(node) || node.type === "Placeholder") return;
+    if (this.#isAlone(node) || isConstant(node) || node.type === "Placeholder") return;
     if (!this.#wanted.has(node)) this.#wanted.set(node, new Set());
     this.#wanted.get(node)!.add(index);
   }
@@ -212,7 +220,7 @@ class Split {
       members.add(node);
       for (const end of node.inputs) {
         const { node: from } = end,
-          here = this.#level.get(from) === level && !isAlone(from) && from.type !== "Placeholder";
+          here = this.#level.get(from) === level && !this.#isAlone(from) && from.type !== "Placeholder";
         if (isConstant(from)) constants.add(from);
         else if (here || this.#again(from)) visit(from);
         else if (!args.some((arg) => arg.node === from && arg.index === end.index)) {
@@ -231,7 +239,7 @@ class Split {
   #again(node: GraphNode): boolean {
     if (node.type === "Reshape") return true;
     const there = ({ node }: GraphOutput): boolean =>
-      isConstant(node) || isAlone(node) || node.type === "Placeholder" ||
+      isConstant(node) || this.#isAlone(node) || node.type === "Placeholder" ||
       node.type === "Reshape" && node.inputs.every(there);
     return CHEAP.has(node.type) && node.inputs.every(there);
   }

@@ -14,6 +14,9 @@ import type { Precision } from "./types.ts";
 /** Tensors that exist before the recording and are at most this large become constants of it; larger ones, inputs. */
 const CONSTANT_BYTES = 1 << 16;
 
+/** Batches of products of matrices with at least this many rows and columns are TensorFlow's own; XLA is as fast at smaller. */
+const LARGE = 64;
+
 /** An input of the recorded function: an argument, a variable's value, or a tensor that the function closes over. */
 export type Source = { argument: number } | { variable: tf.Variable } | { captured: number };
 
@@ -22,6 +25,8 @@ export class GraphRecorder implements Recorder {
   readonly graph: Graph;
   /** In the order in which they were called: inputs before what uses them. */
   readonly nodes: GraphNode[] = [];
+  /** Those of them that are products for TensorFlow's own kernels. */
+  readonly products = new Set<GraphNode>();
   readonly sources: Source[] = [];
   /** The node of each source. */
   readonly placeholders: GraphOutput[] = [];
@@ -93,15 +98,19 @@ export class GraphRecorder implements Recorder {
 
   /** A product of two matrices, or of many; in bfloat16 where that was asked for and gains something. */
   #product(ends: readonly GraphOutput[], attributes: readonly Attribute[], what: string): GraphNode {
-    const plain = ends.every((end) => this.graph.shape(end)?.length === 2);
-    const add = (ends: readonly GraphOutput[], attributes: readonly Attribute[]) =>
-      this.#add(
+    const shapes = ends.map((end) => this.graph.shape(end)), plain = shapes.every((s) => s?.length === 2);
+    const outside = plain || shapes.every((shape) => shape?.slice(-2).every((n) => n >= LARGE));
+    const add = (ends: readonly GraphOutput[], attributes: readonly Attribute[]) => {
+      const node = this.#add(
         plain
           ? this.graph.add("MatMul", attributes.map(asMatMul), ends, { what })
           : this.graph.add("BatchMatMulV2", attributes, ends, { what }),
       );
+      if (outside) this.products.add(node);
+      return node;
+    };
     const rounded = this.#precision === "bfloat16" && this.graph.dtype(ends[0]!) === DTYPE.FLOAT &&
-      (plain || this.#engine.device === "gpu"); // XLA on a CPU gains nothing from it
+      (outside || this.#engine.device === "gpu"); // XLA on a CPU gains nothing from it
     if (!rounded) return add(ends, attributes);
     const typed = attributes.map((a) => a.name === "T" ? { ...a, value: DTYPE.BFLOAT16 } : a);
     const product = add(ends.map((end) => this.#cast(end, DTYPE.BFLOAT16)), typed);
