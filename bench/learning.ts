@@ -5,7 +5,8 @@
  *     deno task bench learning [--only TEXT] [--seeds 3] [--minutes 115] [--json] [--out out/learning] [--docs docs]
  *
  * Two hours on two cores: after `--minutes` no cell, a training or an evaluation, is begun, and the same command does the
- * rest. Each is kept in the output folder: a bench that was stopped or killed goes on where it was. `--only mini/seed0`
+ * rest. Each is kept in the output folder: a bench that was stopped or killed goes on where it was. So it does on another
+ * machine, from `results.jsonl` in the docs folder; there a training is run again if its weights are needed. `--only mini/seed0`
  * runs the cells with that in their names, and what they need; `--minutes 0` only writes the page anew; `NEPA_BUDGET=test`
  * in the environment does a little of everything.
  *
@@ -38,7 +39,8 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   const minutes = count("minutes", given.minutes, 0);
   const trial = Deno.env.get("NEPA_BUDGET") === "test", budget = trial ? TRIAL : WHOLE;
   await useEngine();
-  const { train, test } = await fashionMnist(), store = new Store(given.out);
+  const { train, test } = await fashionMnist();
+  const store = await Store.open(given.out, join(given.docs, "results.jsonl"));
   const [fitted, judged] = budget.images;
   const first = (set: typeof train, n: number) => n < set.length ? set.subset(n / set.length) : set;
   const plan = makePlan(budget, seeds), small = smallSection(makeSmallPlan(plan, budget, seeds), budget);

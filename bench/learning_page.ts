@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { Figure } from "nepa";
 import type { Reference } from "./learning_reference.ts";
-import type { Cell, Kept, Store } from "./learning_run.ts";
+import { type Cell, type Kept, type Store, writeWhole } from "./learning_run.ts";
 
 /** A cell's result, where it was run. */
 export type Book = <T>(cell: Cell<T> | undefined) => T | undefined;
@@ -146,7 +146,7 @@ function head(
     "# What is learned from Fashion-MNIST",
     ...note ? [`**${note}**`] : [],
     "What this library reaches beside what the official PyTorch code reaches with the same recipe and at equal steps. " +
-    "Everything here is written by `deno task bench learning`; nothing is filled in by hand.",
+    "Everything here is written by `deno task bench learning`, from `results.jsonl` beside it; nothing is filled in by hand.",
     [
       `- Run: ${kept.length} of ${cells} trainings and evaluations, the last on ${last}`,
       `- Engine: ${distinct(kept.map(({ engine }) => engine))}; ${distinct(versions)}`,
@@ -163,7 +163,7 @@ function head(
 }
 
 /**
- * Writes `results.md` and its figures.
+ * Writes `results.md` and its figures, and `results.jsonl`: the results themselves.
  *
  * @param folder Made if it is not there.
  * @param sections In the page's order.
@@ -199,7 +199,10 @@ export async function writePage(
       }
     }
   }
-  const text = [head([...kept.values()], cells.size, rows, note), ...texts].join("\n\n") + "\n";
-  await Deno.writeTextFile(join(folder, "results.md.part"), text);
-  await Deno.rename(join(folder, "results.md.part"), join(folder, "results.md"));
+  const results = [...kept.values()];
+  await writeWhole(join(folder, "results.jsonl"), results.map((one) => JSON.stringify(one) + "\n").join(""));
+  await writeWhole(
+    join(folder, "results.md"),
+    [head(results, cells.size, rows, note), ...texts].join("\n\n") + "\n",
+  );
 }

@@ -57,10 +57,36 @@ export class Stopped extends Error {
   override name = "Stopped";
 }
 
-/** The results in a folder. */
+/** What is there; undefined where nothing is. */
+async function orNothing<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Writes a file, or leaves the one before as it was. */
+export async function writeWhole(file: string, text: string): Promise<void> {
+  await Deno.writeTextFile(`${file}.part`, text);
+  await Deno.rename(`${file}.part`, file);
+}
+
+/** The results in a folder, and those of other machines. */
 export class Store {
-  /** @param root Made when something is written. */
-  constructor(readonly root: string) {}
+  /**
+   * @param root Made when something is written.
+   * @param others What cells came to elsewhere, by name: they are not run again, unless another needs their weights.
+   */
+  constructor(readonly root: string, readonly others: ReadonlyMap<string, Kept> = new Map()) {}
+
+  /** A store that knows the results in a file with one on each line, if it is there. */
+  static async open(root: string, file: string): Promise<Store> {
+    const text = await orNothing(Deno.readTextFile(file)) ?? "";
+    const kept = text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as Kept);
+    return new Store(root, new Map(kept.map((one) => [one.cell, one])));
+  }
 
   /** A name for all that decides about a cell's result. */
   key(cell: Cell): string {
@@ -75,15 +101,15 @@ export class Store {
 
   /** What is kept for a cell as it is now; undefined: nothing. */
   async read<T>(cell: Cell<T>): Promise<Kept<T> | undefined> {
-    let text;
-    try {
-      text = await Deno.readTextFile(join(this.root, `${cell.name}.json`));
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
-    const kept = JSON.parse(text) as Kept<T>;
-    return kept.key === this.key(cell) ? kept : undefined;
+    const elsewhere = this.others.get(cell.name) as Kept<T> | undefined;
+    return await this.readOwn(cell) ?? (elsewhere?.key === this.key(cell) ? elsewhere : undefined);
+  }
+
+  /** The same of what was run here, so that its weights are here too. */
+  async readOwn<T>(cell: Cell<T>): Promise<Kept<T> | undefined> {
+    const text = await orNothing(Deno.readTextFile(join(this.root, `${cell.name}.json`)));
+    const kept = text === undefined ? undefined : JSON.parse(text) as Kept<T>;
+    return kept?.key === this.key(cell) ? kept : undefined;
   }
 
   /** Runs a cell and keeps what comes out; its folder goes where nothing was put into it. */
@@ -109,9 +135,7 @@ export class Store {
       machine: `${cpus().length} × ${cpus()[0]?.model ?? "processor"}`,
       result,
     };
-    const file = join(this.root, `${cell.name}.json`);
-    await Deno.writeTextFile(`${file}.part`, JSON.stringify(kept, null, 1) + "\n");
-    await Deno.rename(`${file}.part`, file);
+    await writeWhole(join(this.root, `${cell.name}.json`), JSON.stringify(kept, null, 1) + "\n");
     return kept;
   }
 
@@ -149,6 +173,21 @@ function inOrder(cells: readonly Cell[], only: string): Cell[] {
   return [...order.values()];
 }
 
+/** Those that have to be run, for their results or for the weights that others need, and the other ones' results. */
+async function sorted(cells: readonly Cell[], store: Store): Promise<{ missing: Cell[]; there: Kept[] }> {
+  const needed = new Set<Cell>(), missing: Cell[] = [], there: Kept[] = [];
+  for (const cell of cells.toReversed()) { // what a cell needs is before it
+    const kept = needed.has(cell) ? await store.readOwn(cell) : await store.read(cell);
+    if (kept) {
+      there.unshift(kept);
+      continue;
+    }
+    missing.unshift(cell);
+    cell.needs?.forEach((one) => needed.add(one));
+  }
+  return { missing, there };
+}
+
 /**
  * Runs the cells that have no result yet. One that fails is told of at the end; those that need it are left out.
  *
@@ -164,12 +203,9 @@ export async function runCells(
   sets: Pick<Place, "train" | "test">,
   { only = "", minutes = Infinity, json = false }: RunCellsOptions = {},
 ): Promise<void> {
-  const missing: Cell[] = [], failed = new Map<Cell, unknown>(), started = performance.now();
-  for (const cell of inOrder(cells, only)) {
-    const kept = await store.read(cell);
-    if (!kept) missing.push(cell);
-    else if (json) showJson([kept]);
-  }
+  const failed = new Map<Cell, unknown>(), started = performance.now();
+  const { missing, there } = await sorted(inOrder(cells, only), store);
+  if (json) showJson(there);
   const spent = () => (performance.now() - started) / 1000;
   const expected = (some: readonly Cell[]) => some.reduce((sum, { seconds }) => sum + seconds, 0);
   for (const [i, cell] of missing.entries()) {

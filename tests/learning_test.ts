@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { fashionMnist, Nepa, nepaLoss, normalize, tf, useEngine } from "nepa";
 import { finetuneCell, knnCell, pretrainCell, probeCell } from "../bench/learning_cells.ts";
 import { measureCell } from "../bench/learning_measure.ts";
-import { type Row, verdict } from "../bench/learning_page.ts";
+import { type Row, verdict, writePage } from "../bench/learning_page.ts";
 import { cellsOf, makePlan, TRIAL, WHOLE } from "../bench/learning_plan.ts";
 import { type Cell, runCells, Store } from "../bench/learning_run.ts";
 import { sectionsOf } from "../bench/learning_sections.ts";
@@ -63,6 +63,24 @@ Deno.test("a cell runs again when its options change, or those of a cell that it
     assertEquals(folders.map(({ name }) => join("a", name)), [
       store.folder(after.weights).slice(folder.length + 1),
     ]);
+  });
+});
+
+Deno.test("what was run elsewhere is not run again, but for weights that are needed here", async () => {
+  await withFolder(async (folder) => {
+    const ran: string[] = [], { weights, reader } = linked(ran), there = new Store(join(folder, "there"));
+    await runCells([reader], there, sets);
+    await writePage(folder, [{ title: "one", cells: [weights, reader], write: () => [] }], there);
+    const second: Cell<string> = { ...reader, name: "a/second", options: { second: true } };
+    const here = await Store.open(join(folder, "here"), join(folder, "results.jsonl"));
+    assertEquals((await here.read(reader))!.result, "made in 1");
+    await runCells([reader], here, sets);
+    assertEquals(ran, ["weights", "reader"]);
+    await runCells([reader, second], here, sets);
+    assertEquals(ran, ["weights", "reader", "weights", "reader"]); // the second time for `second`
+    assertEquals((await here.read(second))!.result, "made in 1");
+    const changed = linked(ran, 2);
+    assertEquals(await here.read(changed.reader), undefined);
   });
 });
 
