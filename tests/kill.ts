@@ -57,6 +57,17 @@ function difference(folder: string, reference: string, whole: boolean): string |
   return (whole ? log === expected : expected!.startsWith(rows)) ? undefined : "metrics.csv differs";
 }
 
+/** Kills a process; false: it had ended before. */
+function killed(process: Deno.ChildProcess): boolean {
+  try {
+    process.kill("SIGKILL");
+    return true;
+  } catch (error) {
+    if (error instanceof TypeError) return false;
+    throw error;
+  }
+}
+
 /**
  * Kills and goes on, run after run, until there were enough kills; the last run is brought to its end too.
  *
@@ -90,9 +101,10 @@ export async function killRuns(
       ended = !await child.says(new RegExp(stop <= steps ? `^step ${stop}$` : "^ended never$", "m"));
       if (!ended) {
         await new Promise((resolve) => setTimeout(resolve, random.uniform(0, 60))); // between steps, or while it saves
-        child.process.kill("SIGKILL");
-        kills++;
-        mine++;
+        if (killed(child.process)) {
+          kills++;
+          mine++;
+        } else ended = true; // it was faster
       }
       const status = await child.process.status;
       if (ended && !status.success) wrong ??= `it ended with ${status.code}`;
