@@ -227,9 +227,13 @@ Deno.test("arrays that do not fit one another are refused", () => {
   assertThrows(
     () => arrayDataset({ ...good, labels: [0, 2] }),
     RangeError,
-    "image 1 has label 2, expected an integer from 0 to 1",
+    "image 1: expected a label from 0 to 1, got 2",
   );
-  assertThrows(() => arrayDataset({ ...good, labels: [0.5, 1] }), RangeError, "image 0 has label 0.5");
+  assertThrows(
+    () => arrayDataset({ ...good, labels: [0.5, 1] }),
+    RangeError,
+    "image 0: expected a label from 0 to 1, got 0.5",
+  );
   assertThrows(
     () => arrayDataset({ ...good, images: new Uint8Array(), shape: [0, 2, 2, 1], labels: [] }),
     RangeError,

@@ -98,10 +98,16 @@ export interface MemoryDataset extends Dataset {
 }
 
 /** Refuses a data set without images, or with a label that is none of its classes'. */
-export function refuseMislabelled({ name, length, labels, classes }: Dataset): void {
+export function refuseMislabelled(
+  { name, length, labels, classes }: Pick<Dataset, "name" | "length" | "classes"> & {
+    labels: ArrayLike<number>;
+  },
+): void {
   if (!(length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
   const count = classes.length,
-    wrong = labels.findIndex((label) => !(Number.isInteger(label) && label >= 0 && label < count));
+    wrong = Array.from(labels).findIndex((label) =>
+      !(Number.isInteger(label) && label >= 0 && label < count)
+    );
   if (wrong >= 0) {
     throw new RangeError(
       `${name}: image ${wrong}: expected a label from 0 to ${count - 1}, got ${labels[wrong]}`,

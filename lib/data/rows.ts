@@ -10,6 +10,7 @@ import {
   type Example,
   type MemoryDataset,
   pixelsOf,
+  refuseMislabelled,
 } from "./dataset.ts";
 
 /** What {@linkcode arrayDataset} needs. */
@@ -47,7 +48,6 @@ export interface ArrayDatasetOptions {
 export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
   const { images, shape, classes } = options, [n, h, w, c] = shape;
   const labels = Int32Array.from(options.labels);
-  if (n < 1) throw new RangeError(`${options.name}: expected at least one image, got none`);
   if (images.length !== n * h * w * c) {
     throw new RangeError(
       `${options.name}: expected ${n * h * w * c} bytes for images [${shape}], got ${images.length}`,
@@ -58,15 +58,7 @@ export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
       `${options.name}: expected a label for each of ${n} images, got ${labels.length} labels`,
     );
   }
-  const wrong = labels.findIndex((label, i) =>
-    label !== options.labels[i] || label < 0 || label >= classes.length
-  );
-  if (wrong >= 0) {
-    throw new RangeError(
-      `${options.name}: image ${wrong} has label ${options.labels[wrong]}, expected an integer from 0 to ` +
-        `${classes.length - 1} (${classes.length} classes)`,
-    );
-  }
+  refuseMislabelled({ name: options.name, length: n, labels: options.labels, classes });
   const [height, width, channels] = [h, w, c], { name } = options;
   const rows = Int32Array.from({ length: n }, (_, i) => i);
   return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
