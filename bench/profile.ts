@@ -4,7 +4,7 @@
  *     deno task bench profile [--case nano] [--rounds 10] [--pieces] [--json]
  *
  * TensorFlow does not tell how long the parts of a compiled function take. So each piece is compiled alone, at the step's
- * shapes, timed, and multiplied by how often a step does it. Alone, a piece reads and writes memory that the whole step
+ * shapes, timed, and multiplied by how often a step does it; two at once, as the parts of a batch are in a step. Alone, a piece reads and writes memory that the whole step
  * may save by joining pieces: the sum can be above the step. All are run by turns; the fastest of each is taken.
  */
 import { AdamW, type Compiled, type Engine, Nepa, type Run, tf, trainingFlops, useEngine } from "nepa";
@@ -63,20 +63,32 @@ const SQUARE: Piece = {
   run: (x, y) => [tf.matMul(x!, y!)],
 };
 
-/** A piece, compiled, with its inputs. */
+/** How often a piece is computed at once: parts of a batch run side by side in a step. */
+const COPIES = Math.min(2, navigator.hardwareConcurrency);
+
+/** A piece, compiled, with its inputs; several at once, each with its own. */
 interface Prepared {
   piece: Piece;
+  copies: number;
   run: Compiled<tf.Tensor[], tf.Tensor[]>;
   inputs: tf.Tensor[];
   seconds: number[];
 }
 
-function prepare(engine: Engine, piece: Piece, xla = true): Prepared {
-  const inputs = piece.shapes.map((shape) =>
+function prepare(engine: Engine, piece: Piece, { copies = COPIES, xla = true } = {}): Prepared {
+  const { shapes } = piece, all = Array.from({ length: copies }, () => shapes).flat();
+  const inputs = all.map((shape) =>
     tf.tidy(() => tf.linspace(-1, 1, tf.util.sizeFromShape(shape)).reshape(shape))
   );
-  const run = engine.compile((...args: tf.Tensor[]) => piece.run(...args), { name: piece.name, xla });
-  return { piece, run, inputs, seconds: [] };
+  const run = engine.compile(
+    (...args: tf.Tensor[]) =>
+      Array.from(
+        { length: copies },
+        (_, i) => piece.run(...args.slice(i * shapes.length, (i + 1) * shapes.length)),
+      ).flat(),
+    { name: piece.name, xla },
+  );
+  return { piece, copies, run, inputs, seconds: [] };
 }
 
 async function timeOnce(
@@ -127,10 +139,10 @@ export async function benchProfile(args: readonly string[]): Promise<void> {
 async function profile(engine: Engine, stopwatch: Stopwatch, preset: Case, rounds: number): Promise<Profile> {
   const model = new Nepa({ preset }, { seed: 0 });
   const other = model.clone(), optimizer = new AdamW(other.parameters); // the run's weights are its own
-  const pieces = [...piecesOf(model.config, BATCH[preset]), optimizerPiece(other, optimizer)];
-  const prepared = pieces.map((piece) => prepare(engine, piece));
-  const handOver = prepare(engine, NOTHING),
-    squares = [true, false].map((xla) => prepare(engine, SQUARE, xla));
+  const prepared = piecesOf(model.config, BATCH[preset]).map((piece) => prepare(engine, piece));
+  prepared.push(prepare(engine, optimizerPiece(other, optimizer), { copies: 1 })); // for the whole batch
+  const handOver = prepare(engine, NOTHING, { copies: 1 }),
+    squares = [true, false].map((xla) => prepare(engine, SQUARE, { xla }));
   const all = [handOver, ...squares, ...prepared], run: Run<Nepa> = endlessRun(model, BATCH[preset]);
   const steps = run[Symbol.asyncIterator](), whole: Whole = { seconds: [], outside: [] };
   await timeSteps(steps, 2, stopwatch, { seconds: [], outside: [] }); // compiles
@@ -180,12 +192,9 @@ class Profile {
     const empty = Math.min(...handOver.seconds);
     this.step = Math.min(...whole.seconds) * 1000;
     this.outside = (median(whole.outside) + median(handOver.seconds)) * 1000;
-    this.peak = Math.max(
-      ...squares.map(({ seconds }) => SQUARE.flops! / (Math.min(...seconds) - empty) / 1e9),
-    );
-    this.lines = prepared.map(({ piece, seconds }) => {
-      return { piece, ms: Math.max(0, Math.min(...seconds) - empty) * piece.times * 1000 };
-    });
+    const each = ({ seconds, copies }: Prepared) => Math.max(0, Math.min(...seconds) - empty) / copies;
+    this.peak = Math.max(...squares.map((square) => SQUARE.flops! / each(square) / 1e9));
+    this.lines = prepared.map((one) => ({ piece: one.piece, ms: each(one) * one.piece.times * 1000 }));
   }
 
   /** JavaScript's and the hand-over's share of a step, from 0 to 1. */

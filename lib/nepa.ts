@@ -8,15 +8,16 @@ import * as tf from "@tensorflow/tfjs";
 import type { SaveOptions } from "./card.ts";
 import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
-import { type Draws, makeDraws, withoutLast } from "./draws.ts";
+import { type Draws, makeDraws, partOf, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
+import { inStreams } from "./engine/streams.ts";
 import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { causalMask } from "./masks.ts";
 import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
 import { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";
 import { Random } from "./random.ts";
-import { rotation } from "./rope.ts";
+import { type Rotation, rotation } from "./rope.ts";
 import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
 
 /** The official class's name. */
@@ -118,44 +119,58 @@ export class Nepa extends Network {
    * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
-    const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
+    const { causal = this.config.isCausal, last = true } = options;
     expect(last || causal, "last", "true where attention is not causal", last);
+    const [rows, columns] = this.#grid(images), batch = images.shape[0];
+    return tf.tidy(() => {
+      const draws = this.#trainingDraws(images, options.training),
+        angles = rotation(this.config, rows, columns, draws);
+      return inStreams(batch, (from, count) => {
+        const part = count === batch ? images : tf.slice(images, from, count);
+        return this.#pass(part, options, angles, draws && count < batch ? partOf(draws, from, count) : draws);
+      });
+    });
+  }
+
+  #pass(
+    images: tf.Tensor4D,
+    options: ForwardOptions,
+    { cos, sin }: Rotation,
+    all: Draws | undefined,
+  ): ForwardOutputs {
+    const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
     const [rows, columns] = this.#grid(images), batch = images.shape[0];
     const tokens = rows * columns + (last ? 1 : 0);
     const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
-    return tf.tidy(() => {
-      const all = this.#trainingDraws(images, options.training),
-        { cos, sin } = rotation(this.config, rows, columns, all);
-      const draws = all && !last ? withoutLast(all) : all, rotated: [number, number] = [tokens, cos.shape[1]];
-      const context: BlockContext = {
-        config: this.config,
-        batch,
-        tokens,
-        draws,
-        rotation: { cos: tf.slice(cos, [0, 0], rotated), sin: tf.slice(sin, [0, 0], rotated) },
-        mask: causal ? causalMask(tokens) : undefined,
-      };
-      const embeddings = this.#embed(images, rows, columns);
-      const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
-      let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
-      if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
-      const seen: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
-      for (let i = 0; i < this.config.numHiddenLayers; i++) {
-        const weights = (name: string) => this.parameters.get(`vit_nepa.encoder.layer.${i}.${name}`);
-        const { output, probabilities } = block(x, weights, context, i);
-        x = output;
-        if (hidden) seen.hidden.push(as3d(x));
-        if (attentions) seen.attentions.push(probabilities);
-      }
-      const [weight, bias] = [this.#of("layernorm.weight"), this.#of("layernorm.bias")];
-      const normed = layerNorm(x, this.config.layerNormEps, weight, bias);
-      return {
-        embeddings,
-        predictions: as3d(normed),
-        ...(hidden && { hidden: seen.hidden }),
-        ...(attentions && { attentions: seen.attentions }),
-      };
-    });
+    const draws = all && !last ? withoutLast(all) : all, rotated: [number, number] = [tokens, cos.shape[1]];
+    const context: BlockContext = {
+      config: this.config,
+      batch,
+      tokens,
+      draws,
+      rotation: { cos: tf.slice(cos, [0, 0], rotated), sin: tf.slice(sin, [0, 0], rotated) },
+      mask: causal ? causalMask(tokens) : undefined,
+    };
+    const embeddings = this.#embed(images, rows, columns);
+    const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
+    let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
+    if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
+    const seen: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
+    for (let i = 0; i < this.config.numHiddenLayers; i++) {
+      const weights = (name: string) => this.parameters.get(`vit_nepa.encoder.layer.${i}.${name}`);
+      const { output, probabilities } = block(x, weights, context, i);
+      x = output;
+      if (hidden) seen.hidden.push(as3d(x));
+      if (attentions) seen.attentions.push(probabilities);
+    }
+    const [weight, bias] = [this.#of("layernorm.weight"), this.#of("layernorm.bias")];
+    const normed = layerNorm(x, this.config.layerNormEps, weight, bias);
+    return {
+      embeddings,
+      predictions: as3d(normed),
+      ...(hidden && { hidden: seen.hidden }),
+      ...(attentions && { attentions: seen.attentions }),
+    };
   }
 
   /**

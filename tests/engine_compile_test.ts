@@ -1,22 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { useEngine } from "nepa";
-import { Random } from "../lib/random.ts";
+import { largestDifference, normal, variable } from "./tensors.ts";
 
 const engine = await useEngine("tensorflow");
-
-function normal(shape: number[], label: string, std = 1): tf.Tensor {
-  const random = new Random(7, label), size = shape.reduce((a, b) => a * b, 1);
-  return tf.tensor(Float32Array.from({ length: size }, () => random.normal(0, std)), shape);
-}
-
-function variable(shape: number[], label: string, std = 0.2): tf.Variable {
-  return tf.tidy(() => tf.variable(normal(shape, label, std)));
-}
-
-function largestDifference(a: tf.Tensor, b: tf.Tensor): number {
-  return tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
-}
 
 /** Runs `step` compiled and as it is from the same variables; gives the largest difference of results and variables. */
 async function compare(
@@ -123,25 +110,6 @@ Deno.test("long joins and splits, among products and by themselves, give the sam
   parts.dispose();
   tf.dispose([x, got, weight]);
   assertEquals(tf.memory().numTensors, before);
-});
-
-Deno.test("batches of large products, and of small ones, give the same; in bfloat16 as near as its digits are", async () => {
-  const f = (x: tf.Tensor, y: tf.Tensor) => {
-    const scores = tf.softmax(tf.mul(tf.matMul(x, y, false, true), 0.1)); // [2, 3, n, m]
-    return [scores, tf.matMul(scores, y), tf.matMul(scores, x, true)];
-  };
-  for (const [n, m] of [[70, 66], [70, 5]] as const) {
-    const x = normal([2, 3, n, 64], "x"), y = normal([2, 3, m, 64], "y"), expected = f(x, y);
-    for (const [precision, tolerance] of [["float32", 1e-5], ["bfloat16", 3e-2]] as const) {
-      const compiled = engine.compile(f, { precision }), got = await compiled(x, y);
-      const differences = got.map((one, i) => largestDifference(one, expected[i]!));
-      assert(Math.max(...differences) < tolerance, `${precision}, ${n} × ${m}: ${differences}`);
-      assert(precision === "float32" || m < 64 || differences[0]! > 1e-6, "the products were rounded");
-      compiled.dispose();
-      tf.dispose(got);
-    }
-    tf.dispose([x, y, expected]);
-  }
 });
 
 Deno.test("each combination of shapes and types is recorded once, and the oldest recording goes", async () => {

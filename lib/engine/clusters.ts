@@ -5,8 +5,9 @@
  * operations are one function, compiled once. Long joins and splits stay outside too: XLA takes as long to compile them as all
  * the rest of a training step.
  *
- * A cluster holds the nodes of one level: how many nodes outside of clusters are on the longest way to them. No way between
- * two nodes of a level passes through such a node, so no cluster waits for itself.
+ * A cluster holds nodes of one level: how many nodes outside of clusters are on the longest way to them. No way between
+ * two nodes of a level passes through such a node, so no cluster waits for itself. What of a level has nothing in common is
+ * in clusters of its own, so that parts of a batch run side by side.
  *
  * @module
  */
@@ -85,8 +86,8 @@ export class Clusters {
       return wires.get(node)![index]!;
     };
     try {
-      split.parts.forEach((part, level) => {
-        if (part.results.length > 0) {
+      split.parts.forEach((parts, level) => {
+        for (const part of parts) {
           const key = describe(recorder.graph, part), { name, fn } = this.#take(key, part, recorder, what);
           used.push(key);
           graph.admit(fn);
@@ -142,9 +143,9 @@ export class Clusters {
 
 /** Which nodes go where. */
 class Split {
-  /** The cluster of each level; empty where it has no results. */
-  readonly parts: Part[] = [];
-  /** What runs alone, after the cluster of each level. */
+  /** The clusters of each level. */
+  readonly parts: Part[][] = [];
+  /** What runs alone, after the clusters of each level. */
   readonly alone: GraphNode[][] = [];
   readonly #graph: Graph;
   readonly #products: ReadonlySet<GraphNode>;
@@ -166,7 +167,7 @@ class Split {
     const position = new Map(order.map((node, i) => [node, i]));
     for (let level = levels - 1; level >= 0; level--) {
       for (const node of this.alone[level]!) node.inputs.forEach((end) => this.#want(end));
-      this.parts[level] = this.#part(level, position);
+      this.parts[level] = this.#results(level).map((results) => this.#part(level, results, position));
     }
   }
 
@@ -210,19 +211,41 @@ class Split {
     this.#wanted.get(node)!.add(index);
   }
 
-  /** What of a level the wanted values need. */
-  #part(level: number, position: ReadonlyMap<GraphNode, number>): Part {
-    const results = [...this.#wanted].filter(([node]) => this.#level.get(node) === level)
-      .flatMap(([node, indices]) => [...indices].map((index) => ({ node, index })));
+  /** A level's wanted values; apart from one another those that share nothing of it, which can be computed side by side. */
+  #results(level: number): GraphOutput[][] {
+    const up = new Map<GraphNode, GraphNode>();
+    const top = (node: GraphNode): GraphNode => up.get(node) === node ? node : top(up.get(node)!);
+    const join = (node: GraphNode): void => {
+      if (up.has(node)) return;
+      up.set(node, node);
+      for (const { node: from } of node.inputs) {
+        if (!this.#isIn(level, from)) continue;
+        join(from);
+        up.set(top(from), top(node));
+      }
+    };
+    const wanted = [...this.#wanted].filter(([node]) => this.#level.get(node) === level);
+    wanted.forEach(([node]) => join(node));
+    const results = wanted.flatMap(([node, indices]) => [...indices].map((index) => ({ node, index })));
+    return [...Map.groupBy(results, ({ node }) => top(node)).values()];
+  }
+
+  /** Whether a node is computed in a cluster of that level. */
+  #isIn(level: number, node: GraphNode): boolean {
+    return this.#level.get(node) === level && !this.#isAlone(node) && !isConstant(node) &&
+      node.type !== "Placeholder";
+  }
+
+  /** What of a level some of its values need. */
+  #part(level: number, results: GraphOutput[], position: ReadonlyMap<GraphNode, number>): Part {
     const members = new Set<GraphNode>(), constants = new Set<GraphNode>(), args: GraphOutput[] = [];
     const visit = (node: GraphNode): void => {
       if (members.has(node)) return;
       members.add(node);
       for (const end of node.inputs) {
-        const { node: from } = end,
-          here = this.#level.get(from) === level && !this.#isAlone(from) && from.type !== "Placeholder";
+        const { node: from } = end;
         if (isConstant(from)) constants.add(from);
-        else if (here || this.#again(from)) visit(from);
+        else if (this.#isIn(level, from) || this.#again(from)) visit(from);
         else if (!args.some((arg) => arg.node === from && arg.index === end.index)) {
           args.push(end);
           this.#want(end);

@@ -22,7 +22,10 @@ interface Opened {
   threads: number;
   notes: string[];
   compile?: Engine["compile"];
+  /** Of them for one operation, if not all. */
+  operationThreads?: number;
   products?: Engine["products"];
+  streams?: Engine["streams"];
 }
 
 /** Why an engine cannot be had, and what helps. */
@@ -60,9 +63,11 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
       device,
       kind: `${device}, compiled`,
       threads: navigator.hardwareConcurrency,
+      operationThreads: Number(Deno.env.get("TF_NUM_INTRAOP_THREADS")),
       notes: offer ? [...notes, offer] : notes,
       compile: (fn, options) => tensorflow.compile(fn, options),
       products: () => tensorflow.products(),
+      streams: () => tensorflow.streams(),
     };
   },
   async webgpu() {
@@ -93,7 +98,7 @@ function shown<T extends object>(value: T, text: () => string): T {
 }
 
 /** Measured with the engine in place; the one that was current comes back. */
-async function describe(engine: Engine, threads: number): Promise<EngineDescription> {
+async function describe(engine: Engine, threads: number, each: number): Promise<EngineDescription> {
   const before = tf.getBackend();
   await tf.setBackend(engine.name);
   const gflops = await measureGflops();
@@ -102,7 +107,8 @@ async function describe(engine: Engine, threads: number): Promise<EngineDescript
   const speed = (gflops: number) => `${Number(gflops.toPrecision(3))} GFLOP/s`;
   const text = [
     String(engine),
-    `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}`,
+    `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}` +
+    (each < threads ? `, ${each} for one operation` : ""),
     `square float32 matrix products: ${speed(gflops)}`,
     ...bfloat16Gflops
       ? [`in bfloat16: ${speed(bfloat16Gflops)}, ${precisionRefusal(engine) ?? "faster than float32"}`]
@@ -127,7 +133,7 @@ export function precisionRefusal({ name, products }: Engine): string | undefined
 
 function makeEngine(
   name: EngineName,
-  { version, device, kind, threads, notes, compile, products }: Opened,
+  { version, device, kind, threads, notes, operationThreads = threads, compile, products, streams }: Opened,
 ): Engine {
   const title = `${name} ${version.split(".").slice(0, 2).join(".")} (${kind})`;
   const engine: Engine = {
@@ -142,7 +148,8 @@ function makeEngine(
         options?: CompileOptions,
       ) => uncompiled(fn, options)),
     ...(products && { products }),
-    describe: () => exclusive(() => describe(engine, threads)),
+    ...(streams && { streams }),
+    describe: () => exclusive(() => describe(engine, threads, operationThreads)),
     toString: () => title,
   };
   return shown(engine, () => [title, ...engine.notes].join("\n  "));

@@ -20,6 +20,12 @@ export function mainDevice(devices: readonly string[]): string {
     devices.find((name) => /\bdevice:CPU:/.test(name))!;
 }
 
+/**
+ * Parts of a batch that compiled functions compute side by side. An operation of a small network is too short to be divided
+ * well among cores: two that have half of them each are done sooner than one after the other with all.
+ */
+const STREAMS = navigator.hardwareConcurrency > 1 ? 2 : 1;
+
 /** What of the kernels' backend is used here. */
 export interface NodeBackend extends tf.KernelBackend {
   readonly tensorMap: tf.DataStorage<{ id: number; shape: number[]; dtype: number; values: unknown }>;
@@ -65,6 +71,11 @@ export class TensorFlow {
   /** See {@linkcode Engine.products}. */
   products(): Readonly<Record<Precision, number>> {
     return this.#products ??= measureProducts(this.binding);
+  }
+
+  /** See {@linkcode Engine.streams}. */
+  streams(): number {
+    return this.binding.recorder && this.device === "cpu" ? STREAMS : 1;
   }
 
   /** A name that no function of this process has had, and that the next process will give to the same one. */
@@ -164,6 +175,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
   // Without AVX-512 TensorFlow leaves oneDNN off, but its products are faster, and it keeps memory from step to step.
   setDefault("TF_ENABLE_ONEDNN_OPTS", "1");
+  setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   await openCusolver(library);
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.

@@ -93,6 +93,8 @@ export interface Engine {
     fn: (...args: A) => R,
     options?: CompileOptions,
   ): Compiled<A, R>;
+  /** How many parts of a batch the function that is being compiled computes side by side; 1 outside of one. */
+  streams?(): number;
   /**
    * Speed of square matrix products, 10^9 floating-point operations a second, measured at the first call; blocks for up to a
    * second. Only where the engine compiles.
