@@ -14,7 +14,9 @@ async function machine(library: string, env: Environment, cpuinfo: string): Prom
     /^(vendor_id|cpu family|model|model name|stepping|flags|Features|CPU [a-z]+)\s*:/.test(line)
   );
   const { size, mtime } = await Deno.stat(library);
-  const rest = [size, mtime?.getTime(), navigator.hardwareConcurrency, env.XLA_FLAGS, env.TF_XLA_FLAGS];
+  const { TF_NUM_INTRAOP_THREADS, XLA_FLAGS, TF_XLA_FLAGS } = env;
+  const threads = [navigator.hardwareConcurrency, TF_NUM_INTRAOP_THREADS];
+  const rest = [size, mtime?.getTime(), ...threads, XLA_FLAGS, TF_XLA_FLAGS];
   return createHash("sha256").update([...processor, ...rest].join("\n")).digest("hex").slice(0, 16);
 }
 

@@ -170,12 +170,12 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
     }
     return opened.engine;
   }
+  setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   await keepCompiled(library, Deno.env.toObject());
   setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
   // Without AVX-512 TensorFlow leaves oneDNN off, but its products are faster, and it keeps memory from step to step.
   setDefault("TF_ENABLE_ONEDNN_OPTS", "1");
-  setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   await openCusolver(library);
   const lib = new LibTensorFlow(library);
   // The kernels call two functions of node:util that newer runtimes dropped.
