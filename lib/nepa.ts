@@ -10,7 +10,7 @@ import { type Readable, readCheckpoint, writeCheckpoint } from "./checkpoint.ts"
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, partOf, withoutLast } from "./draws.ts";
 import { currentEngine } from "./engine/mod.ts";
-import { inStreams } from "./engine/streams.ts";
+import { inStreams, rowsOf } from "./engine/streams.ts";
 import { expect } from "./expect.ts";
 import { type LoadOptions, modelFolder } from "./hub.ts";
 import { causalMask } from "./masks.ts";
@@ -126,8 +126,8 @@ export class Nepa extends Network {
       const draws = this.#trainingDraws(images, options.training),
         angles = rotation(this.config, rows, columns, draws);
       return inStreams(batch, (from, count) => {
-        const part = count === batch ? images : tf.slice(images, from, count);
-        return this.#pass(part, options, angles, draws && count < batch ? partOf(draws, from, count) : draws);
+        const some = draws && count < batch ? partOf(draws, from, count) : draws;
+        return this.#pass(rowsOf(images, from, count), options, angles, some);
       });
     });
   }

@@ -15,6 +15,11 @@ export function inStreams<T extends object>(batch: number, part: (from: number, 
   return joined(Array.from({ length: streams }, (_, i) => part(i * count, count)));
 }
 
+/** `count` rows from `from` on; the tensor itself if those are all. */
+export function rowsOf<T extends tf.Tensor>(x: T, from: number, count: number): T {
+  return count === x.shape[0] ? x : tf.slice(x, from, count);
+}
+
 function joined<T extends object>(parts: readonly T[]): T {
   const [first] = parts;
   if (first instanceof tf.Tensor) return tf.concat(parts as unknown as tf.Tensor[], 0) as unknown as T;

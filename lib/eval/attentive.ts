@@ -4,6 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
+import { inStreams, rowsOf } from "../engine/streams.ts";
 import { expect, isCount } from "../expect.ts";
 import { lossAndGradients } from "../gradient.ts";
 import type { Nepa } from "../nepa.ts";
@@ -70,6 +71,19 @@ export class AttentiveResult extends Judgement {
  * @param parameters `query` [D], `key` and `value` [D, D], `classifier.weight` [D, K], `classifier.bias` [K].
  */
 export function attend(
+  tokens: tf.Tensor2D,
+  parameters: ReadonlyMap<string, tf.Tensor>,
+  batch: number,
+  heads: number,
+): tf.Tensor2D {
+  const each = tokens.shape[0] / batch; // T
+  return inStreams(
+    batch,
+    (from, count) => attendTo(rowsOf(tokens, from * each, count * each), parameters, count, heads),
+  );
+}
+
+function attendTo(
   tokens: tf.Tensor2D,
   parameters: ReadonlyMap<string, tf.Tensor>,
   batch: number,

@@ -4,7 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
-import { inStreams } from "../engine/streams.ts";
+import { inStreams, rowsOf } from "../engine/streams.ts";
 import { expect, isCount } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
@@ -114,12 +114,8 @@ export async function vote(
   };
   const keys = tf.tidy(() => unit(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
   const nearest = currentEngine().compile((x: tf.Tensor2D, keys: tf.Tensor2D) => {
-    const rows = x.shape[0];
-    return inStreams(rows, (from, count) => {
-      const { values, indices } = tf.topk(
-        tf.matMul(unit(count === rows ? x : tf.slice(x, from, count)), keys),
-        k,
-      );
+    return inStreams(x.shape[0], (from, count) => {
+      const { values, indices } = tf.topk(tf.matMul(unit(rowsOf(x, from, count)), keys), k);
       return { values, indices };
     });
   }, { name: "nearest neighbours", xla: false });

@@ -1,7 +1,7 @@
 /** Multinomial logistic regression on fixed features, fitted until the optimum is known to be near. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Compiled, currentEngine } from "../engine/mod.ts";
-import { inStreams } from "../engine/streams.ts";
+import { inStreams, rowsOf } from "../engine/streams.ts";
 import { minimise, type Minimum } from "./lbfgs.ts";
 import { cholesky, solveLower, solveLowerTransposed } from "./linalg.ts";
 
@@ -258,10 +258,8 @@ function logits(x: tf.Tensor, w: tf.Tensor): tf.Tensor {
 
 /** The gradient [K, D + 1] of the cross-entropy, summed over the rows. */
 function residuals(x: tf.Tensor, y: tf.Tensor, w: tf.Tensor): tf.Tensor {
-  const rows = x.shape[0]!;
-  const parts = inStreams(rows, (from, count) => {
-    const [some, said] = count === rows ? [x, y] : [tf.slice(x, from, count), tf.slice(y, from, count)];
-    const r = tf.sub(tf.softmax(logits(some, w)), said); // [rows, K]
+  const parts = inStreams(x.shape[0]!, (from, count) => {
+    const some = rowsOf(x, from, count), r = tf.sub(tf.softmax(logits(some, w)), rowsOf(y, from, count)); // [rows, K]
     const gradient = tf.concat([tf.matMul(r, some, true), tf.expandDims(tf.sum(r, 0), 1)], 1); // [K, D + 1]
     return tf.expandDims(gradient, 0);
   });

@@ -5,6 +5,7 @@ import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Compiled, currentEngine } from "../engine/mod.ts";
+import { inStreams, rowsOf } from "../engine/streams.ts";
 import { readFeatures } from "../eval/features.ts";
 import { expect } from "../expect.ts";
 import type { Nepa } from "../nepa.ts";
@@ -34,7 +35,10 @@ function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D>
   const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
     const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+    return inStreams(
+      rows.shape[0],
+      (from, count) => tf.argMax(tf.matMul(rowsOf(rows, from, count), keys, false, true), 1) as tf.Tensor1D,
+    );
   };
   // XLA takes longer to compile than all these passes take.
   return currentEngine().compile(find, { name: "imagination", xla: false });
