@@ -4,8 +4,9 @@
  *     deno task bench profile [--case nano] [--rounds 10] [--pieces] [--json]
  *
  * TensorFlow does not tell how long the parts of a compiled function take. So each piece is compiled alone, at the step's
- * shapes, timed, and multiplied by how often a step does it; two at once, as the parts of a batch are in a step. Alone, a piece reads and writes memory that the whole step
- * may save by joining pieces: the sum can be above the step. All are run by turns; the fastest of each is taken.
+ * shapes, timed, and multiplied by how often a step does it; two at once, as the parts of a batch are in a step. Alone, a
+ * piece reads and writes memory that the whole step may save by joining pieces: the sum can be above the step. All are run
+ * by turns; the fastest of each is taken.
  */
 import { AdamW, type Compiled, type Engine, Nepa, type Run, tf, trainingFlops, useEngine } from "nepa";
 import { findTensorFlow } from "../lib/engine/install.ts";
@@ -76,18 +77,15 @@ interface Prepared {
 }
 
 function prepare(engine: Engine, piece: Piece, { copies = COPIES, xla = true } = {}): Prepared {
-  const { shapes } = piece, all = Array.from({ length: copies }, () => shapes).flat();
+  const { shapes, name } = piece,
+    each = shapes.length,
+    all = Array.from({ length: copies }, () => shapes).flat();
   const inputs = all.map((shape) =>
     tf.tidy(() => tf.linspace(-1, 1, tf.util.sizeFromShape(shape)).reshape(shape))
   );
-  const run = engine.compile(
-    (...args: tf.Tensor[]) =>
-      Array.from(
-        { length: copies },
-        (_, i) => piece.run(...args.slice(i * shapes.length, (i + 1) * shapes.length)),
-      ).flat(),
-    { name: piece.name, xla },
-  );
+  const pieces = (...args: tf.Tensor[]) =>
+    Array.from({ length: copies }, (_, i) => piece.run(...args.slice(i * each, (i + 1) * each))).flat();
+  const run = engine.compile(pieces, { name, xla });
   return { piece, copies, run, inputs, seconds: [] };
 }
 
