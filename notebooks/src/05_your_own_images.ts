@@ -8,7 +8,7 @@
 // So that nothing has to be downloaded, the folder is made here, from Fashion-MNIST, as JPEG and PNG files. For your own
 // pictures, leave that cell out and put their path in its place; the rest stays, but for the size.
 //
-// **Cost.** All of it took 47 seconds on two quiet cores, 14 of them pretraining (200 steps; the time left is shown), and 0.9 GB
+// **Cost.** All of it took 47 seconds on two quiet cores, 14 of them pretraining (200 steps; the time left is shown), and 1.1 GB
 // of memory; on two that were busy with much other work, 10 minutes. The first run fetches TensorFlow, 274 MB, and the decoder, 20 MB.
 
 // %%
