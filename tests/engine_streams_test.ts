@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { useEngine } from "nepa";
 import { inStreams } from "../lib/engine/streams.ts";
+import { inProcess, tensorflowLibrary } from "./in_process.ts";
 import { largestDifference, normal, variable } from "./tensors.ts";
 
 const engine = await useEngine("tensorflow");
@@ -52,4 +53,30 @@ Deno.test("parts of a batch are computed side by side in a compiled function, an
   }
   compiled.dispose();
   weight.dispose();
+});
+
+Deno.test("XLA writes the code of sums itself, beside the settings that the user has for it", async () => {
+  const folder = await Deno.makeTempDir(), dumped: Record<string, string[]> = {};
+  const sums = `
+    const engine = await useEngine("tensorflow");
+    const compiled = engine.compile((x: tf.Tensor) => tf.softmax(tf.exp(x)));
+    (await compiled(tf.ones([8, 512, 64]))).dispose();`;
+  for (const option of ["", " --xla_cpu_experimental_ynn_fusion_type=+reduce"]) {
+    const dump = await Deno.makeTempDir({ dir: folder });
+    const { stderr } = await inProcess(sums, {
+      NEPA_TENSORFLOW: await tensorflowLibrary(),
+      XLA_FLAGS: `--xla_dump_to=${dump}${option}`,
+    });
+    assertEquals(stderr, "");
+    const modules = [...Deno.readDirSync(dump)].filter(({ name }) =>
+      name.includes("after_optimizations.txt")
+    );
+    dumped[option] = modules.map(({ name }) => Deno.readTextFileSync(`${dump}/${name}`));
+    assert(dumped[option].some((text) => text.includes("reduce(")), "a sum was compiled");
+  }
+  const [ours, users] = Object.values(dumped).map((texts) =>
+    texts.some((text) => text.includes("__ynn_fusion"))
+  );
+  assertEquals([ours, users], [false, true]);
+  await Deno.remove(folder, { recursive: true });
 });

@@ -171,6 +171,8 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
     return opened.engine;
   }
   setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
+  const flags = Deno.env.get("XLA_FLAGS");
+  setFlags(withoutYnnpackSums(flags));
   await keepCompiled(library, Deno.env.toObject());
   setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
@@ -178,6 +180,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   setDefault("TF_ENABLE_ONEDNN_OPTS", "1");
   await openCusolver(library);
   const lib = new LibTensorFlow(library);
+  if (!lib.version.startsWith("2.21.")) setFlags(flags); // an option that it does not know would end the process
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;
   patched.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
@@ -194,6 +197,22 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   correctKernels();
   opened = { library, engine: new TensorFlow(lib, binding, backend) };
   return opened.engine;
+}
+
+/**
+ * XLA's flags, with those that have it write the code of sums itself. In 2.21 it builds what YNNPACK needs for a sum when the
+ * sum first runs, into a list without a lock (later versions have one): two streams that came to the same sum at once crashed
+ * one process in a hundred. A user's own choice stays, and so does a file's name.
+ */
+function withoutYnnpackSums(flags = ""): string {
+  const option = "--xla_cpu_experimental_ynn_fusion_type", isFile = /^\s*[^-\s]/.test(flags);
+  return isFile || flags.includes(option) ? flags : `${flags} ${option}=-reduce`.trim();
+}
+
+/** XLA reads them when it first compiles. */
+function setFlags(flags: string | undefined): void {
+  if (flags === undefined) Deno.env.delete("XLA_FLAGS");
+  else Deno.env.set("XLA_FLAGS", flags);
 }
 
 function setDefault(variable: string, value: string): void {
