@@ -6,7 +6,14 @@
 export * as tf from "@tensorflow/tfjs";
 export { Random } from "./lib/random.ts";
 export { currentEngine, useEngine } from "./lib/engine/mod.ts";
-export type { Compiled, CompileOptions, Engine, EngineDescription, EngineName } from "./lib/engine/mod.ts";
+export type {
+  Box,
+  Compiled,
+  CompileOptions,
+  Engine,
+  EngineDescription,
+  EngineName,
+} from "./lib/engine/mod.ts";
 export { installTensorFlow } from "./lib/engine/install.ts";
 export type { FindOptions, FoundTensorFlow } from "./lib/engine/install.ts";
 export { DownloadError } from "./lib/engine/download.ts";
@@ -52,7 +59,7 @@ export type {
 } from "./lib/data/transforms.ts";
 export { randAugment } from "./lib/data/randaugment.ts";
 export type { RandAugmentOptions } from "./lib/data/randaugment.ts";
-export type { Box, Resample } from "./lib/data/resample.ts";
+export type { Resample } from "./lib/data/resample.ts";
 export { collapse } from "./lib/eval/collapse.ts";
 export type { Collapse } from "./lib/eval/collapse.ts";
 export { trivialPredictors } from "./lib/eval/trivial.ts";

@@ -221,7 +221,8 @@ export async function benchImages(args: readonly string[]): Promise<void> {
   const n = count("images", given.images, BATCH), rounds = count("rounds", given.rounds);
   const tell = (results: readonly Result[]) =>
     given.json ? showJson(results) : show(results, { title: "Images from a folder" });
-  for (const at of CASES) tell(await decoding(at, n, rounds, given));
-  const steps = count("steps", given.steps, 0), engine = steps > 0 ? String(await useEngine()) : "";
-  if (steps > 0) tell([{ ...await starving(n, steps), engine }]);
+  const steps = count("steps", given.steps, 0), engine = String(await useEngine());
+  const named = (results: readonly Result[]) => results.map((result) => ({ ...result, engine }));
+  for (const at of CASES) tell(named(await decoding(at, n, rounds, given)));
+  if (steps > 0) tell(named([await starving(n, steps)]));
 }

@@ -1,6 +1,7 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as tf from "@tensorflow/tfjs";
 import sharp from "sharp";
-import { type Image, type Part, Random, randomResizedCrop, resize, type Transform } from "nepa";
+import { type Image, type Part, Random, randomResizedCrop, resize, type Transform, useEngine } from "nepa";
 import { EncodedDataset } from "../lib/data/encoded.ts";
 import { fixtures, pictures, tensors } from "./images.ts";
 
@@ -110,5 +111,66 @@ Deno.test("an image decoded at a fraction of its size differs little from a whol
   ];
   const squares = got.reduce((sum, x, i) => sum + (x - expected[i]!) ** 2, 0) / got.length;
   assert(Math.sqrt(squares) < 1, `root mean square ${Math.sqrt(squares)} of 255`);
+  await Deno.remove(file);
+});
+
+Deno.test("the engine decodes parts of large JPEGs to the bytes of the slower way", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".jpg" }), still = new Random(0), random = new Random(1);
+  const [height, width, size] = [400, 480, 150];
+  const noise = Uint8Array.from({ length: 50 * 60 * 3 }, () => random.integer(256));
+  const { data } = resize({ height, width }, "bicubic")(
+    { data: noise, height: 50, width: 60, channels: 3 },
+    still,
+  );
+  const pixels = sharp(data, { raw: { width, height, channels: 3 } });
+  const kinds = {
+    "4:2:0": pixels.clone().jpeg({ chromaSubsampling: "4:2:0" }),
+    "4:4:4": pixels.clone().jpeg({ chromaSubsampling: "4:4:4" }),
+    progressive: pixels.clone().jpeg({ progressive: true }),
+    grey: pixels.clone().greyscale().jpeg(),
+  };
+  const integer = (from: number, below: number) => from + random.integer(below - from);
+  const engine = await useEngine("tensorflow"), decode = engine.decodeJpeg!;
+  for (const [kind, encoder] of Object.entries(kinds)) {
+    await encoder.toFile(file);
+    const places = Array.from({ length: 30 }, (_, i) => {
+      const place = { top: integer(0, 100), left: integer(0, 100) };
+      const [tall, wide] = [integer(150, 401 - place.top), integer(150, 481 - place.left)];
+      const part = {
+        ...place,
+        height: i % 4 ? tall : height - place.top,
+        width: i % 3 ? wide : width - place.left,
+      };
+      return { ...part, to: { height: size, width: size }, resample: "bilinear" } as Part;
+    });
+    const parts: Uint8Array[][] = [];
+    for (const name of ["tensorflow", "wasm"] as const) {
+      await useEngine(name);
+      parts.push(
+        await Promise.all(places.map((part) => {
+          const begins = { part: () => part, rest: (image: Image) => image };
+          return read(
+            file,
+            { height: size, width: size },
+            Object.assign((image: Image) => image, { begins }),
+          );
+        })),
+      );
+    }
+    parts[0]!.forEach((got, i) => assertEquals(got, parts[1]![i], `${kind}, ${JSON.stringify(places[i])}`));
+
+    await useEngine("tensorflow");
+    const before = tf.memory().numTensors, bytes = await Deno.readFile(file);
+    const whole = { top: 0, left: 0, height, width };
+    const decoded = await sharp(bytes).toColourspace("srgb").raw().toBuffer();
+    assertEquals(await decode(bytes, whole, (pixels) => pixels.slice()), new Uint8Array(decoded));
+    await assertRejects(() => decode(bytes, { ...whole, left: 1 }, String), Error, "crop window");
+    await assertRejects(
+      () => decode(bytes.subarray(0, bytes.length / 2), whole, String),
+      Error,
+      "decoding a JPEG",
+    );
+    assertEquals(tf.memory().numTensors, before);
+  }
   await Deno.remove(file);
 });

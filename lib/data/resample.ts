@@ -1,4 +1,5 @@
 /** Pillow's resampling of 8-bit images, reproduced bit for bit. @module */
+import type { Box } from "../engine/types.ts";
 import type { Image } from "./dataset.ts";
 import { KERNELS as BINARY } from "./resample_binary.ts";
 
@@ -46,14 +47,6 @@ function roomFor(bytes: number): { memory: WebAssembly.Memory; kernels: Kernels 
   return room = { memory, kernels };
 }
 
-/** A part of an image. Where an image has been decoded at a fraction of its size, its edges lie between pixels. */
-export interface Box {
-  top: number;
-  left: number;
-  height: number;
-  width: number;
-}
-
 /**
  * For each of `to` places on the pixels from `start` to `end` the first pixel, how many pairs of them, and each pair's
  * integer weights, of both the upper bits and the lower bits, two to a number; `stride` numbers in all.
@@ -90,7 +83,7 @@ function weights(
 }
 
 /**
- * A part of an image at another size. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13
+ * A part of an image at another size; its edges may lie between pixels. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13
  * Pillow begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
  * the columns.
  */

@@ -2,7 +2,8 @@
 import type { Random } from "../random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../round.ts";
-import { type Box, type Resample, resized } from "./resample.ts";
+import type { Box } from "../engine/types.ts";
+import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
 export interface Transform {

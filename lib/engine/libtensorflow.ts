@@ -241,25 +241,38 @@ export class LibTensorFlow {
     });
   }
 
-  /** A copy of the elements behind a handle. */
-  read(handle: Pointer): Values {
-    const dtype = this.c.TFE_TensorHandleDataType(handle);
+  /** Gives `use` what is behind a handle. */
+  #resolved<T>(handle: Pointer, use: (tensor: Pointer) => T): T {
     const tensor = this.ok((s) => this.c.TFE_TensorHandleResolve(handle, s), "read")!;
     try {
-      if (dtype === DTYPE.STRING) {
-        return this.#strings(tensor).map((string) => {
-          const size = Number(this.c.TF_StringGetSize(string));
-          return new Uint8Array(copy(this.c.TF_StringGetDataPointer(string), size));
-        });
-      }
-      const Elements = ARRAYS[dtype];
-      if (!Elements) {
-        throw new TypeError(`reading a tensor: elements of TensorFlow type ${dtype} are not supported`);
-      }
-      return new Elements(copy(this.c.TF_TensorData(tensor), Number(this.c.TF_TensorByteSize(tensor))));
+      return use(tensor);
     } finally {
       this.c.TF_DeleteTensor(tensor);
     }
+  }
+
+  /** Gives `use` the bytes behind a handle. They are TensorFlow's: not to be changed, and gone afterwards. */
+  look<T>(handle: Pointer, use: (bytes: Uint8Array<ArrayBuffer>) => T): T {
+    return this.#resolved(handle, (tensor) => {
+      return use(memory(this.c.TF_TensorData(tensor), Number(this.c.TF_TensorByteSize(tensor))));
+    });
+  }
+
+  /** A copy of the elements behind a handle. */
+  read(handle: Pointer): Values {
+    const dtype = this.c.TFE_TensorHandleDataType(handle);
+    if (dtype === DTYPE.STRING) {
+      return this.#resolved(handle, (tensor) =>
+        this.#strings(tensor).map((string) => {
+          const size = Number(this.c.TF_StringGetSize(string));
+          return memory(this.c.TF_StringGetDataPointer(string), size).slice();
+        }));
+    }
+    const Elements = ARRAYS[dtype];
+    if (!Elements) {
+      throw new TypeError(`reading a tensor: elements of TensorFlow type ${dtype} are not supported`);
+    }
+    return this.look(handle, (bytes) => new Elements(bytes.slice().buffer));
   }
 
   /** Sets an attribute of an eager op (`"TFE_Op"`) or of a graph operation under construction (`"TF_"`). */
@@ -315,9 +328,11 @@ function setStrings(list: string[], set: (...rest: unknown[]) => void): void {
   set(addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length);
 }
 
-/** A copy of `size` bytes of TensorFlow's memory. */
-function copy(from: Deno.PointerValue, size: number): ArrayBuffer {
-  return from && size > 0 ? Deno.UnsafePointerView.getArrayBuffer(from, size).slice(0) : new ArrayBuffer(0);
+/** `size` bytes of TensorFlow's. */
+function memory(from: Deno.PointerValue, size: number): Uint8Array<ArrayBuffer> {
+  return from && size > 0
+    ? new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(from, size))
+    : new Uint8Array();
 }
 
 /** The bytes that the tensor needs, if `values` fit its shape and type. */

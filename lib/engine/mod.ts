@@ -11,10 +11,18 @@ import { uncompiled } from "./uncompiled.ts";
 import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
 
-export type { Compiled, CompileOptions, Engine, EngineDescription, EngineName, Precision } from "./types.ts";
+export type {
+  Box,
+  Compiled,
+  CompileOptions,
+  Engine,
+  EngineDescription,
+  EngineName,
+  Precision,
+} from "./types.ts";
 
 /** What an engine tells of itself once it is open. */
-interface Opened {
+interface Opened extends Pick<Engine, "products" | "streams" | "decodeJpeg"> {
   version: string;
   device: string;
   /** What tells engines of one name apart: "cpu, compiled". */
@@ -24,8 +32,6 @@ interface Opened {
   compile?: Engine["compile"];
   /** Of them for one operation, if not all. */
   operationThreads?: number;
-  products?: Engine["products"];
-  streams?: Engine["streams"];
 }
 
 /** Why an engine cannot be had, and what helps. */
@@ -68,6 +74,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
       compile: (fn, options) => tensorflow.compile(fn, options),
       products: () => tensorflow.products(),
       streams: () => tensorflow.streams(),
+      decodeJpeg: (bytes, box, use) => tensorflow.decodeJpeg(bytes, box, use),
     };
   },
   async webgpu() {
@@ -133,7 +140,7 @@ export function precisionRefusal({ name, products }: Engine): string | undefined
 
 function makeEngine(
   name: EngineName,
-  { version, device, kind, threads, notes, operationThreads = threads, compile, products, streams }: Opened,
+  { version, device, kind, threads, notes, operationThreads = threads, compile, ...more }: Opened,
 ): Engine {
   const title = `${name} ${version.split(".").slice(0, 2).join(".")} (${kind})`;
   const engine: Engine = {
@@ -147,8 +154,7 @@ function makeEngine(
         fn: (...args: A) => R,
         options?: CompileOptions,
       ) => uncompiled(fn, options)),
-    ...(products && { products }),
-    ...(streams && { streams }),
+    ...more,
     describe: () => exclusive(() => describe(engine, threads, operationThreads)),
     toString: () => title,
   };
@@ -279,4 +285,9 @@ export async function useEngine(name: "auto" | EngineName = "auto"): Promise<Eng
 export function currentEngine(): Engine {
   if (!current) throw new Error("no engine chosen yet: write `await useEngine()` first");
   return current;
+}
+
+/** The decoder of the engine that is chosen, if one is and has it. */
+export function jpegDecoder(): Engine["decodeJpeg"] {
+  return current?.decodeJpeg;
 }

@@ -12,12 +12,12 @@ import { openCusolver } from "./cuda.ts";
 import { keepCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
 import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
-import type { Compiled, CompileOptions, Precision } from "./types.ts";
+import type { Box, Compiled, CompileOptions, Precision } from "./types.ts";
 
-/** The device that functions run on, by its full name: the first GPU, else the processor. */
-export function mainDevice(devices: readonly string[]): string {
-  return devices.find((name) => /\bdevice:GPU:/.test(name)) ??
-    devices.find((name) => /\bdevice:CPU:/.test(name))!;
+/** The device that functions run on, by its full name: the first of a kind, by default of GPUs, else the processor. */
+export function mainDevice(devices: readonly string[], kind = "GPU"): string {
+  const first = (kind: string) => devices.find((name) => name.includes(`/device:${kind}:`));
+  return first(kind) ?? first("CPU")!;
 }
 
 /**
@@ -100,15 +100,39 @@ export class TensorFlow {
     outputs: number,
     xla: boolean,
   ): Promise<Pointer[]> {
-    const { c } = this.lib;
-    const op = this.binding.newOp(name, [{ name: "_XlaMustCompile", type: 3, value: xla }], inputs);
-    const status = c.TF_NewStatus()!,
-      handles = new BigUint64Array(Math.max(1, outputs)),
-      count = Int32Array.of(outputs);
+    const op = this.binding.newOp(name, [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: xla }], inputs);
+    return await this.#offThread(op, mainDevice(this.lib.devices), outputs, `compiled function "${label}"`);
+  }
+
+  /** See {@linkcode Engine.decodeJpeg}. */
+  async decodeJpeg<T>(bytes: Uint8Array, box: Box, use: (pixels: Uint8Array) => T): Promise<T> {
+    const attributes: Attribute[] = [
+      { name: "channels", type: ATTR.INT, value: 3 },
+      { name: "dct_method", type: ATTR.STRING, value: "INTEGER_ACCURATE" },
+    ];
+    const window = Int32Array.of(box.top, box.left, box.height, box.width);
+    const ids = [
+      this.binding.createTensor([], DTYPE.STRING, [bytes]),
+      this.binding.createTensor([4], DTYPE.INT32, window),
+    ];
     try {
-      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(mainDevice(this.lib.devices)), s), label);
+      const op = this.binding.newOp("DecodeAndCropJpeg", attributes, ids), { devices } = this.lib;
+      const [handle] = await this.#offThread(op, mainDevice(devices, "CPU"), 1, "decoding a JPEG");
+      ids.push(this.binding.adopt(handle!));
+      return this.lib.look(handle!, use);
+    } finally {
+      ids.forEach((id) => this.binding.deleteTensor(id));
+    }
+  }
+
+  /** Executes an op on a thread of its own and deletes it; gives its outputs' handles. */
+  async #offThread(op: Pointer, device: string, outputs: number, what: string): Promise<Pointer[]> {
+    const { c } = this.lib, status = c.TF_NewStatus()!;
+    const handles = new BigUint64Array(Math.max(1, outputs)), count = Int32Array.of(outputs);
+    try {
+      this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(device), s), what);
       await c.TFE_ExecuteOffThread(op, handles, count, status);
-      this.lib.check(`compiled function "${label}"`, status);
+      this.lib.check(what, status);
       return Array.from(handles.subarray(0, count[0]!), (value) => Deno.UnsafePointer.create(value)!);
     } finally {
       c.TFE_DeleteOp(op);

@@ -34,6 +34,18 @@ export interface Compiled<A extends tf.Tensor[], R extends tf.TensorContainer> {
   readonly compileSeconds: number;
 }
 
+/** A part of an image, in pixels. */
+export interface Box {
+  /** Rows above it. */
+  top: number;
+  /** Columns left of it. */
+  left: number;
+  /** Its rows. */
+  height: number;
+  /** Its columns. */
+  width: number;
+}
+
 /** What {@linkcode Engine.describe} measures and tells. */
 export interface EngineDescription {
   /** Which engine. */
@@ -100,6 +112,18 @@ export interface Engine {
    * second. Only where the engine compiles.
    */
   products?(): Readonly<Record<Precision, number>>;
+  /**
+   * Decodes a part of a JPEG, grey or in colours other than CMYK, as it lies in the file; the event loop goes on. Only where the
+   * engine has a decoder.
+   *
+   * @param bytes The file.
+   * @param box The part, in whole pixels.
+   * @param use Is given its pixels [height, width, 3], 0 to 255, in the engine's memory: to be read, and gone afterwards. The
+   * outermost columns may differ from the whole image's: their neighbours' colours are not looked at.
+   * @returns What that gives.
+   * @throws {Error} If the file is broken, or the part lies outside of the image.
+   */
+  decodeJpeg?<T>(bytes: Uint8Array, box: Box, use: (pixels: Uint8Array) => T): Promise<T>;
   /**
    * Measures the engine's matrix products (a second or less) and tells what it is.
    *
