@@ -225,8 +225,8 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
 
 /**
  * XLA's flags, with those that have it write the code of sums itself. In 2.21 it builds what YNNPACK needs for a sum when the
- * sum first runs, into a list without a lock (later versions have one): two streams that came to the same sum at once crashed
- * one process in a hundred. A user's own choice stays, and so does a file's name.
+ * sum first runs, into a list without a lock (later versions have one): two streams that come to the same sum at once can
+ * crash the process. A user's own choice stays, and so does a file's name.
  */
 function withoutYnnpackSums(flags = ""): string {
   const option = "--xla_cpu_experimental_ynn_fusion_type", isFile = /^\s*[^-\s]/.test(flags);
