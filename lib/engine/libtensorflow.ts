@@ -1,100 +1,14 @@
 /**
- * TensorFlow's C library through `Deno.dlopen`: the functions used, C strings, status checks, attributes, tensors.
+ * TensorFlow's C library through `Deno.dlopen`: C strings, status checks, attributes, tensors.
  *
  * @module
  */
 
+import { C_API } from "./c_api.ts";
 import { silently } from "./libc.ts";
 
 /** A C pointer that is not null. */
 export type Pointer = Deno.PointerObject;
-
-const P = "pointer", B = "buffer", I = "i32", L = "i64", U = "usize", V = "void";
-
-const SYMBOLS = {
-  TF_Version: { parameters: [], result: P },
-  TF_NewStatus: { parameters: [], result: P },
-  TF_DeleteStatus: { parameters: [P], result: V },
-  TF_GetCode: { parameters: [P], result: I },
-  TF_Message: { parameters: [P], result: P },
-  TF_SetStatus: { parameters: [P, I, B], result: V },
-
-  TF_AllocateTensor: { parameters: [I, B, I, U], result: P },
-  TF_TensorData: { parameters: [P], result: P },
-  TF_TensorByteSize: { parameters: [P], result: U },
-  TF_TensorType: { parameters: [P], result: I },
-  TF_TensorElementCount: { parameters: [P], result: L },
-  TF_DeleteTensor: { parameters: [P], result: V },
-  TF_StringInit: { parameters: [P], result: V },
-  TF_StringCopy: { parameters: [P, B, U], result: V },
-  TF_StringGetDataPointer: { parameters: [P], result: P },
-  TF_StringGetSize: { parameters: [P], result: U },
-
-  TFE_NewContextOptions: { parameters: [], result: P },
-  TFE_DeleteContextOptions: { parameters: [P], result: V },
-  TFE_ContextOptionsSetDevicePlacementPolicy: { parameters: [P, I], result: V },
-  TFE_NewContext: { parameters: [P, P], result: P },
-  TFE_ContextListDevices: { parameters: [P, P], result: P },
-  TF_DeleteDeviceList: { parameters: [P], result: V },
-  TF_DeviceListCount: { parameters: [P], result: I },
-  TF_DeviceListName: { parameters: [P, I, P], result: P },
-  TF_DeviceListType: { parameters: [P, I, P], result: P },
-  TFE_ContextAddFunction: { parameters: [P, P, P], result: V },
-  TFE_ContextRemoveFunction: { parameters: [P, B, P], result: V },
-
-  TFE_NewTensorHandle: { parameters: [P, P], result: P },
-  TFE_DeleteTensorHandle: { parameters: [P], result: V },
-  TFE_TensorHandleDataType: { parameters: [P], result: I },
-  TFE_TensorHandleNumDims: { parameters: [P, P], result: I },
-  TFE_TensorHandleDim: { parameters: [P, I, P], result: L },
-  TFE_TensorHandleResolve: { parameters: [P, P], result: P },
-  TFE_TensorHandleCopySharingTensor: { parameters: [P, P], result: P },
-
-  TFE_NewOp: { parameters: [P, B, P], result: P },
-  TFE_DeleteOp: { parameters: [P], result: V },
-  TFE_OpSetDevice: { parameters: [P, B, P], result: V },
-  TFE_OpAddInput: { parameters: [P, P, P], result: V },
-  TFE_Execute: { parameters: [P, B, B, P], result: V },
-  TFE_ExecuteOffThread: { name: "TFE_Execute", parameters: [P, B, B, P], result: V, nonblocking: true },
-  TFE_OpSetAttrString: { parameters: [P, B, B, U], result: V },
-  TFE_OpSetAttrStringList: { parameters: [P, B, B, B, I], result: V },
-  TFE_OpSetAttrInt: { parameters: [P, B, L], result: V },
-  TFE_OpSetAttrIntList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrFloat: { parameters: [P, B, "f32"], result: V },
-  TFE_OpSetAttrFloatList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrBool: { parameters: [P, B, "u8"], result: V },
-  TFE_OpSetAttrBoolList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrType: { parameters: [P, B, I], result: V },
-  TFE_OpSetAttrTypeList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrShape: { parameters: [P, B, B, I, P], result: V },
-
-  TF_NewGraph: { parameters: [], result: P },
-  TF_DeleteGraph: { parameters: [P], result: V },
-  TF_NewOperation: { parameters: [P, B, B], result: P },
-  TF_FinishOperation: { parameters: [P, P], result: P },
-  TF_AddInput: { parameters: [P, { struct: [P, I] }], result: V },
-  TF_AddInputList: { parameters: [P, B, I], result: V },
-  TF_OperationNumOutputs: { parameters: [P], result: I },
-  TF_OperationOutputType: { parameters: [{ struct: [P, I] }], result: I },
-  TF_GraphGetTensorNumDims: { parameters: [P, { struct: [P, I] }, P], result: I },
-  TF_GraphGetTensorShape: { parameters: [P, { struct: [P, I] }, B, I, P], result: V },
-  TF_OperationGetAttrTensor: { parameters: [P, B, B, P], result: V },
-  TF_SetAttrTensor: { parameters: [P, B, P, P], result: V },
-  TF_SetAttrString: { parameters: [P, B, B, U], result: V },
-  TF_SetAttrStringList: { parameters: [P, B, B, B, I], result: V },
-  TF_SetAttrInt: { parameters: [P, B, L], result: V },
-  TF_SetAttrIntList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrFloat: { parameters: [P, B, "f32"], result: V },
-  TF_SetAttrFloatList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrBool: { parameters: [P, B, "u8"], result: V },
-  TF_SetAttrBoolList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrType: { parameters: [P, B, I], result: V },
-  TF_SetAttrTypeList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrShape: { parameters: [P, B, B, I], result: V },
-  TF_GraphToFunction: { parameters: [P, B, "u8", I, B, I, B, I, B, P, P, P, P], result: P },
-  TF_GraphCopyFunction: { parameters: [P, P, P, P], result: V },
-  TF_DeleteFunction: { parameters: [P], result: V },
-} as const;
 
 /** TensorFlow's numbers for the types of elements that tfjs knows. */
 export const DTYPE = {
@@ -156,7 +70,7 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
 
 /** The library, opened, with one eager context. One per process. */
 export class LibTensorFlow {
-  readonly c: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+  readonly c: Deno.DynamicLibrary<typeof C_API>["symbols"];
   readonly context: Pointer;
   readonly version: string;
   /** Full names of the devices, GPUs included. */
@@ -166,7 +80,7 @@ export class LibTensorFlow {
   /** @throws {TensorFlowError} If the library cannot be opened or lacks a function. */
   constructor(path: string) {
     try {
-      this.c = silently(() => Deno.dlopen(path, SYMBOLS).symbols);
+      this.c = silently(() => Deno.dlopen(path, C_API).symbols);
     } catch (cause) {
       throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
     }

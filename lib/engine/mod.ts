@@ -11,15 +11,7 @@ import { uncompiled } from "./uncompiled.ts";
 import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
 
-export type {
-  Box,
-  Compiled,
-  CompileOptions,
-  Engine,
-  EngineDescription,
-  EngineName,
-  Precision,
-} from "./types.ts";
+export type * from "./types.ts";
 
 /** What an engine tells of itself once it is open. */
 interface Opened extends Pick<Engine, "products" | "streams" | "decodeJpeg"> {
