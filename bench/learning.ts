@@ -3,12 +3,14 @@
  * writes `docs/results.md` and its figures.
  *
  *     deno task bench learning [--only TEXT] [--seeds 3] [--minutes 115] [--json] [--out out/learning] [--docs docs]
+ *       [--peer torch --official CHECKOUT [--python PYTHON]]
  *
  * Two hours on two cores: after `--minutes` no cell, a training or an evaluation, is begun, and the same command does the
  * rest. Each is kept in the output folder: a bench that was stopped or killed goes on where it was. So it does on another
  * machine, from `results.jsonl` in the docs folder; there a training is run again if its weights are needed. `--only mini/seed0`
  * runs the cells with that in their names, and what they need; `--minutes 0` only writes the page anew; `NEPA_BUDGET=test`
- * in the environment does a little of everything.
+ * in the environment does a little of everything. With `--peer torch` the official code trains mini too, with seeds of which the
+ * reference tells nothing.
  *
  * @module
  */
@@ -18,6 +20,7 @@ import { PROJECT } from "../notebooks/setup.ts";
 import { count, readOptions } from "./common.ts";
 import { writePage } from "./learning_page.ts";
 import { makePlan, TRIAL, WHOLE } from "./learning_plan.ts";
+import { OFFICIAL } from "./learning_peer.ts";
 import { runCells, Stopped, Store } from "./learning_run.ts";
 import { sectionsOf } from "./learning_sections.ts";
 import { makeSmallPlan } from "./learning_small.ts";
@@ -34,7 +37,14 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
     json: false,
     out: join(PROJECT, "out", "learning"),
     docs: join(PROJECT, "docs"),
+    peer: "",
+    official: "",
+    python: "",
   });
+  const peer = given.peer === "" ? undefined : given;
+  if (peer && (peer.peer !== "torch" || !peer.official)) {
+    throw new TypeError("--peer: expected torch, and --official with a checkout of SihanXU/nepa");
+  }
   const seeds = count("seeds", given.seeds);
   const minutes = count("minutes", given.minutes, 0);
   const trial = Deno.env.get("NEPA_BUDGET") === "test", budget = trial ? TRIAL : WHOLE;
@@ -43,11 +53,13 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   const store = await Store.open(given.out, join(given.docs, "results.jsonl"));
   const [fitted, judged] = budget.images;
   const first = (set: typeof train, n: number) => n < set.length ? set.subset(n / set.length) : set;
-  const plan = makePlan(budget, seeds), small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
+  const plan = makePlan(budget, seeds, peer),
+    small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
   const sections = [...sectionsOf(plan, budget), small], cells = sections.flatMap(({ cells }) => cells);
   const sets = { train: first(train, fitted), test: first(test, judged) };
   try {
-    await runCells(cells, store, sets, { only: given.only, minutes, json: given.json });
+    const ours = cells.filter(({ name }) => peer || !name.startsWith(OFFICIAL));
+    await runCells(ours, store, sets, { only: given.only, minutes, json: given.json });
   } catch (error) {
     if (!(error instanceof Stopped)) throw error;
     console.error(error.message);

@@ -71,7 +71,10 @@ export async function ended<M>(run: Run<M>): Promise<void> {
 }
 
 /** Means of at most `parts` equal parts. */
-function curveOf(history: readonly { step: number; loss: number }[], parts = 100): Pretrained["curve"] {
+export function curveOf(
+  history: readonly { step: number; loss: number }[],
+  parts = 100,
+): Pretrained["curve"] {
   const size = Math.ceil(history.length / parts), curve: Pretrained["curve"] = { step: [], loss: [] };
   for (let i = 0; i < history.length; i += size) {
     const part = history.slice(i, i + size);

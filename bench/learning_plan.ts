@@ -15,6 +15,7 @@ import {
   type Task,
 } from "./learning_cells.ts";
 import { measureCell, type Measured, type Method } from "./learning_measure.ts";
+import { OFFICIAL, type Official, officialCell } from "./learning_peer.ts";
 import type { Cell } from "./learning_run.ts";
 
 /** How much is done. */
@@ -236,6 +237,8 @@ function sizePlan(size: Size, first: number, seeds: number, budget: Budget): Siz
 /** Every cell, where its figure belongs. */
 export interface Plan {
   mini: SizePlan;
+  /** Mini by the official code, with the seeds after the reference's. */
+  official: (Evaluations & { pretrain: Cell<Pretrained> })[];
   nano: SizePlan;
   /** Nano with its first weights, an array's place the seed; the first probe tells of raw pixels too. */
   fresh: Evaluations[];
@@ -248,8 +251,24 @@ export interface Plan {
   ablations: Record<string, (Evaluations & { pretrain: Cell<Pretrained> })[]>;
 }
 
+/** The official code's seeds: the reference has 0 and 1. */
+const OFFICIAL_SEEDS = [2, 3];
+
+function officialMini(budget: Budget, peer: Official | undefined): Plan["official"] {
+  return OFFICIAL_SEEDS.map((seed) => {
+    const name = `${OFFICIAL}mini/seed${seed}`, steps = budget.steps.mini;
+    const task = { name: `${name}/pretrain`, rank: 7, seconds: steps * COST.mini.step };
+    const training = { ...PRETRAINING, steps };
+    const pretrain = officialCell(task, { network: { preset: "mini" }, seed, training }, peer);
+    return {
+      pretrain,
+      ...evaluations(name, { trained: pretrain }, "mini", 7, { split: "all", layers: true }),
+    };
+  });
+}
+
 /** The cells for so many seeds. */
-export function makePlan(budget: Budget, seeds: number): Plan {
+export function makePlan(budget: Budget, seeds: number, peer?: Official): Plan {
   const mini = sizePlan("mini", 0, seeds, budget), nano = sizePlan("nano", 1, seeds, budget);
   const read = (name: string, trained: Trained, frozen: Omit<Frozen, "split">, averaged = false) =>
     evaluations(`nano/${name}`, { trained: trained.pretrain, averaged }, "nano", 5, {
@@ -269,6 +288,7 @@ export function makePlan(budget: Budget, seeds: number): Plan {
   });
   return {
     mini,
+    official: officialMini(budget, peer),
     nano,
     fresh: seedsOf(seeds).map((seed) =>
       evaluations(`nano/seed${seed}/untrained`, { network: { preset: "nano" }, seed }, "nano", 3, {

@@ -24,6 +24,17 @@ function of(...values: number[]): Reference {
   return { mean, std: Math.sqrt(squares / (values.length - 1)), seeds: values.length };
 }
 
+/** A reference's figure with those of further seeds. */
+export function withSeeds({ mean, std = 0, seeds }: Reference, values: readonly number[]): Reference {
+  if (values.length === 0) return { mean, std, seeds };
+  const all = seeds + values.length, sum = values.reduce((a, b) => a + b, seeds * mean), joint = sum / all;
+  const squares = values.reduce(
+    (total, value) => total + (value - joint) ** 2,
+    (seeds - 1) * std ** 2 + seeds * (mean - joint) ** 2,
+  );
+  return { mean: joint, std: Math.sqrt(squares / (all - 1)), seeds: all };
+}
+
 /** Feature standard deviation, effective rank, mean cosine. */
 export type Spread = readonly [std: Reference, rank: Reference, cosine: Reference];
 

@@ -3,10 +3,11 @@ import { formatNumber } from "nepa";
 import type { Probed } from "./learning_cells.ts";
 import { ablationFigure, bestBlock, labelsFigure, lossFigure, probeFigure } from "./learning_figures.ts";
 import type { Measured } from "./learning_measure.ts";
+import { miniSection } from "./learning_mini_section.ts";
 import { type Book, found, type Row, type Section } from "./learning_page.ts";
 import { type Budget, cellsOf, FINETUNING, type Plan, PRETRAINING, type SizePlan } from "./learning_plan.ts";
-import { ABLATION, MINI, NANO, PIXELS, type Reference, type Spread } from "./learning_reference.ts";
-import { LAYERS, lossRows, percent, probeRows, spreadRows, tunedRows } from "./learning_rows.ts";
+import { ABLATION, NANO, PIXELS, type Reference, type Spread } from "./learning_reference.ts";
+import { lossRows, percent, probeRows, spreadRows, tunedRows } from "./learning_rows.ts";
 import type { Cell } from "./learning_run.ts";
 
 function recipe({ steps }: Budget): Section {
@@ -258,61 +259,6 @@ function ablations(plan: Plan, { split, steps }: Budget): Section {
         alt: "Loss, spread and rank of the ablations",
         figure: ablationFigure(book, plan),
       },
-    ],
-  };
-}
-
-function miniSection({ mini }: Plan): Section {
-  const { trained, untrained } = mini,
-    probes = trained.map(({ probe }) => probe),
-    nears = trained.map(({ knn }) => knn);
-  return {
-    title: "6. mini",
-    cells: cellsOf(mini),
-    write: (book) => [
-      [
-        ...lossRows(book, mini, MINI),
-        ...spreadRows("z", book, trained.map(({ measure }) => measure), ({ z }) => z, MINI.z),
-        ...[
-          ...probeRows("probe", book, probes, MINI.probe, LAYERS.slice(1)),
-          {
-            what: "probe, best block",
-            found: found(book, probes, ({ accuracy }) => bestBlock(accuracy)),
-            reference: MINI.best,
-          },
-          {
-            what: "nearest neighbours, final",
-            found: found(book, nears, ({ final }) => percent(final)),
-            reference: MINI.knn,
-          },
-          {
-            what: "nearest neighbours, best block",
-            found: found(book, nears, bestBlock),
-            reference: MINI.bestKnn,
-          },
-          ...tunedRows(book, mini, MINI),
-          {
-            what: "untrained, without layer scale: probe, final",
-            found: found(
-              book,
-              [untrained.probe],
-              ({ accuracy }) => percent(accuracy.final),
-            ),
-            reference: MINI.untrainedNull.probe,
-          },
-          {
-            what: "untrained, without layer scale: probe, best block",
-            found: found(book, [untrained.probe], ({ accuracy }) => bestBlock(accuracy)),
-            reference: MINI.untrainedNull.best,
-          },
-          {
-            what: "untrained, without layer scale: nearest neighbours, final",
-            found: found(book, [untrained.knn], ({ final }) => percent(final)),
-            reference: MINI.untrainedNull.knn,
-          },
-        ].map((row): Row => ({ ...row, digits: 1 })),
-      ],
-      "The best block is the one that does best on the test images, as in the reference.",
     ],
   };
 }
