@@ -79,7 +79,7 @@ export function makePlan(
   known: readonly string[],
 ): Plan {
   refuseUnknown(options, known);
-  const { learningRate, baseLearningRate, epochs, signal } = options;
+  const { epochs, signal } = options;
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const all: Recipe & TrainOptions = { ...recipe, ...given };
   const { batchSize, weightDecay, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
@@ -100,10 +100,6 @@ export function makePlan(
   const averages = emaDecay === null || emaDecay >= 0 && emaDecay < 1;
   expect(averages, "emaDecay", "a number from 0 to below 1, or null", emaDecay);
   expect(Number.isSafeInteger(seed) && seed >= 0, "seed", "an integer from 0", seed);
-  const base = baseLearningRate ?? ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
-  const plain = baseLearningRate === undefined && "learningRate" in recipe ? recipe.learningRate : undefined;
-  const peak = learningRate ?? plain ?? base! * batchSize / 256;
-  expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
   const { accumulate = 1, precision = "float32", checkpoint } = options;
   const parts = isCount(accumulate) && batchSize % accumulate === 0;
   expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
@@ -112,7 +108,7 @@ export function makePlan(
     accumulate,
     precision: checkPrecision(precision, compile),
     batchSize,
-    learningRate: peak,
+    learningRate: peakOf(options, recipe, batchSize),
     weightDecay,
     betas,
     warmupSteps: Math.ceil(steps * warmupRatio),
@@ -125,6 +121,18 @@ export function makePlan(
     checkpoint: checkpoint &&
       keeping(checkpoint, (options as { validation?: unknown }).validation !== undefined),
   };
+}
+
+/** Peak of the learning rate: given, or by the batch, or the recipe's. */
+function peakOf(options: TrainOptions, recipe: Recipe, batchSize: number): number {
+  const base = options.baseLearningRate ??
+    ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
+  const plain = options.baseLearningRate === undefined && "learningRate" in recipe
+    ? recipe.learningRate
+    : undefined;
+  const peak = options.learningRate ?? plain ?? base! * batchSize / 256;
+  expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
+  return peak;
 }
 
 function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compile: boolean): Precision {

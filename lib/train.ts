@@ -65,6 +65,17 @@ function official(size: number, images: number): Recipe {
   };
 }
 
+/** What a recipe sets. */
+function pretrainRecipe(name: string, { config }: Nepa, { length }: Dataset): Recipe {
+  if (name === "default") return SMALL;
+  if (name === "small") return { ...SMALL, steps: 4800 };
+  if (name === "official") return official(config.imageSize, Math.max(length, 4096));
+  throw new RangeError(`recipe: expected "default", "small" or "official", got ${JSON.stringify(name)}`);
+}
+
+/** Options that fine-tuning does not have. */
+const KNOWN = "recipe validation every causal shift stopGradient standardizeTargets".split(" ");
+
 /**
  * Trains a model to predict each next patch's embedding. Nothing is computed before the run is iterated; see {@linkcode Run}.
  *
@@ -94,26 +105,13 @@ function official(size: number, images: number): Recipe {
  * ```
  */
 export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions = {}): Run<Nepa> {
-  const {
-      recipe = "default",
-      validation,
-      every = {},
-      causal = model.config.isCausal,
-      shift = true,
-      stopGradient = true,
-      standardizeTargets = recipe === "small",
-    } = options,
-    objective: Required<NepaLossOptions> = { shift, stopGradient, standardizeTargets };
-  if (!["default", "small", "official"].includes(recipe)) {
-    throw new RangeError(`recipe: expected "default", "small" or "official", got ${JSON.stringify(recipe)}`);
-  }
-  const defaults = recipe === "official"
-    ? official(model.config.imageSize, Math.max(dataset.length, 4096))
-    : recipe === "small"
-    ? { ...SMALL, steps: 4800 }
-    : SMALL;
-  const known = ["recipe", "validation", "every", "causal", "shift", "stopGradient", "standardizeTargets"];
-  const plan = makePlan(options, defaults, dataset, known);
+  const { recipe = "default", validation, every = {}, causal = model.config.isCausal } = options;
+  const objective: Required<NepaLossOptions> = {
+    shift: options.shift ?? true,
+    stopGradient: options.stopGradient ?? true,
+    standardizeTargets: options.standardizeTargets ?? recipe === "small",
+  };
+  const plan = makePlan(options, pretrainRecipe(recipe, model, dataset), dataset, KNOWN);
   refuseMisfit(
     dataset,
     model.config,
@@ -139,7 +137,10 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
   const ema = plan.emaDecay === null ? undefined : model.clone();
   const trainer = new Trainer(model, dataset, plan, {
     loss: (images, _labels, draws) =>
-      nepaLoss(model.forward(images, { training: draws, causal, last: !(causal && shift) }), objective),
+      nepaLoss(
+        model.forward(images, { training: draws, causal, last: !(causal && objective.shift) }),
+        objective,
+      ),
     rates: (k) => [rate(k)],
     measure: async (step) => ({
       ...(step === 1 || step % interval === 0 || step === plan.steps) && await meter.read(),

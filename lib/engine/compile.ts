@@ -64,16 +64,7 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
 
   function compiled(...args: A): Promise<R> {
     if (disposed) throw new TypeError(`compiled function "${label}" was disposed`);
-    args.forEach((argument, i) => {
-      const got = !(argument instanceof tf.Tensor)
-        ? typeof argument
-        : argument.isDisposed
-        ? "one that was disposed"
-        : undefined;
-      if (got) {
-        throw new TypeError(`compiled function "${label}", argument ${i}: expected a tensor, got ${got}`);
-      }
-    });
+    refuseOthers(label, args);
     const held = args.map((argument) => hold(engine, argument));
     return engine.queue(async () => {
       try {
@@ -105,6 +96,16 @@ export function compileWith<A extends tf.Tensor[], R extends tf.TensorContainer>
       },
     },
   });
+}
+
+/** Refuses what is not a tensor with a value. */
+function refuseOthers(label: string, args: readonly unknown[]): void {
+  for (const [i, argument] of args.entries()) {
+    const disposed = argument instanceof tf.Tensor && argument.isDisposed;
+    if (argument instanceof tf.Tensor && !disposed) continue;
+    const got = disposed ? "one that was disposed" : typeof argument;
+    throw new TypeError(`compiled function "${label}", argument ${i}: expected a tensor, got ${got}`);
+  }
 }
 
 /** A second handle on a tensor's value, so that the caller may dispose the tensor while it is in use. */
