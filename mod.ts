@@ -6,14 +6,7 @@
 export * as tf from "@tensorflow/tfjs";
 export { Random } from "./lib/random.ts";
 export { currentEngine, useEngine } from "./lib/engine/mod.ts";
-export type {
-  Box,
-  Compiled,
-  CompileOptions,
-  Engine,
-  EngineDescription,
-  EngineName,
-} from "./lib/engine/mod.ts";
+export type * from "./lib/engine/types.ts";
 export { installTensorFlow } from "./lib/engine/install.ts";
 export type { FindOptions, FoundTensorFlow } from "./lib/engine/install.ts";
 export { DownloadError } from "./lib/engine/download.ts";
