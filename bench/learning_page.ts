@@ -89,6 +89,15 @@ export function verdict(row: Row): string {
   return (difference > 0) === (better === "more") ? "better" : "worse";
 }
 
+/** Student's t distribution: how often two means of the same lie more than two standard errors apart, by degrees of freedom. */
+export function outsideByChance(free: number): number {
+  const angle = Math.atan(2 / Math.sqrt(free)), cosine = Math.cos(angle), odd = free % 2 === 1;
+  let term = odd ? cosine : 1, sum = free === 1 ? 0 : term;
+  for (let i = odd ? 3 : 2; i < free; i += 2) sum += term *= (i - 1) / i * cosine ** 2;
+  const within = odd ? (angle + Math.sin(angle) * sum) * 2 / Math.PI : Math.sin(angle) * sum;
+  return 1 - within;
+}
+
 /** A Markdown table. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
@@ -120,6 +129,10 @@ function summary(rows: readonly (Row & { section: string })[]): string {
   const worse = judged.filter(({ says }) => says === "worse").map(({ section, what }) =>
     `${section}: ${what}`
   );
+  const chance = judged.reduce((sum, { found, reference }) => {
+    const free = found.length + reference!.seeds - 2;
+    return free < 1 ? sum : sum + outsideByChance(free);
+  }, 0);
   const list = worse.length > 0 ? ` Worse: ${worse.join("; ")}.` : "";
   return `Of ${judged.length} figures that the official code has too, ${
     count("within noise")
@@ -127,7 +140,9 @@ function summary(rows: readonly (Row & { section: string })[]): string {
     `${count("better")} better, ${count("worse")} worse; ${
       count("higher", "lower")
     } that only describe lie outside the noise, ` +
-    `and of ${count("one seed each")} there is one seed each.${list}`;
+    `and of ${count("one seed each")} there is one seed each. With so few seeds about ${
+      chance.toFixed(0)
+    } would lie outside if both were the same.${list}`;
 }
 
 const distinct = (values: readonly string[]) => [...new Set(values)].join("; ");

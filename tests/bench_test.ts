@@ -1,6 +1,7 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { AdamW, Nepa, nepaConfig, tf, trainingFlops, useEngine } from "nepa";
 import { choices, type Contender, count, median, race, readOptions } from "../bench/common.ts";
+import { outsideByChance } from "../bench/learning_page.ts";
 import { optimizerPiece, piecesOf } from "../bench/pieces.ts";
 
 Deno.test("a bench's options are read, and an unknown one is refused", () => {
@@ -13,6 +14,13 @@ Deno.test("a bench's options are read, and an unknown one is refused", () => {
 
 Deno.test("the median of an even number of values lies between the middle two", () => {
   assertEquals([median([3, 1, 2]), median([4, 1, 2, 10])], [2, 3]);
+});
+
+Deno.test("how often equal figures lie outside the noise falls from Cauchy's share to the normal's", () => {
+  assertAlmostEquals(outsideByChance(1), 1 - 2 * Math.atan(2) / Math.PI, 1e-12);
+  assertAlmostEquals(outsideByChance(2), 1 - 2 / Math.sqrt(6), 1e-12);
+  assertAlmostEquals(outsideByChance(10_001), 0.0455, 1e-4);
+  assertAlmostEquals(outsideByChance(10_000), 0.0455, 1e-4);
 });
 
 Deno.test("contenders run by turns, as often as asked for, after warming up", async () => {
