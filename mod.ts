@@ -114,7 +114,7 @@ export { finetune } from "./lib/finetune.ts";
 export type { FinetuneOptions } from "./lib/finetune.ts";
 export type { FinetuneRecipe, FinetuneSettings } from "./lib/recipes.ts";
 export { pretrain } from "./lib/train.ts";
-export type { PretrainOptions } from "./lib/train.ts";
+export type { PretrainLoss, PretrainOptions } from "./lib/train.ts";
 export type { TrainOptions } from "./lib/plan.ts";
 export type { CheckpointOptions } from "./lib/keeping.ts";
 export { RunFolderError } from "./lib/run_folder.ts";

@@ -28,6 +28,9 @@ import { smallSection } from "./learning_small_section.ts";
 
 const TRIAL_NOTE = "A trial with NEPA_BUDGET=test: the numbers mean nothing.";
 
+/** The seed in a cell's name; 0 of a cell without. */
+const seedOf = (name: string) => Number(/seed(\d+)/.exec(name)?.[1] ?? 0);
+
 /** `deno task bench learning`. */
 export async function benchLearning(args: readonly string[]): Promise<void> {
   const given = readOptions(args, {
@@ -56,15 +59,17 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   const plan = makePlan(budget, seeds, peer),
     small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
   const sections = [...sectionsOf(plan, budget), small], cells = sections.flatMap(({ cells }) => cells);
+  const wanted = cells.filter(({ name }) =>
+    name.startsWith(OFFICIAL) ? peer !== undefined : seedOf(name) < seeds
+  );
   const sets = { train: first(train, fitted), test: first(test, judged) };
   try {
-    const ours = cells.filter(({ name }) => peer || !name.startsWith(OFFICIAL));
-    await runCells(ours, store, sets, { only: given.only, minutes, json: given.json });
+    await runCells(wanted, store, sets, { only: given.only, minutes, json: given.json });
   } catch (error) {
     if (!(error instanceof Stopped)) throw error;
     console.error(error.message);
     Deno.exitCode = 130;
   } finally {
-    await writePage(given.docs, sections, store, trial ? TRIAL_NOTE : undefined);
+    await writePage(given.docs, sections, wanted, store, trial ? TRIAL_NOTE : undefined);
   }
 }

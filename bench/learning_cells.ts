@@ -10,13 +10,16 @@ import {
   linearProbe,
   Nepa,
   NepaClassifier,
+  nepaLoss,
   type NepaOptions,
   pretrain,
+  type PretrainLoss,
   type PretrainOptions,
   type Probe,
   Random,
   randomResizedCrop,
   type Run,
+  tf,
 } from "nepa";
 import { readPixels, readSets } from "../lib/eval/features.ts";
 import { judge } from "../lib/eval/judged.ts";
@@ -38,7 +41,10 @@ export interface Pretraining {
   network: NepaOptions;
   /** Of the first weights, and of the training. */
   seed: number;
-  training: Plain<PretrainOptions>;
+  training: Plain<Omit<PretrainOptions, "loss">> & {
+    /** Positions ahead that each output predicts, all of them alike; default: the next. */
+    ahead?: readonly number[];
+  };
 }
 
 /** What a pretraining came to. Its folder holds `model`, and `ema` if weights were averaged. */
@@ -84,13 +90,39 @@ export function curveOf(
   return curve;
 }
 
+/** The mean loss over several positions ahead, each as `nepaLoss` has it. */
+function lossAhead(ahead: readonly number[], standardizeTargets: boolean): PretrainLoss {
+  return ({ embeddings, predictions }) => {
+    const [B, T, D] = embeddings.shape;
+    const losses = ahead.map((n) =>
+      nepaLoss({
+        embeddings: tf.slice(embeddings, [0, n, 0], [B, T - n, D]),
+        predictions: tf.slice(predictions, [0, 0, 0], [B, T - n, D]),
+      }, { shift: false, standardizeTargets })
+    );
+    return tf.mean(tf.stack(losses));
+  };
+}
+
+/** What `pretrain` takes. */
+function pretrainOptions(
+  { ahead, standardizeTargets, ...training }: Pretraining["training"],
+): PretrainOptions {
+  return {
+    ...augmented(training),
+    ...(ahead
+      ? { loss: lossAhead(ahead, standardizeTargets ?? false) }
+      : standardizeTargets !== undefined && { standardizeTargets }),
+  };
+}
+
 /** A cell that pretrains; it goes on from its last checkpoint. */
 export function pretrainCell(task: Task, options: Pretraining): Cell<Pretrained> {
   const { network, seed, training } = options;
   const run = async ({ folder, train }: Place): Promise<Pretrained> => {
     const model = new Nepa(network, { seed });
     const running = pretrain(model, train, {
-      ...augmented(training),
+      ...pretrainOptions(training),
       seed,
       checkpoint: {
         folder: `${folder}/run`,

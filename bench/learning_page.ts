@@ -182,12 +182,14 @@ function head(
  *
  * @param folder Made if it is not there.
  * @param sections In the page's order.
+ * @param wanted The cells that the page counts, besides those that were run.
  * @param store Where the results are.
  * @param note Something to be warned of.
  */
 export async function writePage(
   folder: string,
   sections: readonly Section[],
+  wanted: readonly Cell[],
   store: Store,
   note?: string,
 ): Promise<void> {
@@ -214,10 +216,10 @@ export async function writePage(
       }
     }
   }
-  const results = [...kept.values()];
+  const results = [...kept.values()], counted = new Set([...kept.keys(), ...wanted.map(({ name }) => name)]);
   await writeWhole(join(folder, "results.jsonl"), results.map((one) => JSON.stringify(one) + "\n").join(""));
   await writeWhole(
     join(folder, "results.md"),
-    [head(results, cells.size, rows, note), ...texts].join("\n\n") + "\n",
+    [head(results, counted.size, rows, note), ...texts].join("\n\n") + "\n",
   );
 }

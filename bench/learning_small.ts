@@ -1,6 +1,6 @@
 /** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
-import type { NepaOptions, PretrainOptions } from "nepa";
-import { pretrainCell, type Pretrained, type Source, type Task } from "./learning_cells.ts";
+import type { NepaOptions } from "nepa";
+import { pretrainCell, type Pretrained, type Pretraining, type Source, type Task } from "./learning_cells.ts";
 import { type Budget, type Plan, PRETRAINING } from "./learning_plan.ts";
 import type { Cell } from "./learning_run.ts";
 import {
@@ -85,13 +85,17 @@ export const WAYS: Readonly<Record<string, readonly [NepaOptions, Tuning]>> = {
 const RANKING = 1800;
 
 /** Changes to the recipe, at equal time: what is read, the network, the training. */
-const TRIED: Readonly<
-  Record<string, [Reading, NepaOptions, Pick<PretrainOptions, "learningRate" | "standardizeTargets">, number]>
-> = {
+const TRIED: Readonly<Record<string, [Reading, NepaOptions, Pretraining["training"], number]>> = {
   "recipe small": [joined(3), {}, {}, RANKING],
   "targets as they are": [joined(3), {}, { standardizeTargets: false }, RANKING],
   "layer scale 0.1": [joined(3), { layerscaleValue: 0.1 }, {}, RANKING],
   "peak 6e-3": [joined(3), {}, { learningRate: 6e-3 }, RANKING],
+  "peak 1.2e-2": [joined(3), {}, { learningRate: 1.2e-2 }, RANKING],
+  "peak 6e-3, layer scale 0.1": [joined(3), { layerscaleValue: 0.1 }, { learningRate: 6e-3 }, RANKING],
+  "peak 6e-3, crops of 60 to 100 %": [joined(3), {}, { learningRate: 6e-3, crop: 0.6 }, RANKING],
+  "peak 6e-3, one and two positions ahead": [joined(3), {}, { learningRate: 6e-3, ahead: [1, 2] }, RANKING],
+  "peak 6e-3, the next and the patch below": [joined(3), {}, { learningRate: 6e-3, ahead: [1, 4] }, RANKING],
+  "peak 6e-3, batches of 32": [joined(3), {}, { learningRate: 6e-3, batchSize: 32 }, RANKING * 1.67],
   "192 numbers a token, 3 blocks": [
     joined(2),
     {

@@ -7,7 +7,6 @@ import { uncompiled } from "./engine/uncompiled.ts";
 import { collapse } from "./eval/collapse.ts";
 import { trivialPredictors } from "./eval/trivial.ts";
 import type { Nepa } from "./nepa.ts";
-import { nepaLoss, type NepaLossOptions } from "./objective.ts";
 import { Random } from "./random.ts";
 import type { Measured } from "./trainer.ts";
 
@@ -15,8 +14,10 @@ import type { Measured } from "./trainer.ts";
 const IMAGES = 512, PATCHES = 32_768;
 
 /** What a {@linkcode Meter} reads and how. */
-export interface MeterOptions extends NepaLossOptions {
+export interface MeterOptions {
   dataset: Dataset;
+  /** The training's. */
+  loss: (outputs: { embeddings: tf.Tensor3D; predictions: tf.Tensor3D }) => tf.Scalar;
   /** Whether the data set was held out from training, so that its loss says something. */
   heldOut: boolean;
   batchSize: number;
@@ -33,7 +34,7 @@ export class Meter {
   readonly #pass: Compiled<[tf.Tensor4D], { embeddings: tf.Tensor; loss: tf.Tensor }>;
 
   constructor(model: Nepa, options: MeterOptions) {
-    const { dataset, seed, causal, compile, heldOut } = options;
+    const { dataset, seed, causal, compile, heldOut, loss } = options;
     this.#model = model;
     this.#options = options;
     const patches = (model.config.imageSize / model.config.patchSize) ** 2;
@@ -41,7 +42,7 @@ export class Meter {
     this.#indices = new Random(seed, "meter").permutation(dataset.length).slice(0, count);
     const pass = (images: tf.Tensor4D) => {
       const outputs = model.forward(images, { causal });
-      return { embeddings: outputs.embeddings, loss: heldOut ? nepaLoss(outputs, options) : tf.scalar(0) };
+      return { embeddings: outputs.embeddings, loss: heldOut ? loss(outputs) : tf.scalar(0) };
     };
     this.#pass = compile ? currentEngine().compile(pass, { name: "collapse meter" }) : uncompiled(pass);
   }

@@ -1,4 +1,5 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
+import type * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMislabelled } from "./data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "./data/transforms.ts";
 import { quickProbe } from "./eval/probe.ts";
@@ -30,7 +31,17 @@ export interface PretrainOptions extends TrainOptions, NepaLossOptions {
   every?: { collapse?: number; probe?: number };
   /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
   causal?: boolean;
+  /**
+   * What is made smaller, for objectives of your own: a number from what `forward` gives, z and ẑ [B, T, D]. The three
+   * switches are `nepaLoss`'s and cannot be given beside it. A run in a folder goes on if this has the same source text.
+   */
+  loss?: PretrainLoss;
 }
+
+/** An objective: a number from the embeddings z and the predictions ẑ, both [B, T, D]. Called once if the step is compiled. */
+export type PretrainLoss = (
+  outputs: { readonly embeddings: tf.Tensor3D; readonly predictions: tf.Tensor3D },
+) => tf.Scalar;
 
 /** What `pretrain` does unless told otherwise. */
 export const SMALL: Recipe = {
@@ -73,8 +84,23 @@ function pretrainRecipe(name: string, { config }: Nepa, { length }: Dataset): Re
   throw new RangeError(`recipe: expected "default", "small" or "official", got ${JSON.stringify(name)}`);
 }
 
+const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
+
 /** Options that fine-tuning does not have. */
-const KNOWN = "recipe validation every causal shift stopGradient standardizeTargets".split(" ");
+const KNOWN = ["recipe", "validation", "every", "causal", "loss", ...SWITCHES];
+
+/** The objective, what a folder is told of it, and whether it reads the last position's prediction. */
+function objectiveOf(options: PretrainOptions): { loss: PretrainLoss; about: object; last: boolean } {
+  const { loss, shift = true, stopGradient = true } = options;
+  const { standardizeTargets = options.recipe === "small" } = options;
+  if (loss === undefined) {
+    const switches = { shift, stopGradient, standardizeTargets };
+    return { loss: (outputs) => nepaLoss(outputs, switches), about: switches, last: !shift };
+  }
+  const beside = SWITCHES.find((name) => options[name] !== undefined);
+  if (beside !== undefined) throw new TypeError(`expected loss or ${beside}, got both`);
+  return { loss, about: { loss: loss.toString() }, last: true };
+}
 
 /**
  * Trains a model to predict each next patch's embedding. Nothing is computed before the run is iterated; see {@linkcode Run}.
@@ -91,6 +117,25 @@ const KNOWN = "recipe validation every causal shift stopGradient standardizeTarg
  * @returns A run; `run.ema` is a second model, the caller's to dispose of, if `emaDecay` is set.
  * @throws {RangeError | TypeError} If an option cannot be, or the images do not fit the model.
  *
+ * @example An objective of your own: two positions ahead
+ * ```ts
+ * import { fashionMnist, Nepa, nepaLoss, pretrain, tf, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { train } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini" }, { seed: 0 });
+ * await pretrain(model, train, {
+ *   steps: 3,
+ *   batchSize: 16,
+ *   loss: ({ embeddings, predictions }) =>
+ *     nepaLoss({
+ *       embeddings: tf.slice(embeddings, [0, 2, 0]), // [B, T − 2, D]
+ *       predictions: tf.slice(predictions, 0, [-1, predictions.shape[1] - 2, -1]),
+ *     }, { shift: false }),
+ * }).finish();
+ * model.dispose();
+ * ```
+ *
  * @example
  * ```ts
  * import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
@@ -106,11 +151,7 @@ const KNOWN = "recipe validation every causal shift stopGradient standardizeTarg
  */
 export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions = {}): Run<Nepa> {
   const { recipe = "default", validation, every = {}, causal = model.config.isCausal } = options;
-  const objective: Required<NepaLossOptions> = {
-    shift: options.shift ?? true,
-    stopGradient: options.stopGradient ?? true,
-    standardizeTargets: options.standardizeTargets ?? recipe === "small",
-  };
+  const { loss, about, last } = objectiveOf(options);
   const plan = makePlan(options, pretrainRecipe(recipe, model, dataset), dataset, KNOWN);
   refuseMisfit(
     dataset,
@@ -129,7 +170,7 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     heldOut: validation !== undefined,
     batchSize: plan.batchSize,
     causal,
-    ...objective,
+    loss,
     seed: plan.seed,
     compile: plan.compile,
   });
@@ -137,10 +178,7 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
   const ema = plan.emaDecay === null ? undefined : model.clone();
   const trainer = new Trainer(model, dataset, plan, {
     loss: (images, _labels, draws) =>
-      nepaLoss(
-        model.forward(images, { training: draws, causal, last: !(causal && objective.shift) }),
-        objective,
-      ),
+      loss(model.forward(images, { training: draws, causal, last: last || !causal })),
     rates: (k) => [rate(k)],
     measure: async (step) => ({
       ...(step === 1 || step % interval === 0 || step === plan.steps) && await meter.read(),
@@ -154,7 +192,7 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     ema,
     trainer,
     plan,
-    options: { causal, ...objective, every: { collapse: interval } },
+    options: { causal, ...about, every: { collapse: interval } },
     data: dataset,
   });
   return new Run(model, trainer, { ema, signal: plan.signal, keeper });

@@ -1,7 +1,16 @@
 import { existsSync } from "node:fs";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type CheckpointOptions, compareRuns, evaluate, finetune, Nepa, NepaClassifier } from "nepa";
-import { NonFiniteError, readLog, type Run, RunFolderError, tf, useEngine } from "nepa";
+import {
+  nepaLoss,
+  NonFiniteError,
+  type PretrainLoss,
+  readLog,
+  type Run,
+  RunFolderError,
+  tf,
+  useEngine,
+} from "nepa";
 
 import { VERSION } from "../lib/version.ts";
 import { withFolder } from "./folder.ts";
@@ -138,6 +147,16 @@ Deno.test("a folder is refused where it is taken, occupied, empty, or of another
     const differences = ["options.steps: 10 then, 12 now", "options.batchSize: 8 then, 4 now", "load("];
     await refused("different", () => other.finish(), ...differences);
     free(other);
+    const loss: PretrainLoss = (outputs) => nepaLoss(outputs, { shift: false });
+    const own = tinyRun({
+      steps: 10,
+      batchSize: 8,
+      compile: false,
+      loss,
+      checkpoint: { folder, resume: true },
+    });
+    await refused("different", () => own.finish(), "options.loss: undefined then, ", "nepaLoss(outputs");
+    free(own);
     assertEquals(checkpoints(folder).at(-1), "step-00000003");
     const bad = (options: object) => () => tinyRun({ checkpoint: { folder, ...options } });
     assertThrows(bad({ folder: "" }), TypeError, "checkpoint.folder: expected a path");

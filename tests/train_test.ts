@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { evaluate, fashionMnist, finetune, Nepa, NepaClassifier, NonFiniteError } from "nepa";
-import { pretrain, type PretrainOptions, runFigure, tf, useEngine } from "nepa";
+import { evaluate, fashionMnist, finetune, Nepa, NepaClassifier, nepaLoss, NonFiniteError } from "nepa";
+import { pretrain, type PretrainLoss, type PretrainOptions, runFigure, tf, useEngine } from "nepa";
 
 import { config, few, short, trained, worst } from "./trained.ts";
 
@@ -43,6 +43,27 @@ Deno.test("the small recipe is the default one with standardised targets, and mo
   assertEquals(run.steps, 4800);
   run.dispose();
   model.dispose();
+});
+
+Deno.test("an objective of one's own is trained and read on the held-out images, compiled or not", async () => {
+  const validation = test.subset(0.01);
+  const loss: PretrainLoss = ({ embeddings, predictions }) => {
+    const [batch, tokens, size] = predictions.shape;
+    return nepaLoss({
+      embeddings: tf.slice(embeddings, [0, 2, 0]),
+      predictions: tf.slice(predictions, 0, [batch, tokens - 2, size]),
+    }, { shift: false });
+  };
+  const compiled = await trained({ ...short, validation, loss });
+  const plain = await trained({ ...short, validation, loss, compile: false });
+  const usual = await trained({ ...short, validation, compile: false });
+  assert(worst(compiled.weights, plain.weights) < 2e-3);
+  assert(worst(plain.weights, usual.weights) > 1e-4);
+  const held = ({ result }: typeof plain) => result.history.at(-1)!.validation!.loss;
+  assert(Math.abs(held(compiled) - held(plain)) < 1e-4);
+  assert(held(plain) > held(usual) + 0.02, "further ahead is harder");
+  const same = await trained({ ...short, validation, loss: (outputs) => nepaLoss(outputs), compile: false });
+  assert(worst(same.weights, usual.weights) < 1e-5, "the method's own, given as a function");
 });
 
 Deno.test("the same seed gives the same bits; another seed gives others", async () => {
@@ -216,6 +237,7 @@ Deno.test("options that cannot be are refused before anything is computed", () =
     [() => pretrain(model, few, { emaDecay: 1 }), "emaDecay"],
     [() => pretrain(model, few, { recipe: "best" as "default" }), "recipe"],
     [() => pretrain(model, few, { batchsize: 3 } as PretrainOptions), "unknown option batchsize"],
+    [() => pretrain(model, few, { loss: nepaLoss, shift: false }), "expected loss or shift, got both"],
     [() => pretrain(model, few, { seed: 0.5 }), "seed: expected an integer"],
     [() => pretrain(color, few), "expected images with 3 channels"],
     [() => pretrain(large, few), "expected images of 56x56"],
