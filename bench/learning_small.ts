@@ -35,6 +35,8 @@ export interface SmallPlan {
   /** The whole recipe, an array's place the seed. */
   pretrain: Cell<Pretrained>[];
   small: Arm;
+  /** The same with a peak of 6e-3, every part with all seeds. */
+  higher: Arm;
   /** The default recipe's network. */
   plain: Arm;
   /** By the way, an array's place the seed. */
@@ -144,6 +146,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     name: string,
     sources: readonly Cell<Pretrained>[],
     readings: Record<string, Reading>,
+    tunings: Readonly<Record<string, Tuning>> = TUNINGS,
   ): Arm => ({
     frozen: mapped(
       readings,
@@ -153,7 +156,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
         ),
     ),
     tuned: mapped(
-      TUNINGS,
+      tunings,
       (tuning, title) =>
         sources.slice(0, tuning === SMALL || title === CROPPED ? seeds : 1).map((trained, seed) =>
           tuned(`${name}/${named(title)}`, { trained }, tuning, seed)
@@ -189,6 +192,14 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     ),
     pretrain,
     small: arm("small", pretrain, readings),
+    higher: arm(
+      "peak-6e-3",
+      all.map((seed) =>
+        pretrained(`peak-6e-3/seed${seed}/pretrain`, steps, seed, 5, {}, { learningRate: 6e-3 })
+      ),
+      { [WHOLE]: joined(3) },
+      { "recipe small": SMALL, [CROPPED]: TUNINGS[CROPPED]! },
+    ),
     plain: arm("plain", mini.trained.slice(0, 1).map(({ pretrain }) => pretrain), readings),
     scratch: mapped(
       WAYS,

@@ -37,6 +37,7 @@ function frozenTable(book: Book, plan: SmallPlan): string {
     row("raw pixels", [plan.pixels]),
     row("untrained, layer scale null: block 3, all tokens", [plan.untrained]),
     ...arm("recipe small", plan.small),
+    ...arm("recipe small, peak 6e-3", plan.higher),
     ...arm("recipe default", plan.plain),
   ]);
 }
@@ -54,6 +55,7 @@ function tunedTable(book: Book, plan: SmallPlan): string {
     );
   return table(["600 labels", "fitted head alone", "fine-tuned"], [
     ...arm("pretrained, recipe small", plan.small),
+    ...arm("pretrained, recipe small, peak 6e-3", plan.higher),
     ...arm("pretrained, recipe default", plan.plain),
     ...Object.entries(plan.scratch).map(([title, cells]) =>
       row(`from scratch: ${title}`, of(cells), WAYS[title]![1].fitted)
