@@ -200,7 +200,7 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
       { [WHOLE]: joined(3) },
       { "recipe small": SMALL, [CROPPED]: TUNINGS[CROPPED]! },
     ),
-    plain: arm("plain", mini.trained.slice(0, 1).map(({ pretrain }) => pretrain), readings),
+    plain: arm("plain", mini.trained.map(({ pretrain }) => pretrain), readings),
     scratch: mapped(
       WAYS,
       ([network, tuning], title) =>
