@@ -16,6 +16,9 @@ import {
 /** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
 const COST = { step: 0.065, long: 200, short: 60, tuning: 40 };
 
+/** The reading of the recipe. */
+export const WHOLE = "block 3, all tokens";
+
 /** All tokens of a block, which the recipe reads. */
 const joined = (layer: number) => ({ layer, pool: "all" }) as const;
 
@@ -119,55 +122,26 @@ const mapped = <T, R>(
 ): Record<string, R> =>
   Object.fromEntries(Object.entries(record).map(([title, value]) => [title, of(value, title)]));
 
-/** The cells for so many seeds; the default recipe's network is the plan's. */
-export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): SmallPlan {
-  const all = Array.from({ length: seeds }, (_, seed) => seed), trial = budget.steps.mini < 1000;
+/** Makes cells, as the budget says. */
+function makers(budget: Budget, seeds: number) {
+  const trial = budget.steps.mini < 1000, rankOf = (seed: number) => seed ? 5 : 4;
   const task = (name: string, rank: number, seconds: number): Task => ({
     name: `small/${name}`,
     rank,
     seconds,
   });
-  const rankOf = (seed: number) => seed ? 5 : 4;
   const tuned = (name: string, source: Source, { training, ...tuning }: Tuning, seed: number) => {
     const settings = { ...tuning, training: { ...training, ...trial && { steps: 4 } } };
-    return tunedCell(
-      task(`${name}/seed${seed}`, rankOf(seed), COST.tuning),
-      source,
-      settings,
-      budget.aside,
-      seed,
-    );
+    const own = task(`${name}/seed${seed}`, rankOf(seed), COST.tuning);
+    return tunedCell(own, source, settings, budget.aside, seed);
   };
   const frozen = (name: string, source: Source, reading: Reading, seed = 0) => {
     const seconds = reading.pool === "all" ? COST.long : COST.short;
     return frozenCell(task(`${name}/seed${seed}`, rankOf(seed), seconds), source, reading, "all");
   };
-  const arm = (
-    name: string,
-    sources: readonly Cell<Pretrained>[],
-    readings: Record<string, Reading>,
-    tunings: Readonly<Record<string, Tuning>> = TUNINGS,
-  ): Arm => ({
-    frozen: mapped(
-      readings,
-      (reading, title) =>
-        sources.slice(0, title === WHOLE ? seeds : 1).map((trained, seed) =>
-          frozen(`${name}/${named(title)}`, { trained }, reading, seed)
-        ),
-    ),
-    tuned: mapped(
-      tunings,
-      (tuning, title) =>
-        sources.slice(0, tuning === SMALL || title === CROPPED ? seeds : 1).map((trained, seed) =>
-          tuned(`${name}/${named(title)}`, { trained }, tuning, seed)
-        ),
-    ),
-  });
   const pretrained = (
     name: string,
-    steps: number,
-    seed: number,
-    rank: number,
+    [steps, seed, rank]: readonly [number, number, number],
     network: NepaOptions,
     more: object,
   ) =>
@@ -176,31 +150,57 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
       seed,
       training: { recipe: "small", standardizeTargets: true, ...PRETRAINING, steps, ...more }, // spelt out: what it sets is part of the key
     });
-  const steps = trial ? budget.steps.mini : 4800;
-  const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, steps, seed, rankOf(seed), {}, {}));
-  const readings: Record<string, Reading> = {
-    [WHOLE]: joined(3),
-    "block 3, mean": { layer: 3, pool: "mean" },
-    "last norm, all tokens": { layer: "final", pool: "all" },
+  const arm = (
+    name: string,
+    sources: readonly Cell<Pretrained>[],
+    readings: Readonly<Record<string, Reading>>,
+    tunings: Readonly<Record<string, Tuning>>,
+  ): Arm => {
+    const every = [WHOLE, "recipe small", CROPPED];
+    const some = (title: string) => sources.slice(0, every.includes(title) ? seeds : 1);
+    const place = (title: string) => `${name}/${named(title)}`;
+    return {
+      frozen: mapped(
+        readings,
+        (reading, title) =>
+          some(title).map((trained, seed) => frozen(place(title), { trained }, reading, seed)),
+      ),
+      tuned: mapped(
+        tunings,
+        (tuning, title) => some(title).map((trained, seed) => tuned(place(title), { trained }, tuning, seed)),
+      ),
+    };
   };
+  return { task, tuned, frozen, pretrained, arm, trial, rankOf };
+}
+
+/** How the arms are read. */
+const READINGS: Readonly<Record<string, Reading>> = {
+  [WHOLE]: joined(3),
+  "block 3, mean": { layer: 3, pool: "mean" },
+  "last norm, all tokens": { layer: "final", pool: "all" },
+};
+
+/** The cells for so many seeds; the default recipe's network is the plan's. */
+export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): SmallPlan {
+  const { task, tuned, frozen, pretrained, arm, trial, rankOf } = makers(budget, seeds);
+  const all = Array.from({ length: seeds }, (_, seed) => seed), steps = trial ? budget.steps.mini : 4800;
+  const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, [steps, seed, rankOf(seed)], {}, {}));
+  const higher = all.map((seed) =>
+    pretrained(`peak-6e-3/seed${seed}/pretrain`, [steps, seed, 5], {}, { learningRate: 6e-3 })
+  );
+  const plain = mini.trained.map(({ pretrain }) => pretrain),
+    fresh = { preset: "mini", layerscaleValue: null } as const;
   return {
     pixels: pixelsCell(task("pixels", 4, COST.short), "all"),
-    untrained: frozen(
-      "untrained",
-      { network: { preset: "mini", layerscaleValue: null }, seed: 0 },
-      joined(3),
-    ),
+    untrained: frozen("untrained", { network: fresh, seed: 0 }, joined(3)),
     pretrain,
-    small: arm("small", pretrain, readings),
-    higher: arm(
-      "peak-6e-3",
-      all.map((seed) =>
-        pretrained(`peak-6e-3/seed${seed}/pretrain`, steps, seed, 5, {}, { learningRate: 6e-3 })
-      ),
-      { [WHOLE]: joined(3) },
-      { "recipe small": SMALL, [CROPPED]: TUNINGS[CROPPED]! },
-    ),
-    plain: arm("plain", mini.trained.map(({ pretrain }) => pretrain), readings),
+    small: arm("small", pretrain, READINGS, TUNINGS),
+    higher: arm("peak-6e-3", higher, { [WHOLE]: joined(3) }, {
+      "recipe small": SMALL,
+      [CROPPED]: TUNINGS[CROPPED]!,
+    }),
+    plain: arm("plain", plain, READINGS, TUNINGS),
     scratch: mapped(
       WAYS,
       ([network, tuning], title) =>
@@ -210,12 +210,9 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     ),
     tried: mapped(TRIED, ([reading, network, training, updates], title) => {
       const count = trial ? 4 : Math.round(updates), name = `tried/${named(title)}`;
-      const trained = pretrained(`${name}/pretrain`, count, 0, 8, network, training);
+      const trained = pretrained(`${name}/pretrain`, [count, 0, 8], network, training);
       return frozenCell(task(`${name}/frozen`, 8, COST.short), { trained }, reading, budget.split);
     }),
     triedPixels: pixelsCell(task("tried/pixels", 8, COST.short / 4), budget.split),
   };
 }
-
-/** The reading of the recipe. */
-export const WHOLE = "block 3, all tokens";
