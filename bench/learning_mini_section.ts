@@ -2,7 +2,7 @@
 import { bestBlock } from "./learning_figures.ts";
 import { type Book, found, type Row, type Section } from "./learning_page.ts";
 import { cellsOf, type Frozens, type Plan } from "./learning_plan.ts";
-import { MINI, type Reference, withSeeds } from "./learning_reference.ts";
+import { MINI } from "./learning_reference.ts";
 import { LAYERS, lossRows, percent, probeRows, spreadRows, tunedRows } from "./learning_rows.ts";
 
 /** Accuracies of frozen features, as rows of their own are shown. */
@@ -24,70 +24,41 @@ const READ = {
 const valuesOf = (cells: readonly Frozens[], book: Book, key: keyof typeof READ) =>
   cells.flatMap((cell) => READ[key][1](cell, book) ?? []);
 
-/** The reference with the seeds that the official code was trained with for this page. */
-function reference(book: Book, official: Plan["official"]): typeof MINI {
-  const measures = official.map(({ measure }) => measure), probes = official.map(({ probe }) => probe);
-  const spread = ["featureStd", "effectiveRank", "meanCosine"] as const;
-  const layers = Object.entries(MINI.probe).map(([layer, figure]): [string, Reference] => [
-    layer,
-    withSeeds(figure, found(book, probes, ({ accuracy }) => percent(accuracy[layer]))),
-  ]);
-  const read = (key: keyof typeof READ) => withSeeds(MINI[key], valuesOf(official, book, key));
-  return {
-    ...MINI,
-    lossLast: withSeeds(
-      MINI.lossLast,
-      found(book, official.map(({ pretrain }) => pretrain), ({ lossLast }) => lossLast),
-    ),
-    heldOut: withSeeds(MINI.heldOut, found(book, measures, ({ loss }) => loss)),
-    z: spread.map((key, i) => withSeeds(MINI.z[i]!, found(book, measures, ({ z }) => z[key]))),
-    probe: Object.fromEntries(layers),
-    best: read("best"),
-    knn: read("knn"),
-    bestKnn: read("bestKnn"),
-  };
-}
-
 /** The section on mini. */
 export function miniSection({ mini, official }: Plan): Section {
-  const { trained, untrained } = mini, probes = trained.map(({ probe }) => probe);
+  const { trained, untrained } = mini, theirs = official.mini;
+  const measures = (cells: typeof theirs) => cells.map(({ measure }) => measure);
+  const probes = (cells: typeof theirs) => cells.map(({ probe }) => probe);
+  const reads = Object.keys(READ) as (keyof typeof READ)[], fresh = "untrained, without layer scale: ";
   return {
     title: "6. mini",
-    cells: cellsOf([mini, official]),
-    write: (book) => {
-      const theirs = reference(book, official), reads = Object.keys(READ) as (keyof typeof READ)[];
-      const row = (
-        key: keyof typeof READ,
-        cells: readonly Frozens[],
-        what: string,
-        figure: Reference,
-      ) => ({
-        what: what + READ[key][0],
-        found: valuesOf(cells, book, key),
-        reference: figure,
-      });
-      const fresh = "untrained, without layer scale: ";
-      return [
-        [
-          ...lossRows(book, mini, theirs),
-          ...spreadRows("z", book, trained.map(({ measure }) => measure), ({ z }) => z, theirs.z),
-          ...[
-            ...probeRows("probe", book, probes, theirs.probe, LAYERS.slice(1)),
-            ...reads.map((key) => row(key, trained, "", theirs[key])),
-            ...tunedRows(book, mini, theirs),
-            {
-              what: `${fresh}probe, final`,
-              found: found(book, [untrained.probe], ({ accuracy }) => percent(accuracy.final)),
-              reference: MINI.untrainedNull.probe,
-            },
-            row("best", [untrained], fresh, MINI.untrainedNull.best),
-            row("knn", [untrained], fresh, MINI.untrainedNull.knn),
-          ].map((row): Row => ({ ...row, digits: 1 })),
-        ],
-        "The best block is the one that does best on the test images, as in the reference. To the reference's two seeds of frozen " +
-        "features and losses come those that the official code was trained with for this page (`--peer torch`); they are " +
-        "read as ours are.",
-      ];
-    },
+    cells: cellsOf([mini, theirs]),
+    write: (book) => [
+      [
+        ...lossRows(book, mini, MINI, theirs),
+        ...spreadRows("z", book, measures(trained), ({ z }) => z, MINI.z, measures(theirs)),
+        ...[
+          ...probeRows("probe", book, probes(trained), MINI.probe, LAYERS.slice(1), probes(theirs)),
+          ...reads.map((key) => ({
+            what: READ[key][0],
+            found: valuesOf(trained, book, key),
+            reference: MINI[key],
+            further: valuesOf(theirs, book, key),
+          })),
+          ...tunedRows(book, mini, MINI),
+          {
+            what: `${fresh}probe, final`,
+            found: found(book, [untrained.probe], ({ accuracy }) => percent(accuracy.final)),
+            reference: MINI.untrainedNull.probe,
+          },
+          ...(["best", "knn"] as const).map((key) => ({
+            what: fresh + READ[key][0],
+            found: valuesOf([untrained], book, key),
+            reference: MINI.untrainedNull[key],
+          })),
+        ].map((row): Row => ({ ...row, digits: 1 })),
+      ],
+      "The best block is the one that does best on the test images, as in the reference.",
+    ],
   };
 }

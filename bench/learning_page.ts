@@ -1,7 +1,7 @@
 /** The learning bench's page: sections of figures beside the reference's, as Markdown. @module */
 import { join } from "node:path";
 import type { Figure } from "nepa";
-import type { Reference } from "./learning_reference.ts";
+import { type Reference, withSeeds } from "./learning_reference.ts";
 import { type Cell, type Kept, type Store, writeWhole } from "./learning_run.ts";
 
 /** A cell's result, where it was run. */
@@ -13,6 +13,8 @@ export interface Row {
   /** One number a seed, in the unit that is shown; those that there are. */
   found: readonly number[];
   reference?: Reference | undefined;
+  /** The official code's with further seeds, which it was trained with for this page. */
+  further?: readonly number[];
   /** Digits behind the point. Default 2. */
   digits?: number;
   /** What is better, more or less; "neither" for what only describes. Default "more". */
@@ -58,6 +60,9 @@ export function stdOf(values: readonly number[]): number {
   return values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
 }
 
+/** The reference's figure with the further seeds. */
+const theirsOf = ({ reference, further = [] }: Row) => reference && withSeeds(reference, further);
+
 const digitsOf = ({ digits = 2 }: Row) => digits;
 
 function format(value: number, digits: number): string {
@@ -77,7 +82,7 @@ function withSpread(mean: number, std: number | undefined, seeds: number, digits
  * standard deviation of a seed for both, pooled over their seeds; and what the reference's rounding leaves open.
  */
 export function verdict(row: Row): string {
-  const { found, reference, better = "more" } = row;
+  const { found, better = "more" } = row, reference = theirsOf(row);
   if (!reference || found.length === 0) return "";
   const n = found.length, m = reference.seeds, free = n + m - 2;
   if (free < 1) return "one seed each";
@@ -108,7 +113,7 @@ function comparison(rows: readonly Row[]): string {
   return table(
     ["", "this library", "official code", "difference", "compared"],
     rows.map((row) => {
-      const { what, found, reference } = row, digits = digitsOf(row);
+      const { what, found } = row, reference = theirsOf(row), digits = digitsOf(row);
       const own = found.length > 0
         ? withSpread(meanOf(found), stdOf(found), found.length, digits)
         : "not run";
@@ -129,8 +134,8 @@ function summary(rows: readonly (Row & { section: string })[]): string {
   const worse = judged.filter(({ says }) => says === "worse").map(({ section, what }) =>
     `${section}: ${what}`
   );
-  const chance = judged.reduce((sum, { found, reference }) => {
-    const free = found.length + reference!.seeds - 2;
+  const chance = judged.reduce((sum, row) => {
+    const free = row.found.length + theirsOf(row)!.seeds - 2;
     return free < 1 ? sum : sum + outsideByChance(free);
   }, 0);
   const list = worse.length > 0 ? ` Worse: ${worse.join("; ")}.` : "";

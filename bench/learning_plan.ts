@@ -237,8 +237,12 @@ function sizePlan(size: Size, first: number, seeds: number, budget: Budget): Siz
 /** Every cell, where its figure belongs. */
 export interface Plan {
   mini: SizePlan;
-  /** Mini by the official code, with the seeds after the reference's. */
-  official: (Evaluations & { pretrain: Cell<Pretrained> })[];
+  /** What the official code trains, with the seeds after the reference's. */
+  official: {
+    mini: (Evaluations & { pretrain: Cell<Pretrained> })[];
+    /** The probe and the neighbours read without the causal mask. */
+    nano: (Evaluations & { pretrain: Cell<Pretrained> })[];
+  };
   nano: SizePlan;
   /** Nano with its first weights, an array's place the seed; the first probe tells of raw pixels too. */
   fresh: Evaluations[];
@@ -251,19 +255,23 @@ export interface Plan {
   ablations: Record<string, (Evaluations & { pretrain: Cell<Pretrained> })[]>;
 }
 
-/** The official code's seeds: the reference has 0 and 1. */
-const OFFICIAL_SEEDS = [2, 3];
+/** The official code's further seeds: the reference has those below. */
+const FURTHER = { mini: [2, 3], nano: [3, 4] } as const;
 
-function officialMini(budget: Budget, peer: Official | undefined): Plan["official"] {
-  return OFFICIAL_SEEDS.map((seed) => {
-    const name = `${OFFICIAL}mini/seed${seed}`, steps = budget.steps.mini;
-    const task = { name: `${name}/pretrain`, rank: 7, seconds: steps * COST.mini.step };
+function officialCells(size: Size, budget: Budget, peer: Official | undefined): Plan["official"][Size] {
+  return FURTHER[size].map((seed) => {
+    const name = `${OFFICIAL}${size}/seed${seed}`, steps = budget.steps[size], every = size === "mini";
+    const task = { name: `${name}/pretrain`, rank: 7, seconds: steps * COST[size].step };
     const training = { ...PRETRAINING, steps };
-    const pretrain = officialCell(task, { network: { preset: "mini" }, seed, training }, peer);
-    return {
-      pretrain,
-      ...evaluations(name, { trained: pretrain }, "mini", 7, { split: "all", layers: true }),
-    };
+    const pretrain = officialCell(task, { network: { preset: size }, seed, training }, peer);
+    const source = { trained: pretrain }, split = "all";
+    const { measure } = evaluations(name, source, size, 7, { split });
+    const read = every ? { layers: true } : { causal: false };
+    const { probe, knn } = evaluations(every ? name : `${name}/bidirectional`, source, size, 7, {
+      split,
+      ...read,
+    });
+    return { pretrain, measure, probe, knn };
   });
 }
 
@@ -288,7 +296,10 @@ export function makePlan(budget: Budget, seeds: number, peer?: Official): Plan {
   });
   return {
     mini,
-    official: officialMini(budget, peer),
+    official: {
+      mini: officialCells("mini", budget, peer),
+      nano: officialCells("nano", budget, peer),
+    },
     nano,
     fresh: seedsOf(seeds).map((seed) =>
       evaluations(`nano/seed${seed}/untrained`, { network: { preset: "nano" }, seed }, "nano", 3, {

@@ -4,7 +4,7 @@ import type { Probed } from "./learning_cells.ts";
 import { tunedPoints } from "./learning_figures.ts";
 import type { Measured } from "./learning_measure.ts";
 import { type Book, found, type Row } from "./learning_page.ts";
-import type { SizePlan } from "./learning_plan.ts";
+import type { SizePlan, Trained } from "./learning_plan.ts";
 import type { Reference } from "./learning_reference.ts";
 import type { Cell } from "./learning_run.ts";
 
@@ -22,6 +22,7 @@ export function spreadRows(
   cells: readonly Cell<Measured>[],
   pick: (m: Measured) => Collapse,
   reference: readonly Reference[],
+  official: readonly Cell<Measured>[] = [],
 ): Row[] {
   const parts = [["feature std", "featureStd", 3], ["effective rank", "effectiveRank", 2], [
     "mean cosine",
@@ -32,6 +33,7 @@ export function spreadRows(
     what: `${what}: ${name}`,
     found: found(book, cells, (measured) => pick(measured)[key]),
     reference: reference[i],
+    further: found(book, official, (measured) => pick(measured)[key]),
     digits,
     better: "neither",
   }));
@@ -44,12 +46,17 @@ export function probeRows(
   cells: readonly Cell<Probed>[],
   references: Readonly<Record<string, Reference>>,
   layers = LAYERS,
+  official: readonly Cell<Probed>[] = [],
 ): Row[] {
-  return layers.map((layer) => ({
-    what: `${what}, ${layerName(layer)}`,
-    found: found(book, cells, ({ accuracy }) => percent(accuracy[layer])),
-    reference: references[layer],
-  }));
+  return layers.map((layer) => {
+    const of = ({ accuracy }: Probed) => percent(accuracy[layer]);
+    return {
+      what: `${what}, ${layerName(layer)}`,
+      found: found(book, cells, of),
+      reference: references[layer],
+      further: found(book, official, of),
+    };
+  });
 }
 
 /** Training and held-out loss. */
@@ -57,20 +64,25 @@ export function lossRows(
   book: Book,
   { trained }: SizePlan,
   reference: { lossLast: Reference; heldOut: Reference },
+  official: readonly Pick<Trained, "pretrain" | "measure">[],
 ): Row[] {
-  const pretrains = trained.map(({ pretrain }) => pretrain), measures = trained.map(({ measure }) => measure);
+  const last = (some: typeof official) =>
+    found(book, some.map(({ pretrain }) => pretrain), ({ lossLast }) => lossLast);
+  const held = (some: typeof official) => found(book, some.map(({ measure }) => measure), ({ loss }) => loss);
   return [
     {
       what: "training loss, mean of the last 50 steps",
-      found: found(book, pretrains, ({ lossLast }) => lossLast),
+      found: last(trained),
       reference: reference.lossLast,
+      further: last(official),
       digits: 4,
       better: "less",
     },
     {
       what: "held-out loss, 10,000 test images",
-      found: found(book, measures, ({ loss }) => loss),
+      found: held(trained),
       reference: reference.heldOut,
+      further: held(official),
       digits: 4,
       better: "less",
     },

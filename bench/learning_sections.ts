@@ -7,7 +7,7 @@ import { miniSection } from "./learning_mini_section.ts";
 import { type Book, found, type Row, type Section } from "./learning_page.ts";
 import { type Budget, cellsOf, FINETUNING, type Plan, PRETRAINING, type SizePlan } from "./learning_plan.ts";
 import { ABLATION, NANO, PIXELS, type Reference, type Spread } from "./learning_reference.ts";
-import { lossRows, percent, probeRows, spreadRows, tunedRows } from "./learning_rows.ts";
+import { LAYERS, lossRows, percent, probeRows, spreadRows, tunedRows } from "./learning_rows.ts";
 import type { Cell } from "./learning_run.ts";
 
 function recipe({ steps }: Budget): Section {
@@ -23,6 +23,8 @@ function recipe({ steps }: Budget): Section {
       }), weight decay ${weightDecay}, gradients clipped at norm ${clipNorm}, batches of ${batchSize}, ` +
       `learning rate up to ${learningRate} over a tenth of the steps, then down to 0 along a cosine. nano has ` +
       `${formatNumber(steps.nano)} steps, mini ${formatNumber(steps.mini)}.`,
+      "Where the official code has more seeds than the reference's two or three, it was trained with them for this page " +
+      "(`--peer torch`), and its weights are read as ours are.",
       "Features are the mean of the patch tokens. Linear probes: logistic regression on standardised features, fitted until the " +
       "objective is within 1e-4 nats of its minimum, the penalty chosen among 1e-3 … 1e-7 on training images held out for " +
       "that. Nearest neighbours: 20, weighted by exp(cosine / 0.07), not centred. Collapse: of patch embeddings z, outputs of the last " +
@@ -32,16 +34,17 @@ function recipe({ steps }: Budget): Section {
 }
 
 function pretraining(plan: Plan): Section {
-  const { nano, averaged } = plan;
+  const { nano, averaged, official } = plan, theirs = official.nano.map(({ measure }) => measure);
   const measures = nano.trained.map(({ measure }) => measure),
     fresh = plan.fresh.map(({ measure }) => measure);
   const spreads = (
     book: Book,
     cells: readonly Cell<Measured>[],
     reference: Record<"z" | "h" | "pooled", readonly Reference[]>,
+    further: readonly Cell<Measured>[] = [],
   ) =>
     (["z", "h", "pooled"] as const).flatMap((part) =>
-      spreadRows(part, book, cells, (m) => m[part], reference[part])
+      spreadRows(part, book, cells, (m) => m[part], reference[part], further)
     );
   const trivial = [["previousPatch", "the previous patch's z"], [
     "meanDirection",
@@ -50,7 +53,7 @@ function pretraining(plan: Plan): Section {
   return {
     title: "2. Pretraining: nano",
     cells: [
-      ...nano.trained.flatMap(({ pretrain, measure }) => [pretrain, measure]),
+      ...[...nano.trained, ...official.nano].flatMap(({ pretrain, measure }) => [pretrain, measure]),
       ...fresh,
       averaged.measure,
     ],
@@ -58,7 +61,7 @@ function pretraining(plan: Plan): Section {
       const scales = measures.flatMap((cell) => book(cell)?.layerScale ?? []);
       return [
         [
-          ...lossRows(book, nano, NANO.trained),
+          ...lossRows(book, nano, NANO.trained, official.nano),
           {
             what: "held-out loss of weights averaged with 0.99, seed 0",
             found: found(book, [averaged.measure], ({ loss }) => loss),
@@ -66,7 +69,7 @@ function pretraining(plan: Plan): Section {
             digits: 4,
             better: "less",
           },
-          ...spreads(book, measures, NANO.trained),
+          ...spreads(book, measures, NANO.trained, theirs),
         ],
         "Untrained:",
         [
@@ -91,6 +94,7 @@ function pretraining(plan: Plan): Section {
           what,
           found: found(book, measures, (m) => m.trivial[key]),
           reference: NANO.trivial[key],
+          further: found(book, theirs, (m) => m.trivial[key]),
           digits: 3,
           better: "neither",
         })),
@@ -107,6 +111,7 @@ function pretraining(plan: Plan): Section {
 
 function frozen(plan: Plan): Section {
   const { nano, fresh, averaged, bidirectional, pixels } = plan,
+    theirs = plan.official.nano,
     probes = nano.trained.map(({ probe }) => probe);
   const final = (what: string, book: Book, cells: readonly Cell<Probed>[], reference: Reference): Row => ({
     what,
@@ -118,16 +123,17 @@ function frozen(plan: Plan): Section {
     book: Book,
     cells: readonly SizePlan["trained"][number]["knn"][],
     reference: Reference,
-    layer = "final",
+    { layer = "final", further = [] }: { layer?: string; further?: typeof cells } = {},
   ): Row => ({
     what,
     found: found(book, cells, (accuracy) => percent(accuracy[layer])),
     reference,
+    further: found(book, further, (accuracy) => percent(accuracy[layer])),
   });
   return {
     title: "3. Frozen features: nano",
     cells: [
-      ...[...nano.trained, ...fresh, nano.untrained, averaged, ...bidirectional].flatMap((
+      ...[...nano.trained, ...fresh, nano.untrained, averaged, ...bidirectional, ...theirs].flatMap((
         { probe, knn },
       ) => [probe, knn]),
       pixels,
@@ -141,6 +147,8 @@ function frozen(plan: Plan): Section {
           book,
           bidirectional.map(({ probe }) => probe),
           NANO.bidirectional.probe,
+          LAYERS,
+          theirs.map(({ probe }) => probe),
         ),
         final("averaged weights, seed 0, final", book, [averaged.probe], NANO.averaged.probe),
         final(
@@ -164,11 +172,13 @@ function frozen(plan: Plan): Section {
       "Nearest neighbours, final features:",
       [
         near("trained", book, nano.trained.map(({ knn }) => knn), NANO.knn),
-        near("bidirectional", book, bidirectional.map(({ knn }) => knn), NANO.bidirectional.knn),
+        near("bidirectional", book, bidirectional.map(({ knn }) => knn), NANO.bidirectional.knn, {
+          further: theirs.map(({ knn }) => knn),
+        }),
         near("averaged weights, seed 0", book, [averaged.knn], NANO.averaged.knn),
         near("untrained, layer scale 1e-5", book, fresh.map(({ knn }) => knn), NANO.untrainedFrozen.knn),
         near("untrained, without layer scale", book, [nano.untrained.knn], NANO.untrainedNull.knn),
-        near("raw pixels", book, [pixels], PIXELS.knn, "pixels"),
+        near("raw pixels", book, [pixels], PIXELS.knn, { layer: "pixels" }),
       ],
       "The network that is not trained is nearly the identity with layer scale 1e-5; the one without layer scale is the fairer line of " +
       "random features. The mean of the tokens loses where things are in the image, which pixels keep.",
