@@ -16,8 +16,9 @@ import {
 /** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
 const COST = { step: 0.065, long: 200, short: 60, tuning: 40 };
 
-/** The reading of the recipe. */
+/** The reading of the recipe, and the plain one. */
 export const WHOLE = "block 3, all tokens";
+const MEAN_READ = "block 3, mean";
 
 /** All tokens of a block, which the recipe reads. */
 const joined = (layer: number) => ({ layer, pool: "all" }) as const;
@@ -56,6 +57,9 @@ const CROPS = { crop: 0.6, steps: 600 };
 /** The recipe with crops. */
 export const CROPPED = "crops of 60 to 100 %, 600 steps";
 
+/** What notebooks and demo do with few labels. */
+const MEAN_TUNED = "mean of the tokens, head at zero, recipe default";
+
 /** The recipe for few labels, and with something changed. */
 export const TUNINGS: Readonly<Record<string, Tuning>> = {
   "recipe small": SMALL,
@@ -63,7 +67,7 @@ export const TUNINGS: Readonly<Record<string, Tuning>> = {
   "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
   [CROPPED]: { ...SMALL, training: { ...SMALL.training, ...CROPS } },
   "head at zero": { ...SMALL, fitted: false },
-  "mean of the tokens, head at zero, recipe default": { joined: false, fitted: false, training: {} },
+  [MEAN_TUNED]: { joined: false, fitted: false, training: {} },
 };
 
 const fresh = (layerscaleValue: number | null, tuning: Tuning): readonly [NepaOptions, Tuning] => [
@@ -156,7 +160,7 @@ function makers(budget: Budget, seeds: number) {
     readings: Readonly<Record<string, Reading>>,
     tunings: Readonly<Record<string, Tuning>>,
   ): Arm => {
-    const every = [WHOLE, "recipe small", CROPPED];
+    const every = [WHOLE, MEAN_READ, "recipe small", CROPPED, MEAN_TUNED];
     const some = (title: string) => sources.slice(0, every.includes(title) ? seeds : 1);
     const place = (title: string) => `${name}/${named(title)}`;
     return {
@@ -177,7 +181,7 @@ function makers(budget: Budget, seeds: number) {
 /** How the arms are read. */
 const READINGS: Readonly<Record<string, Reading>> = {
   [WHOLE]: joined(3),
-  "block 3, mean": { layer: 3, pool: "mean" },
+  [MEAN_READ]: { layer: 3, pool: "mean" },
   "last norm, all tokens": { layer: "final", pool: "all" },
 };
 
@@ -196,9 +200,10 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     untrained: frozen("untrained", { network: fresh, seed: 0 }, joined(3)),
     pretrain,
     small: arm("small", pretrain, READINGS, TUNINGS),
-    higher: arm("peak-6e-3", higher, { [WHOLE]: joined(3) }, {
+    higher: arm("peak-6e-3", higher, READINGS, {
       "recipe small": SMALL,
       [CROPPED]: TUNINGS[CROPPED]!,
+      [MEAN_TUNED]: TUNINGS[MEAN_TUNED]!,
     }),
     plain: arm("plain", plain, READINGS, TUNINGS),
     scratch: mapped(
