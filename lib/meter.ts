@@ -7,6 +7,7 @@ import { uncompiled } from "./engine/uncompiled.ts";
 import { collapse } from "./eval/collapse.ts";
 import { trivialPredictors } from "./eval/trivial.ts";
 import type { Nepa } from "./nepa.ts";
+import { standardized } from "./objective.ts";
 import { Random } from "./random.ts";
 import type { Measured } from "./trainer.ts";
 
@@ -20,10 +21,18 @@ export interface MeterOptions {
   loss: (outputs: { embeddings: tf.Tensor3D; predictions: tf.Tensor3D }) => tf.Scalar;
   /** Whether the data set was held out from training, so that its loss says something. */
   heldOut: boolean;
+  /** Whether the loss compares with standardised targets; so do the trivial guesses then. */
+  standardizeTargets: boolean;
   batchSize: number;
   causal: boolean;
   seed: number;
   compile: boolean;
+}
+
+/** The patches' embeddings standardised as targets are, behind CLS. */
+function withStandardized(z: tf.Tensor3D): tf.Tensor3D {
+  const patches: tf.Tensor3D = tf.slice(z, [0, 1, 0]); // [images, N, D]
+  return tf.concat([tf.slice(z, 0, [-1, 1, -1]), standardized(patches)], 1);
 }
 
 /** Measures the patch embeddings z of a fixed set of images. */
@@ -54,7 +63,7 @@ export class Meter {
 
   /** Reads them. */
   async read(): Promise<Measured> {
-    const { batchSize, heldOut, dataset } = this.#options, parts: tf.Tensor[] = [];
+    const { batchSize, heldOut, standardizeTargets, dataset } = this.#options, parts: tf.Tensor[] = [];
     let loss = 0;
     for (let i = 0; i < this.size; i += batchSize) {
       const indices = this.#indices.subarray(i, i + batchSize), images = await this.#images(dataset, indices);
@@ -64,12 +73,13 @@ export class Meter {
       tf.dispose([images, outputs.loss]);
     }
     const z = tf.tidy(() => tf.concat(parts, 0)) as tf.Tensor3D; // [images, T, D]
+    const targets = tf.tidy(() => standardizeTargets ? withStandardized(z) : tf.clone(z)); // [images, T, D]
     const patches = tf.tidy(() => tf.slice(z, [0, 1, 0]).reshape([-1, z.shape[2]])); // [images · N, D]
     try {
-      const metrics = { ...await collapse(patches), ...await trivialPredictors(z) };
+      const metrics = { ...await collapse(patches), ...await trivialPredictors(targets) };
       return { metrics, ...(heldOut && { validation: { loss } }) };
     } finally {
-      tf.dispose([z, patches, ...parts]);
+      tf.dispose([z, targets, patches, ...parts]);
     }
   }
 

@@ -17,7 +17,7 @@ function unit(x: tf.Tensor3D): tf.Tensor3D {
 }
 
 /** (x − mean) / (standard deviation + 1e-4) of each dimension, over all images and positions. */
-function standardized(x: tf.Tensor3D): tf.Tensor3D {
+export function standardized(x: tf.Tensor3D): tf.Tensor3D {
   const centred = tf.sub(x, tf.mean(x, [0, 1], true)); // means [1, 1, D]
   const deviation = tf.sqrt(tf.mean(tf.square(centred), [0, 1], true));
   return tf.div(centred, tf.add(deviation, 1e-4)) as tf.Tensor3D;

@@ -12,9 +12,9 @@ export interface Metrics {
   /** Mean cosine between two patch embeddings, -1 to 1; 1 when collapsed. */
   meanCosine: number;
   collapsed: boolean;
-  /** Mean cosine that repeating the previous patch's embedding would reach: a line to beat. */
+  /** Mean cosine with the targets that repeating the previous patch's would reach: a line to beat. */
   previousPatch: number;
-  /** The same for the mean direction of all embeddings. */
+  /** The same for the mean direction of all targets. */
   meanDirection: number;
   /** The same for the mean direction at each position. */
   meanDirectionPerPosition: number;

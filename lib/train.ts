@@ -90,16 +90,23 @@ const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
 const KNOWN = ["recipe", "validation", "every", "causal", "loss", ...SWITCHES];
 
 /** The objective, what a folder is told of it, and whether it reads the last position's prediction. */
-function objectiveOf(options: PretrainOptions): { loss: PretrainLoss; about: object; last: boolean } {
+function objectiveOf(
+  options: PretrainOptions,
+): { loss: PretrainLoss; about: object; last: boolean; standardizeTargets: boolean } {
   const { loss, shift = true, stopGradient = true } = options;
   const { standardizeTargets = options.recipe === "small" } = options;
   if (loss === undefined) {
     const switches = { shift, stopGradient, standardizeTargets };
-    return { loss: (outputs) => nepaLoss(outputs, switches), about: switches, last: !shift };
+    return {
+      loss: (outputs) => nepaLoss(outputs, switches),
+      about: switches,
+      last: !shift,
+      standardizeTargets,
+    };
   }
   const beside = SWITCHES.find((name) => options[name] !== undefined);
   if (beside !== undefined) throw new TypeError(`expected loss or ${beside}, got both`);
-  return { loss, about: { loss: loss.toString() }, last: true };
+  return { loss, about: { loss: loss.toString() }, last: true, standardizeTargets: false };
 }
 
 /**
@@ -151,7 +158,7 @@ function objectiveOf(options: PretrainOptions): { loss: PretrainLoss; about: obj
  */
 export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions = {}): Run<Nepa> {
   const { recipe = "default", validation, every = {}, causal = model.config.isCausal } = options;
-  const { loss, about, last } = objectiveOf(options);
+  const { loss, about, last, standardizeTargets } = objectiveOf(options);
   const plan = makePlan(options, pretrainRecipe(recipe, model, dataset), dataset, KNOWN);
   refuseMisfit(
     dataset,
@@ -171,6 +178,7 @@ export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions
     batchSize: plan.batchSize,
     causal,
     loss,
+    standardizeTargets,
     seed: plan.seed,
     compile: plan.compile,
   });

@@ -32,6 +32,11 @@ Deno.test("standardised targets train the same compiled and not, and the held-ou
   const other = await trained({ ...short, validation, compile: false });
   assert(worst(compiled.weights, other.weights) > 1e-4);
   assert(loss(other) < loss(compiled) - 0.1, "what all targets share is easy to predict");
+  const shared = ({ result }: typeof plain) => result.history[0]!.metrics!.meanDirection;
+  assert(
+    shared(other) > shared(plain) + 0.2,
+    "the guesses are compared with the same targets as the predictions",
+  );
   assertEquals((await trained({ ...options, accumulate: 4, compile: false })).result.steps, 6);
 });
 
