@@ -200,10 +200,9 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     untrained: frozen("untrained", { network: fresh, seed: 0 }, joined(3)),
     pretrain,
     small: arm("small", pretrain, READINGS, TUNINGS),
-    higher: arm("peak-6e-3", higher, READINGS, {
+    higher: arm("peak-6e-3", higher, { [WHOLE]: joined(3) }, {
       "recipe small": SMALL,
       [CROPPED]: TUNINGS[CROPPED]!,
-      [MEAN_TUNED]: TUNINGS[MEAN_TUNED]!,
     }),
     plain: arm("plain", plain, READINGS, TUNINGS),
     scratch: mapped(
