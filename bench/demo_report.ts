@@ -65,7 +65,8 @@ export async function demoReport(
       {
         title: "Training",
         text:
-          "The loss is the negative cosine between prediction and embedding. The dashed lines are trivial answers: a " +
+          "The loss is the negative cosine between prediction and embedding, standardised over the batch: what all patches " +
+          "have in common earns nothing. The dashed lines are trivial answers: a " +
           "network below them has learned something about each image. The spread and the rank of the embeddings would " +
           "fall to 0 and 1 if it had made its task easy by embedding all patches alike.",
         shows: [runFigure(run), tables.loss],

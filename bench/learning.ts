@@ -56,8 +56,9 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   const store = await Store.open(given.out, join(given.docs, "results.jsonl"));
   const [fitted, judged] = budget.images;
   const first = (set: typeof train, n: number) => n < set.length ? set.subset(n / set.length) : set;
-  const plan = makePlan(budget, seeds, peer),
-    small = smallSection(makeSmallPlan(plan, budget, seeds), budget);
+  const shown = Math.max(seeds, ...[...store.others.keys()].map((name) => seedOf(name) + 1));
+  const plan = makePlan(budget, shown, peer),
+    small = smallSection(makeSmallPlan(plan, budget, shown), budget);
   const sections = [...sectionsOf(plan, budget), small], cells = sections.flatMap(({ cells }) => cells);
   const wanted = cells.filter(({ name }) =>
     name.startsWith(OFFICIAL) ? peer !== undefined : seedOf(name) < seeds

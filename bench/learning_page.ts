@@ -77,17 +77,20 @@ function withSpread(mean: number, std: number | undefined, seeds: number, digits
   return `${format(mean, digits)}${spread} (${seeds})`;
 }
 
-/**
- * How a figure compares with the reference's. Noise: twice the standard error of the difference of two means, with one
- * standard deviation of a seed for both, pooled over their seeds; and what the reference's rounding leaves open.
- */
+/** Twice the standard error of the difference of two means, with one standard deviation of a seed for both, pooled. */
+export function noiseOf(one: { std: number; seeds: number }, other: { std: number; seeds: number }): number {
+  const [n, m] = [one.seeds, other.seeds], squares = (n - 1) * one.std ** 2 + (m - 1) * other.std ** 2;
+  return 2 * Math.sqrt(squares / (n + m - 2)) * Math.sqrt(1 / n + 1 / m);
+}
+
+/** How a figure compares with the reference's, within noise and what the reference's rounding leaves open. */
 export function verdict(row: Row): string {
   const { found, better = "more" } = row, reference = theirsOf(row);
   if (!reference || found.length === 0) return "";
   const n = found.length, m = reference.seeds, free = n + m - 2;
   if (free < 1) return "one seed each";
-  const squares = (n - 1) * stdOf(found) ** 2 + (m - 1) * (reference.std ?? 0) ** 2;
-  const noise = 2 * Math.sqrt(squares / free) * Math.sqrt(1 / n + 1 / m) + 0.5 * 10 ** -digitsOf(row);
+  const own = { std: stdOf(found), seeds: n };
+  const noise = noiseOf(own, { std: reference.std ?? 0, seeds: m }) + 0.5 * 10 ** -digitsOf(row);
   const difference = meanOf(found) - reference.mean;
   if (Math.abs(difference) <= noise) return "within noise";
   if (better === "neither") return difference > 0 ? "higher" : "lower";

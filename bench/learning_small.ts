@@ -16,9 +16,9 @@ import {
 /** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
 const COST = { step: 0.065, long: 200, short: 60, tuning: 40 };
 
-/** The reading of the recipe, and the plain one. */
+/** The reading of the recipe, and a plain one. */
 export const WHOLE = "block 3, all tokens";
-const MEAN_READ = "block 3, mean";
+export const MEAN_READ = "block 3, mean";
 
 /** All tokens of a block, which the recipe reads. */
 const joined = (layer: number) => ({ layer, pool: "all" }) as const;
@@ -58,7 +58,7 @@ const CROPS = { crop: 0.6, steps: 600 };
 export const CROPPED = "crops of 60 to 100 %, 600 steps";
 
 /** What notebooks and demo do with few labels. */
-const MEAN_TUNED = "mean of the tokens, head at zero, recipe default";
+export const MEAN_TUNED = "mean of the tokens, head at zero, recipe default";
 
 /** The recipe for few labels, and with something changed. */
 export const TUNINGS: Readonly<Record<string, Tuning>> = {

@@ -59,12 +59,12 @@ const classes = train.classes;
 // %% [markdown]
 // ## The pretrained network
 //
-// It is the one of the notebooks before: from the folder `runs/mini`, or trained here, which takes two minutes.
+// It is the one of the notebook before: from the folder `runs/mini-small`, or trained here, which takes two minutes.
 
 // %%
 const model = new Nepa({ preset: "mini" }, { seed: 0 });
-const settings = { steps: budget(2000, 20), batchSize: 64, seed: 0 };
-const checkpoint = { folder: "../runs/mini", resume: "auto" } as const;
+const settings = { recipe: "small", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
+const checkpoint = { folder: "../runs/mini-small", resume: "auto" } as const;
 await plotRun(pretrain(model, train, budget<PretrainOptions>({ ...settings, checkpoint }, settings)));
 
 // %% [markdown]
