@@ -160,8 +160,8 @@ export interface RunCellsOptions {
   json?: boolean;
 }
 
-/** The chosen cells and all that they need, once each, in the order in which they are run. */
-function inOrder(cells: readonly Cell[], only: string): Cell[] {
+/** The cells and all that they need, once each, in the order in which they are run. */
+function inOrder(cells: readonly Cell[]): Cell[] {
   const order = new Map<string, Cell>();
   const add = (cell: Cell) => {
     cell.needs?.forEach(add);
@@ -169,14 +169,19 @@ function inOrder(cells: readonly Cell[], only: string): Cell[] {
     if (known && known !== cell) throw new Error(`${cell.name}: expected one cell of this name, got two`);
     order.set(cell.name, cell);
   };
-  cells.filter(({ name }) => name.includes(only)).toSorted((a, b) => a.rank - b.rank).forEach(add);
+  cells.toSorted((a, b) => a.rank - b.rank).forEach(add);
   return [...order.values()];
 }
 
 /** Those that have to be run, for their results or for the weights that others need, and the other ones' results. */
-async function sorted(cells: readonly Cell[], store: Store): Promise<{ missing: Cell[]; there: Kept[] }> {
-  const needed = new Set<Cell>(), missing: Cell[] = [], there: Kept[] = [];
-  for (const cell of cells.toReversed()) { // what a cell needs is before it
+async function sorted(
+  chosen: readonly Cell[],
+  store: Store,
+): Promise<{ missing: Cell[]; there: Kept[] }> {
+  const asked = new Set(chosen.map(({ name }) => name)), needed = new Set<Cell>();
+  const missing: Cell[] = [], there: Kept[] = [];
+  for (const cell of inOrder(chosen).toReversed()) { // what a cell needs is before it
+    if (!needed.has(cell) && !asked.has(cell.name)) continue;
     const kept = needed.has(cell) ? await store.readOwn(cell) : await store.read(cell);
     if (kept) {
       there.unshift(kept);
@@ -204,7 +209,7 @@ export async function runCells(
   { only = "", minutes = Infinity, json = false }: RunCellsOptions = {},
 ): Promise<void> {
   const failed = new Map<Cell, unknown>(), started = performance.now();
-  const { missing, there } = await sorted(inOrder(cells, only), store);
+  const { missing, there } = await sorted(cells.filter(({ name }) => name.includes(only)), store);
   if (json) showJson(there);
   const spent = () => (performance.now() - started) / 1000;
   const expected = (some: readonly Cell[]) => some.reduce((sum, { seconds }) => sum + seconds, 0);
