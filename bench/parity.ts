@@ -2,14 +2,29 @@
  * Prints how far this toolkit's numbers lie from the official PyTorch code's, as a Markdown table: the worst difference
  * of each quantity over all fixtures, for each engine.
  *
- *     deno task bench parity [--way wasm] [--json]
+ *     deno task bench parity [--way wasm] [--json] [--peer torch --official CHECKOUT [--python PYTHON]]
+ *
+ * With a peer the official code trains beside `pretrain` instead, from the same weights on the same images with the same random
+ * numbers: what is printed is how far the two have drifted apart.
  */
-import { readOptions, showJson } from "./common.ts";
+import { follow } from "./follow.ts";
+import { choices, readOptions, show, showJson } from "./common.ts";
 import { fixtures, type Measure, ways } from "../tests/parity.ts";
 
 /** `deno task bench parity`. */
 export async function benchParity(args: readonly string[]): Promise<void> {
-  const given = readOptions(args, { way: "", json: false });
+  const given = readOptions(args, { way: "", json: false, peer: "", official: "", python: "" });
+  if (given.peer) {
+    choices("peer", given.peer, ["torch"]);
+    const rows = await follow(given);
+    return given.json ? showJson(rows) : show(rows, {
+      title: "nano, 64 images an update, beside the official code",
+      format: {
+        "loss apart": (value) => value.toExponential(1),
+        "weights apart": (value) => value.toExponential(1),
+      },
+    });
+  }
   const chosen = ways.filter(({ name }) => !given.way || name === given.way),
     names = ways.map(({ name }) => name);
   if (chosen.length === 0) {

@@ -42,7 +42,7 @@ export async function python(given: string): Promise<string> {
 /** The process. */
 export class TorchPeer implements Contender {
   readonly name: string;
-  /** The last step's loss, or the last image's features. */
+  /** The last answer: a loss, the last image's features, or how far weights lie apart. */
   value: number | number[] | undefined;
   readonly #child: Deno.ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -91,6 +91,23 @@ export class TorchPeer implements Contender {
   /** Loads a model; from then on a step is the features of all images in a file of uint8. */
   async features(model: string, images: string, batch: number): Promise<void> {
     await this.#ask({ model, images, batch });
+  }
+
+  /** Loads a model to train beside ours. */
+  async follow(model: string): Promise<void> {
+    await this.#ask({ follow: model });
+  }
+
+  /** One update of it on images [B, H, W, 1] in a file of uint8; gives the loss. */
+  async update(images: string, rate: number, rescale: number): Promise<number> {
+    await this.#ask({ images, rate, rescale });
+    return this.value as number;
+  }
+
+  /** The median over its weights of |difference| / |weight| to those of a model in a folder. */
+  async apart(model: string): Promise<number> {
+    await this.#ask({ apart: model });
+    return this.value as number;
   }
 
   steps(n: number): Promise<number[]> {

@@ -6,7 +6,11 @@ Reads lines of JSON and answers each with one; the rounds asked for are timed on
     {"config": …, "batch": B, "mode": "eager" | "compile" | "bf16"}   makes a model; a round is a training step
     {"model": FOLDER, "images": FILE, "batch": B}                     loads a model; a round is the features of all images
     {"rounds": n}                                                     runs n rounds: {"seconds": [n numbers], "value": …}
-"value" is the last step's loss, or the features of the last image. Both sides are timed by turns on one machine.
+    {"follow": FOLDER}                                                loads a model to train
+    {"images": FILE, "rate": …, "rescale": …}                         one update of it, with the factor of its coordinates
+    {"apart": FOLDER}                                                 how far its weights lie from that model's
+"value" is the last step's loss, or the features of the last image, or the median over the weights of |difference| / |weight|.
+Both sides are timed by turns on one machine.
 """
 import contextlib
 import json
@@ -23,6 +27,7 @@ import torch  # noqa: E402
 
 logging.disable(logging.WARNING)
 from models.vit_nepa import ViTNepaConfig, ViTNepaForPreTraining  # noqa: E402
+from models.vit_nepa import modeling_vit_nepa as modeling  # noqa: E402
 
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 
@@ -82,12 +87,43 @@ def features(folder, file, batch):
     return everything
 
 
-work = None
+class Follower:
+    """Trains on what it is given, with the random numbers that it is given."""
+
+    def __init__(self, folder):
+        self.model = ViTNepaForPreTraining.from_pretrained(folder, attn_implementation="sdpa").train()
+        self.optimizer = torch.optim.AdamW(groups(self.model), betas=(0.9, 0.95), fused=True)
+
+    def update(self, file, rate, rescale):
+        config = self.model.config
+        pixels = torch.from_numpy(np.fromfile(file, np.uint8)).reshape(-1, config.num_channels, config.image_size, config.image_size)
+        modeling.augment_patches_center_coordinates = lambda coordinates, **_: coordinates * rescale
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.model((pixels / 255 - 0.5) / 0.5).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+    def apart(self, folder):
+        other = dict(ViTNepaForPreTraining.from_pretrained(folder).named_parameters())
+        return float(np.median([((p - other[name]).norm() / p.norm().clamp(min=1e-12)).item() for name, p in self.model.named_parameters()]))
+
+
+work = follower = None
 for line in sys.stdin:
     request = json.loads(line)
     seconds, value = [], None
     if "config" in request:
         work = training(request["config"], request["batch"], request["mode"])
+    if "follow" in request:
+        follower = Follower(request["follow"])
+    if "rate" in request:
+        value = follower.update(request["images"], request["rate"], request["rescale"])
+    if "apart" in request:
+        value = follower.apart(request["apart"])
     if "model" in request:
         work = features(request["model"], request["images"], request["batch"])
     for _ in range(request.get("rounds", 0)):

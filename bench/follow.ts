@@ -1,0 +1,57 @@
+/** `pretrain` and the official code from the same weights, on the same images with the same random numbers. @module */
+import { fashionMnist, horizontalFlip, Nepa, pretrain, Random, useEngine, warmupCosine } from "nepa";
+import { Feeder } from "../lib/feed.ts";
+import { TorchPeer } from "./peer.ts";
+
+/** How far the two have drifted apart. */
+export type Drift = {
+  update: number;
+  loss: number;
+  "loss apart": number;
+  /** Median over the weights of |difference| / |weight|. */
+  "weights apart": number;
+};
+
+const STEPS = 1500, READ = [1, 10, 20, 50, 100], BATCH = 64, SEED = 0;
+
+/** Trains both. */
+export async function follow(options: { official: string; python: string }): Promise<Drift[]> {
+  await useEngine();
+  const { train } = await fashionMnist(), folder = await Deno.makeTempDir();
+  const model = new Nepa({ preset: "nano" }, { seed: SEED }), rows: Drift[] = [];
+  await model.save(`${folder}/first`);
+  const peer = await TorchPeer.start("torch", options);
+  const { imageSize } = model.config, augment = horizontalFlip(0.5);
+  const size = { height: imageSize, width: imageSize }, normalisation = model.preprocessor;
+  const feeder = new Feeder(train, {
+    batchSize: BATCH,
+    seed: SEED,
+    augment,
+    normalisation,
+    size,
+    finish: undefined,
+  });
+  const rate = warmupCosine({ peak: 3e-3, steps: STEPS, warmupSteps: STEPS / 10 });
+  try {
+    await peer.follow(`${folder}/first`);
+    for await (const { step, loss } of pretrain(model, train, { steps: STEPS, seed: SEED, augment })) {
+      const { ropeRescale } = model.draws(BATCH, new Random(SEED, "draws", step - 1));
+      const [rescale] = await ropeRescale!.data();
+      ropeRescale!.dispose();
+      const { images } = await feeder.feed(step - 1), file = `${folder}/images`;
+      await Deno.writeFile(file, images as Uint8Array);
+      const theirs = await peer.update(file, rate(step - 1), rescale!);
+      if (READ.includes(step)) {
+        await model.save(`${folder}/now`);
+        const apart = await peer.apart(`${folder}/now`);
+        rows.push({ update: step, loss, "loss apart": Math.abs(loss - theirs), "weights apart": apart });
+      }
+      if (step === READ.at(-1)) break;
+    }
+    return rows;
+  } finally {
+    await peer.stop();
+    model.dispose();
+    await Deno.remove(folder, { recursive: true });
+  }
+}
