@@ -96,7 +96,8 @@ class Follower:
 
     def update(self, file, rate, rescale):
         config = self.model.config
-        pixels = torch.from_numpy(np.fromfile(file, np.uint8)).reshape(-1, config.num_channels, config.image_size, config.image_size)
+        shape = -1, config.num_channels, config.image_size, config.image_size  # one channel: no axis moves
+        pixels = torch.from_numpy(np.fromfile(file, np.uint8)).reshape(shape)
         modeling.augment_patches_center_coordinates = lambda coordinates, **_: coordinates * rescale
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -109,7 +110,8 @@ class Follower:
 
     def apart(self, folder):
         other = dict(ViTNepaForPreTraining.from_pretrained(folder).named_parameters())
-        return float(np.median([((p - other[name]).norm() / p.norm().clamp(min=1e-12)).item() for name, p in self.model.named_parameters()]))
+        pairs = [(p, other[name]) for name, p in self.model.named_parameters()]
+        return float(np.median([((p - q).norm() / p.norm().clamp(min=1e-12)).item() for p, q in pairs]))
 
 
 work = follower = None
