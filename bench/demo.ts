@@ -2,8 +2,8 @@
  * `deno task demo`: pretrains `mini` on Fashion-MNIST, measures what it learned, and writes `out/demo/`: `result.json`,
  * the model, `report.html`.
  *
- * Expected on two cores with TensorFlow: 5,000 steps, the loss near −0.918, a linear probe of 83 % at the end and 84 % at
- * the best block, fine-tuned on 600 labels 78 % (from scratch 74 %); all of it within eight minutes.
+ * Expected on two cores with TensorFlow: 4,800 steps, the loss near −0.862, a linear probe of 83 % at the end and 85 % at
+ * the best block, fine-tuned on 600 labels 80 % (from scratch 74 %); all of it within eight minutes.
  * `--out folder` writes elsewhere (the task may write below `out/`; `deno run -A bench/demo.ts --out …` anywhere);
  * `NEPA_BUDGET=test` in the environment does little of everything, to try it.
  *

@@ -5,7 +5,7 @@
  *     deno task bench parity [--way wasm] [--json] [--peer torch --official CHECKOUT [--python PYTHON]]
  *
  * With a peer the official code trains beside `pretrain` instead, from the same weights on the same images with the same random
- * numbers: what is printed is how far the two have drifted apart.
+ * numbers: what is printed is how far the two drift apart in 20 updates, from the first of a schedule to its last.
  */
 import { follow } from "./follow.ts";
 import { choices, readOptions, show, showJson } from "./common.ts";
@@ -18,7 +18,7 @@ export async function benchParity(args: readonly string[]): Promise<void> {
     choices("peer", given.peer, ["torch"]);
     const rows = await follow(given);
     return given.json ? showJson(rows) : show(rows, {
-      title: "nano, 64 images an update, beside the official code",
+      title: "mini, 64 images an update: drift over 20 updates beside the official code",
       format: {
         "loss apart": (value) => value.toExponential(1),
         "weights apart": (value) => value.toExponential(1),

@@ -104,7 +104,7 @@ export class TorchPeer implements Contender {
     return this.value as number;
   }
 
-  /** The median over its weights of |difference| / |weight| to those of a model in a folder. */
+  /** The median over its weights of |difference| / |weight| to those of a model in a folder, which it then takes. */
   async apart(model: string): Promise<number> {
     await this.#ask({ apart: model });
     return this.value as number;

@@ -8,7 +8,7 @@ Reads lines of JSON and answers each with one; the rounds asked for are timed on
     {"rounds": n}                                                     runs n rounds: {"seconds": [n numbers], "value": …}
     {"follow": FOLDER}                                                loads a model to train
     {"images": FILE, "rate": …, "rescale": …}                         one update of it, with the factor of its coordinates
-    {"apart": FOLDER}                                                 how far its weights lie from that model's
+    {"apart": FOLDER}                                                 how far its weights lie from that model's, which it then takes
 "value" is the last step's loss, or the features of the last image, or the median over the weights of |difference| / |weight|.
 Both sides are timed by turns on one machine.
 """
@@ -110,8 +110,11 @@ class Follower:
 
     def apart(self, folder):
         other = dict(ViTNepaForPreTraining.from_pretrained(folder).named_parameters())
-        pairs = [(p, other[name]) for name, p in self.model.named_parameters()]
-        return float(np.median([((p - q).norm() / p.norm().clamp(min=1e-12)).item() for p, q in pairs]))
+        pairs = [(p.data, other[name].data) for name, p in self.model.named_parameters()]
+        median = np.median([((p - q).norm() / p.norm().clamp(min=1e-12)).item() for p, q in pairs])
+        for p, q in pairs:
+            p.copy_(q)
+        return float(median)
 
 
 work = follower = None
