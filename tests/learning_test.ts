@@ -5,6 +5,7 @@ import { finetuneCell, knnCell, pretrainCell, probeCell } from "../bench/learnin
 import { measureCell } from "../bench/learning_measure.ts";
 import { type Row, verdict, writePage } from "../bench/learning_page.ts";
 import { cellsOf, makePlan, TRIAL, WHOLE } from "../bench/learning_plan.ts";
+import { withSeeds } from "../bench/learning_reference.ts";
 import { type Cell, runCells, Store } from "../bench/learning_run.ts";
 import { sectionsOf } from "../bench/learning_sections.ts";
 import { PROJECT } from "../notebooks/setup.ts";
@@ -70,12 +71,15 @@ Deno.test("what was run elsewhere is not run again, but for weights that are nee
   await withFolder(async (folder) => {
     const ran: string[] = [], { weights, reader } = linked(ran), there = new Store(join(folder, "there"));
     await runCells([reader], there, sets);
-    await writePage(folder, [{ title: "one", cells: [weights, reader], write: () => [] }], there);
+    await writePage(folder, [{ title: "one", cells: [weights, reader], write: () => [] }], [], there);
     const second: Cell<string> = { ...reader, name: "a/second", options: { second: true } };
     const here = await Store.open(join(folder, "here"), join(folder, "results.jsonl"));
     assertEquals((await here.read(reader))!.result, "made in 1");
     await runCells([reader], here, sets);
     assertEquals(ran, ["weights", "reader"]);
+    await writePage(folder, [{ title: "one", cells: [reader], write: () => [] }], [], there);
+    await runCells([reader], await Store.open(join(folder, "other"), join(folder, "results.jsonl")), sets);
+    assertEquals(ran, ["weights", "reader"], "weights that only a known result needed");
     await runCells([reader, second], here, sets);
     assertEquals(ran, ["weights", "reader", "weights", "reader"]); // the second time for `second`
     assertEquals((await here.read(second))!.result, "made in 1");
@@ -128,6 +132,12 @@ Deno.test("a figure is compared by twice the standard error of the difference", 
   assertEquals([82.3, 82.4].map((mean) => verdict(row(mean, single))), ["within noise", "better"]);
   assertEquals(verdict({ what: "", found: [90], ...single }), "one seed each");
   assertEquals(verdict(row(80, { found: [] })), "");
+  // Further seeds count as the reference's: 80 ± 1 of 3 with 82 and 84 is 81.2 ± √3.7 of 5.
+  const { mean, std, seeds } = withSeeds({ mean: 80, std: 1, seeds: 3 }, [82, 84]);
+  assertAlmostEquals(mean, 81.2, 1e-12);
+  assertAlmostEquals(std!, Math.sqrt(3.7), 1e-12);
+  assertEquals(seeds, 5);
+  assertEquals(verdict(row(83, { further: [82, 84] })), "within noise");
 });
 
 Deno.test("every cell is told of by a section, and the plan has the reference's protocol", () => {
