@@ -19,11 +19,11 @@ const STEPS = 1000, TOGETHER = 20, SHOWN = [20, 100, 200, 400, 600, 800, 1000], 
 
 /** Trains both. */
 export async function follow(options: { official: string; python: string }): Promise<Drift[]> {
+  const peer = await TorchPeer.start("torch", options);
   await useEngine();
   const { train } = await fashionMnist(), folder = await Deno.makeTempDir();
   const model = new Nepa({ preset: "mini" }, { seed: SEED }), rows: Drift[] = [];
   await model.save(`${folder}/first`);
-  const peer = await TorchPeer.start("torch", options);
   const { imageSize } = model.config, augment = horizontalFlip(0.5);
   const size = { height: imageSize, width: imageSize }, normalisation = model.preprocessor;
   const feeder = new Feeder(train, {

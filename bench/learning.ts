@@ -9,8 +9,8 @@
  * rest. Each is kept in the output folder: a bench that was stopped or killed goes on where it was. So it does on another
  * machine, from `results.jsonl` in the docs folder; there a training is run again if its weights are needed. `--only mini/seed0`
  * runs the cells with that in their names, and what they need; `--minutes 0` only writes the page anew; `NEPA_BUDGET=test`
- * in the environment does a little of everything. With `--peer torch` the official code trains mini too, with seeds of which the
- * reference tells nothing.
+ * in the environment does a little of everything. With `--peer torch` the official code trains mini and nano too, with seeds of
+ * which the reference tells nothing.
  *
  * @module
  */

@@ -1,11 +1,10 @@
 /** Cells of the learning bench that the official PyTorch code trains; what it learned is then read as ours is. @module */
 import { join } from "node:path";
-import { nepaConfig, toOfficialConfig } from "nepa";
 import { PROJECT } from "../notebooks/setup.ts";
 import { curveOf, type Pretrained, type Pretraining, type Task } from "./learning_cells.ts";
 import { meanOf } from "./learning_page.ts";
 import type { Cell, Place } from "./learning_run.ts";
-import { python } from "./peer.ts";
+import { TorchPeer } from "./peer.ts";
 
 /** A checkout of the official code, and a Python to run it, or "". */
 export interface Official {
@@ -13,27 +12,17 @@ export interface Official {
   python: string;
 }
 
+const IMAGES = join(PROJECT, "data", "fashion-mnist", "train-images-idx3-ubyte.gz");
+
 /** What their names begin with. */
 export const OFFICIAL = "official/";
 
 /** A cell in which the official code pretrains; without `peer` only its earlier result counts. */
 export function officialCell(task: Task, options: Pretraining, peer: Official | undefined): Cell<Pretrained> {
-  const { network, seed, training } = options;
   const run = async ({ folder }: Place): Promise<Pretrained> => {
     if (!peer) throw new TypeError(`${task.name}: expected --official with a checkout of SihanXU/nepa`);
-    const { model_type: _, dtype: __, ...config } = toOfficialConfig(nepaConfig(network));
-    const command = new Deno.Command(await python(peer.python), {
-      args: [
-        ...["-W", "ignore", join(PROJECT, "bench", "learning_peer.py"), peer.official],
-        ...[join(PROJECT, "data", "fashion-mnist"), `${folder}/model`],
-        JSON.stringify({ config, seed, training }),
-      ],
-      stdout: "piped",
-      stderr: "inherit",
-    });
-    const { success, stdout } = await command.output();
-    if (!success) throw new Error(`${task.name}: the official code failed; see above`);
-    const { losses } = JSON.parse(new TextDecoder().decode(stdout)) as { losses: number[] };
+    const torch = await TorchPeer.start(task.name, peer);
+    const losses = await torch.pretrain(options, IMAGES, `${folder}/model`).finally(() => torch.stop());
     return {
       lossFirst: losses[0]!,
       lossLast: meanOf(losses.slice(-50)),

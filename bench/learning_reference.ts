@@ -17,13 +17,6 @@ export interface Reference {
 const one = (mean: number): Reference => ({ mean, seeds: 1 });
 const three = (mean: number, std: number): Reference => ({ mean, std, seeds: 3 });
 
-/** A reference's figure from its seeds'. */
-function of(...values: number[]): Reference {
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-  return { mean, std: Math.sqrt(squares / (values.length - 1)), seeds: values.length };
-}
-
 /** A reference's figure with those of further seeds. */
 export function withSeeds({ mean, std = 0, seeds }: Reference, values: readonly number[]): Reference {
   if (values.length === 0) return { mean, std, seeds };
@@ -34,6 +27,9 @@ export function withSeeds({ mean, std = 0, seeds }: Reference, values: readonly 
   );
   return { mean: joint, std: Math.sqrt(squares / (all - 1)), seeds: all };
 }
+
+/** A reference's figure from its seeds'. */
+const of = (first: number, ...others: number[]): Reference => withSeeds(one(first), others);
 
 /** Feature standard deviation, effective rank, mean cosine. */
 export type Spread = readonly [std: Reference, rank: Reference, cosine: Reference];

@@ -1,5 +1,5 @@
 /** The official PyTorch code as a process that works when it is asked to. */
-import { type NepaConfig, toOfficialConfig } from "nepa";
+import { type NepaConfig, nepaConfig, type NepaOptions, toOfficialConfig } from "nepa";
 import { cacheRoot } from "../lib/engine/install.ts";
 import type { Contender } from "./common.ts";
 
@@ -39,10 +39,16 @@ export async function python(given: string): Promise<string> {
   );
 }
 
+/** The fields that the official class takes. */
+function officialOf(config: NepaConfig): object {
+  const { model_type: _, dtype: __, ...official } = toOfficialConfig(config);
+  return official;
+}
+
 /** The process. */
 export class TorchPeer implements Contender {
   readonly name: string;
-  /** The last answer: a loss, the last image's features, or how far weights lie apart. */
+  /** The last answer: a loss, the last image's features, how far weights lie apart, or a training's losses. */
   value: number | number[] | undefined;
   readonly #child: Deno.ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -84,13 +90,29 @@ export class TorchPeer implements Contender {
 
   /** Makes a model; from then on a step is a training step. */
   async train(config: NepaConfig, batch: number, mode: TorchMode): Promise<void> {
-    const { model_type: _, dtype: __, ...official } = toOfficialConfig(config);
-    await this.#ask({ config: official, batch, mode });
+    await this.#ask({ config: officialOf(config), batch, mode });
   }
 
   /** Loads a model; from then on a step is the features of all images in a file of uint8. */
   async features(model: string, images: string, batch: number): Promise<void> {
     await this.#ask({ model, images, batch });
+  }
+
+  /**
+   * Trains a network from random weights as `pretrain` does; gives the loss of each step.
+   *
+   * @param pretraining Its configuration, a seed, and options as `pretrain` names them, `flip` too.
+   * @param data A gzipped IDX file of images.
+   * @param save Where the model goes.
+   */
+  async pretrain(
+    { network, seed, training }: { network: NepaOptions; seed: number; training: object },
+    data: string,
+    save: string,
+  ): Promise<number[]> {
+    const pretrain = { config: officialOf(nepaConfig(network)), seed, training };
+    await this.#ask({ pretrain, data, save });
+    return this.value as number[];
   }
 
   /** Loads a model to train beside ours. */

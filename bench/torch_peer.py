@@ -1,4 +1,4 @@
-"""The official PyTorch code, asked for training steps and for features line by line.
+"""The official PyTorch code, asked for training steps, whole trainings and features line by line.
 
     python torch_peer.py CHECKOUT
 
@@ -9,12 +9,15 @@ Reads lines of JSON and answers each with one; the rounds asked for are timed on
     {"follow": FOLDER}                                                loads a model to train
     {"images": FILE, "rate": …, "rescale": …}                         one update of it, with the factor of its coordinates
     {"apart": FOLDER}                                                 how far its weights lie from that model's, which it then takes
-"value" is the last step's loss, or the features of the last image, or the median over the weights of |difference| / |weight|.
-Both sides are timed by turns on one machine.
+    {"pretrain": {"config", "seed", "training"}, "data": FILE, "save": FOLDER}   trains as `pretrain` does, on the gzipped IDX images
+"value" is the last step's loss, or the features of the last image, or the median over the weights of |difference| / |weight|,
+or the losses of a whole training, whose "training" has the names of `pretrain`'s options. Both sides are timed by turns on one machine.
 """
 import contextlib
+import gzip
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -32,35 +35,73 @@ from models.vit_nepa import modeling_vit_nepa as modeling  # noqa: E402
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def groups(model):
-    """The official trainer's: no weight decay for biases, norms, layer scale."""
-    decays = [p for p in model.parameters() if p.ndim > 1]
-    return [
-        {"params": decays, "weight_decay": 0.05},
+def fresh(config, seed):
+    """A model with random weights."""
+    torch.manual_seed(seed)
+    settings = ViTNepaConfig(**config)
+    settings._attn_implementation = "sdpa"
+    return ViTNepaForPreTraining(settings).train()
+
+
+def adamw(model, rate=1e-4, decay=0.05, betas=(0.9, 0.95)):
+    """With the official trainer's groups: no weight decay for biases, norms, layer scale."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+
+
+def update(model, optimizer, loss, norm=1.0):
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
 
 
 def training(config, batch, mode):
-    torch.manual_seed(0)
-    settings = ViTNepaConfig(**config)
-    settings._attn_implementation = "sdpa"
-    model = ViTNepaForPreTraining(settings).train()
-    run = torch.compile(model) if mode == "compile" else model
-    images = torch.randn(batch, settings.num_channels, settings.image_size, settings.image_size)
-    optimizer = torch.optim.AdamW(groups(model), lr=1e-4, betas=(0.9, 0.95), fused=True)
+    model = fresh(config, 0)
+    run, optimizer = torch.compile(model) if mode == "compile" else model, adamw(model)
+    images = torch.randn(batch, model.config.num_channels, model.config.image_size, model.config.image_size)
 
     def step():
         cast = torch.autocast("cpu", torch.bfloat16) if mode == "bf16" else contextlib.nullcontext()
         with cast:
             loss = run(images).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
+        return update(model, optimizer, loss)
 
     return step
+
+
+def pretrained(config, seed, training, data, save):
+    """The losses of a whole training: the official model and loss, its trainer replaced by this loop."""
+    model, chance = fresh(config, seed), torch.Generator().manual_seed(seed)
+    steps, count, peak = training["steps"], training["batchSize"], training["learningRate"]
+    warmup, size = math.ceil(steps * training["warmupRatio"]), model.config.image_size
+    pixels = np.frombuffer(gzip.open(data).read(), np.uint8, offset=16)
+    images = torch.from_numpy(pixels.reshape(-1, 1, size, size).copy())
+    optimizer = adamw(model, peak, training["weightDecay"], training["betas"])
+
+    def factor(step):
+        if step < warmup:
+            return step / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    def batches():
+        while True:  # what does not fill a batch is left out of an epoch
+            order = torch.randperm(len(images), generator=chance)
+            for start in range(0, len(images) - count + 1, count):
+                batch = (images[order[start:start + count]] / 255 - 0.5) / 0.5
+                mirrored = torch.rand(count, generator=chance) < training["flip"]
+                yield torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+
+    scheduler, losses = torch.optim.lr_scheduler.LambdaLR(optimizer, factor), []
+    for _, batch in zip(range(steps), batches()):
+        losses.append(update(model, optimizer, model(batch).loss, training["clipNorm"]))
+        scheduler.step()
+    model.save_pretrained(save)
+    return losses
 
 
 def features(folder, file, batch):
@@ -92,7 +133,7 @@ class Follower:
 
     def __init__(self, folder):
         self.model = ViTNepaForPreTraining.from_pretrained(folder, attn_implementation="sdpa").train()
-        self.optimizer = torch.optim.AdamW(groups(self.model), betas=(0.9, 0.95), fused=True)
+        self.optimizer = adamw(self.model)
 
     def update(self, file, rate, rescale):
         config = self.model.config
@@ -101,12 +142,7 @@ class Follower:
         modeling.augment_patches_center_coordinates = lambda coordinates, **_: coordinates * rescale
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.model((pixels / 255 - 0.5) / 0.5).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.item()
+        return update(self.model, self.optimizer, self.model((pixels / 255 - 0.5) / 0.5).loss)
 
     def apart(self, folder):
         other = dict(ViTNepaForPreTraining.from_pretrained(folder).named_parameters())
@@ -127,6 +163,8 @@ for line in sys.stdin:
         follower = Follower(request["follow"])
     if "rate" in request:
         value = follower.update(request["images"], request["rate"], request["rescale"])
+    if "pretrain" in request:
+        value = pretrained(**request["pretrain"], data=request["data"], save=request["save"])
     if "apart" in request:
         value = follower.apart(request["apart"])
     if "model" in request:
