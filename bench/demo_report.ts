@@ -74,7 +74,8 @@ export async function demoReport(
       {
         title: "What it expects next",
         text:
-          "Which patches of the image are like the one that the network expects, at some positions of three images.",
+          "Which patches of the image are like the one that the network expects, at some positions of three images. " +
+          "Embeddings are compared as they are here, not standardised: the cosines are lower than the loss tells.",
         shows: expectations,
       },
       {
