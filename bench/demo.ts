@@ -29,8 +29,8 @@ import {
   useEngine,
 } from "nepa";
 import { formatDuration } from "../lib/display/progress.ts";
-import { chance } from "../lib/eval/judged.ts";
-import { PROJECT } from "../notebooks/setup.ts";
+import { chance } from "../lib/eval/scores.ts";
+import { PROJECT } from "../notebooks/.tools/setup.ts";
 import { demoReport } from "./demo_report.ts";
 
 /** What `result.json` holds; accuracies from 0 to 1. */

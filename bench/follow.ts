@@ -1,6 +1,6 @@
 /** `pretrain` and the official code from the same weights, on the same images with the same random numbers. @module */
 import { fashionMnist, horizontalFlip, Nepa, pretrain, Random, useEngine, warmupCosine } from "nepa";
-import { Feeder } from "../lib/feed.ts";
+import { Feeder } from "../lib/data/loader.ts";
 import { TorchPeer } from "./peer.ts";
 
 /** How far the two have drifted apart since the official code last took our weights; it keeps its own moments. */

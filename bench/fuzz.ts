@@ -5,7 +5,7 @@
  *     deno task bench fuzz [--count 100000] [--seed 0]
  */
 import process from "node:process";
-import { checkRead, mutant } from "../tests/mutate.ts";
+import { checkRead, mutant } from "../tests/support/mutate.ts";
 
 /** Seconds of processor time that a file of a few kilobytes may take. */
 const LIMIT = 2;

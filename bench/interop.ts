@@ -20,7 +20,7 @@ import {
   useEngine,
   writeSafetensors,
 } from "nepa";
-import { mutant, wholeFiles } from "../tests/mutate.ts";
+import { mutant, wholeFiles } from "../tests/support/mutate.ts";
 import { python } from "./peer.ts";
 
 /** Largest difference that passes, as a share of the layer's largest number. */

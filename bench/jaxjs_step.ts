@@ -6,7 +6,7 @@
  */
 import { lax, nn, numpy as np } from "npm:@jax-js/jax@0.1.25";
 import type { NepaConfig } from "nepa";
-import { patchCoordinates, ropeFrequencies } from "../lib/rope.ts";
+import { patchCoordinates, ropeFrequencies } from "../lib/model/rope.ts";
 
 export type Arrays = { [name: string]: np.Array };
 

@@ -5,7 +5,7 @@
  *
  *     deno task bench kill [--kills 100] [--engine tensorflow] [--task pretrain] [--steps 50] [--seed 0] [--place FOLDER]
  */
-import { killRuns } from "../tests/kill.ts";
+import { killRuns } from "../tests/support/kill.ts";
 
 /** `deno task bench kill`. */
 export async function benchKill(args: readonly string[]): Promise<void> {

@@ -5,7 +5,7 @@ import { benchFuzz } from "./fuzz.ts";
 import { benchImages } from "./images.ts";
 import { benchInterop } from "./interop.ts";
 import { benchKill } from "./kill.ts";
-import { benchLearning } from "./learning.ts";
+import { benchLearning } from "./learning/mod.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchProfile } from "./profile.ts";

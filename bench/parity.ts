@@ -9,7 +9,7 @@
  */
 import { follow } from "./follow.ts";
 import { choices, readOptions, show, showJson } from "./common.ts";
-import { fixtures, type Measure, ways } from "../tests/parity.ts";
+import { fixtures, type Measure, ways } from "../tests/support/parity.ts";
 
 /** `deno task bench parity`. */
 export async function benchParity(args: readonly string[]): Promise<void> {

@@ -7,7 +7,7 @@
  */
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
-import { jupyterEnvironment, PROJECT } from "../notebooks/setup.ts";
+import { jupyterEnvironment, PROJECT } from "../notebooks/.tools/setup.ts";
 
 /** How many tests passed and failed; steps are parts of their test and not counted. */
 export interface Counts {
@@ -52,6 +52,15 @@ async function count(args: readonly string[]): Promise<Counts> {
   return countTests(output, (await child.status).success);
 }
 
+/** The test files below a folder of the project, in order. */
+function testFiles(folder: string): string[] {
+  const entries = [...Deno.readDirSync(join(PROJECT, folder))].sort((a, b) => a.name < b.name ? -1 : 1);
+  return entries.flatMap(({ name, isDirectory }) => {
+    if (isDirectory) return name === "fixtures" ? [] : testFiles(`${folder}/${name}`);
+    return name.endsWith("_test.ts") ? [`${folder}/${name}`] : [];
+  });
+}
+
 /**
  * What to run for these arguments: given paths only, or all there is. Each file has a process of its own: one that
  * breaks off takes no other with it.
@@ -61,9 +70,7 @@ function runs(args: readonly string[]): string[][] {
   const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
   const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
   if (paths) return [test];
-  const files = [...Deno.readDirSync(join(PROJECT, "tests"))].map(({ name }) => name);
-  const tests = files.filter((name) => name.endsWith("_test.ts")).sort();
-  const units = tests.map((name) => [...test, "--no-check", `tests/${name}`]); // their types are checked together
+  const units = testFiles("tests").map((path) => [...test, "--no-check", path]); // their types are checked together
   const specs = ["run", "--allow-all", "--no-check", "tests/conformance/run.ts", "--leave-out-known"];
   const chosen = args.some((arg) => arg.startsWith("--filter"));
   return [...units, [...test, "--doc", "mod.ts", "lib/"], ...chosen ? [] : [specs]];

@@ -1,6 +1,6 @@
 /** What is done to a batch after it is normalised: random erasing, mixup and cutmix, as timm does them. @module */
-import type { Random } from "../random.ts";
-import { roundEven } from "../round.ts";
+import type { Random } from "../base/random.ts";
+import { roundEven } from "../base/round.ts";
 
 /**
  * Overwrites a random part of an image with noise (arXiv 1708.04896; timm's "pixel" mode: standard normal, 2 % to a third

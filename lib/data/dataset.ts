@@ -1,5 +1,5 @@
 /** Labelled images: what a data set is. @module */
-import type { Random } from "../random.ts";
+import type { Random } from "../base/random.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
 /** One image, 8 bits a channel. */

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type Sharp from "sharp";
 import { type Box, jpegDecoder } from "../engine/mod.ts";
-import { Random } from "../random.ts";
+import { Random } from "../base/random.ts";
 import { type Batch, type BatchOptions, type Change, type Example, type Image, pixelsOf } from "./dataset.ts";
 import { DataError } from "./idx.ts";
 import { type Resample, resized } from "./resample.ts";

@@ -1,7 +1,7 @@
 /** RandAugment (arXiv 1909.13719) as timm has it, with Pillow's arithmetic, bit for bit. @module */
-import type { Random } from "../random.ts";
+import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
-import { roundEven } from "../round.ts";
+import { roundEven } from "../base/round.ts";
 import type { Transform } from "./transforms.ts";
 
 /** Changes an image; `m` is the magnitude, 0 to 1, and `fill` what comes in from outside the image. */

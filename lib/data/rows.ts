@@ -1,7 +1,7 @@
 /** Data sets by their rows: what subsets of the same images share, and the set kept in memory. @module */
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
-import { Random } from "../random.ts";
+import { Random } from "../base/random.ts";
 import {
   type Batch,
   type BatchOptions,

@@ -1,7 +1,7 @@
 /** From 8-bit images to what a model takes: augmentation and normalisation. @module */
-import type { Random } from "../random.ts";
+import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
-import { roundEven } from "../round.ts";
+import { roundEven } from "../base/round.ts";
 import type { Box } from "../engine/types.ts";
 import { type Resample, resized } from "./resample.ts";
 

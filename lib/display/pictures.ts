@@ -1,7 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */

@@ -1,7 +1,7 @@
 /** PNG files from pixels. @module */
 import { Buffer } from "node:buffer";
 import { crc32, deflateSync } from "node:zlib";
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 
 /** Pixels, 8 bits a channel: [height, width, channels] with 1 (grey), 3 (RGB) or 4 (RGBA) channels. */
 export interface Pixels {

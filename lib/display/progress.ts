@@ -1,5 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */

@@ -1,6 +1,6 @@
 /** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
 import * as tf from "@tensorflow/tfjs";
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */

@@ -4,10 +4,10 @@ import type { Dataset } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "../engine/mod.ts";
-import { expect } from "../expect.ts";
-import { inOrder } from "../feed.ts";
-import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../nepa.ts";
-import { refuseMisfit } from "../plan.ts";
+import { expect } from "../base/check.ts";
+import { inOrder } from "../data/loader.ts";
+import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../model/nepa.ts";
+import { refuseMisfit } from "../training/options.ts";
 
 /** Whose output: the patch embedding, a block (from 1), or the last norm. */
 export type Layer = NonNullable<FeatureOptions["layer"]>;

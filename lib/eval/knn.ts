@@ -5,10 +5,10 @@ import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
 import { inStreams, rowsOf } from "../engine/streams.ts";
-import { expect, isCount } from "../expect.ts";
-import type { Nepa } from "../nepa.ts";
+import { expect, isCount } from "../base/check.ts";
+import type { Nepa } from "../model/nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
-import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { checkSets, layerTitle } from "./probe.ts";
 
 /** Options of {@linkcode knn}. */

@@ -1,6 +1,6 @@
 /** Dense symmetric matrices in float64, row-major. @module */
-import { expect } from "../expect.ts";
-import { Random } from "../random.ts";
+import { expect } from "../base/check.ts";
+import { Random } from "../base/random.ts";
 
 /**
  * The lower triangle L of a positive definite matrix A = L Lᵀ (Cholesky), in place of A; zeros above.

@@ -6,13 +6,13 @@ import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
-import { expect } from "../expect.ts";
-import { Nepa } from "../nepa.ts";
-import { refuseMisfit } from "../plan.ts";
-import { Random } from "../random.ts";
+import { expect } from "../base/check.ts";
+import { Nepa } from "../model/nepa.ts";
+import { refuseMisfit } from "../training/options.ts";
+import { Random } from "../base/random.ts";
 import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
-import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./judged.ts";
+import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 
 /** Options of {@linkcode linearProbe}. */

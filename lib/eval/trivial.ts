@@ -1,6 +1,6 @@
 /** Guesses at the next embedding that need no network: what training has to beat. @module */
 import * as tf from "@tensorflow/tfjs";
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 
 /** Mean cosine between the patch embeddings and three guesses, each -1 to 1. NEPA's own is minus its loss. */
 export interface Trivial {

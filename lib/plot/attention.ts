@@ -3,9 +3,9 @@ import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
-import { expect, isCount } from "../expect.ts";
-import { attentionMap } from "../maps.ts";
-import type { Nepa } from "../nepa.ts";
+import { expect, isCount } from "../base/check.ts";
+import { attentionMap } from "./maps.ts";
+import type { Nepa } from "../model/nepa.ts";
 import { asInput, outline } from "./grid.ts";
 
 /** Options of {@linkcode plotAttention}. */

@@ -4,9 +4,9 @@ import { type Figure, palette } from "../display/figure.ts";
 import { inNotebook } from "../display/jupyter.ts";
 import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
 import { formatNumber } from "../display/table.ts";
-import { expect } from "../expect.ts";
-import { readLog } from "../log.ts";
-import { LOSS_WINDOW, type Run, type Step } from "../run.ts";
+import { expect } from "../base/check.ts";
+import { readLog } from "../training/log.ts";
+import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
 import { drawWhile, lossBoard, smooth, sparse, timeLeft } from "./run.ts";
 
 /** What is drawn beside the loss, where any of the runs has measured it. */

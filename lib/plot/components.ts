@@ -6,7 +6,7 @@ import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
 import { leadingVectors } from "../eval/linalg.ts";
-import type { Nepa } from "../nepa.ts";
+import type { Nepa } from "../model/nepa.ts";
 
 /** Options of {@linkcode plotPatchColors}. */
 export interface PatchColorOptions extends Pick<Reading, "causal"> {

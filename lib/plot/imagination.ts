@@ -7,8 +7,8 @@ import { formatNumber } from "../display/table.ts";
 import { type Compiled, currentEngine } from "../engine/mod.ts";
 import { inStreams, rowsOf } from "../engine/streams.ts";
 import { readFeatures } from "../eval/features.ts";
-import { expect } from "../expect.ts";
-import type { Nepa } from "../nepa.ts";
+import { expect } from "../base/check.ts";
+import type { Nepa } from "../model/nepa.ts";
 import { asInput, copyPatch } from "./grid.ts";
 
 /** Options of {@linkcode plotImagination}. */

@@ -3,7 +3,7 @@ import type * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import { Figure, palette } from "../display/figure.ts";
 import { imageGrid } from "../display/pictures.ts";
-import { expect } from "../expect.ts";
+import { expect } from "../base/check.ts";
 import { outline } from "./grid.ts";
 
 /** The patches moved apart by `gap` white pixels. */

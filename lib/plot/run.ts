@@ -4,7 +4,7 @@ import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../di
 import { boardFigure, lightSvg, type Line, type LineBoard, type LineChart } from "../display/lines.ts";
 import { formatDuration } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
-import { LOSS_WINDOW, type Metrics, Run, type Step } from "../run.ts";
+import { LOSS_WINDOW, type Metrics, Run, type Step } from "../training/run.ts";
 
 const [blue, orange, green, crimson, violet, brown] = palette;
 

@@ -1,0 +1,102 @@
+/** How images become the numbers that a network takes: the official `preprocessor_config.json` both ways. @module */
+import { expect } from "../base/check.ts";
+
+/** What is done to an image before the network. Heights and widths in pixels, images as 0 to 255. */
+export interface Preprocessor {
+  /** Subtracted, per channel, from values that `rescaleFactor` has brought to 0..1. */
+  readonly imageMean: readonly number[];
+  /** Divided by, per channel. */
+  readonly imageStd: readonly number[];
+  /** What images are resized to. */
+  readonly size: { readonly height: number; readonly width: number };
+  /** Filter of the resize, by Pillow's number: 2 bilinear, 3 bicubic. */
+  readonly resample: number;
+  /** What 0 to 255 is multiplied by first. */
+  readonly rescaleFactor: number;
+}
+
+/**
+ * The preprocessing of a model that has no file of its own: mean and standard deviation 0.5, so that values lie in
+ * [−1, 1].
+ *
+ * @param imageSize Height and width in pixels.
+ * @param channels Channels of an image.
+ * @returns The preprocessing.
+ */
+export function defaultPreprocessor(imageSize: number, channels: number): Preprocessor {
+  return {
+    imageMean: Array(channels).fill(0.5),
+    imageStd: Array(channels).fill(0.5),
+    size: { height: imageSize, width: imageSize },
+    resample: 2,
+    rescaleFactor: 1 / 255,
+  };
+}
+
+/**
+ * The preprocessing as the official file has it.
+ *
+ * @param preprocessor The preprocessing.
+ * @returns An object to write as JSON.
+ */
+export function toOfficialPreprocessor(preprocessor: Preprocessor): Record<string, unknown> {
+  return {
+    do_convert_rgb: null,
+    do_normalize: true,
+    do_rescale: true,
+    do_resize: true,
+    image_mean: preprocessor.imageMean,
+    image_processor_type: "ViTImageProcessor",
+    image_std: preprocessor.imageStd,
+    resample: preprocessor.resample,
+    rescale_factor: preprocessor.rescaleFactor,
+    size: preprocessor.size,
+  };
+}
+
+/**
+ * The preprocessing in an official file; absent keys get the default's value.
+ *
+ * @param json The parsed file.
+ * @param fallback What absent keys mean.
+ * @returns The preprocessing.
+ * @throws {RangeError} If a value cannot be.
+ */
+export function fromOfficialPreprocessor(
+  json: Record<string, unknown>,
+  fallback: Preprocessor,
+): Preprocessor {
+  const channels = fallback.imageMean.length;
+  const pick = <T>(key: string, instead: T, expected: string, holds: (value: unknown) => boolean): T => {
+    const value = json[key] ?? instead;
+    expect(
+      value === instead || holds(value),
+      `preprocessor_config.json: ${key}`,
+      expected,
+      JSON.stringify(value),
+    );
+    return value as T;
+  };
+  const number = (key: string, instead: number) => pick(key, instead, "a number", Number.isFinite);
+  const perChannel = (key: string, instead: readonly number[]) => {
+    const holds = (v: unknown) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite);
+    return pick(key, instead, `${channels} numbers`, holds);
+  };
+  const size = pick<unknown>("size", fallback.size, "a height and a width", (v) => sizeOf(v) !== undefined);
+  const plain = json.do_normalize === false;
+  return {
+    imageMean: plain ? Array(channels).fill(0) : perChannel("image_mean", fallback.imageMean),
+    imageStd: plain ? Array(channels).fill(1) : perChannel("image_std", fallback.imageStd),
+    size: sizeOf(size)!,
+    resample: number("resample", fallback.resample),
+    rescaleFactor: json.do_rescale === false ? 1 : number("rescale_factor", fallback.rescaleFactor),
+  };
+}
+
+/** A size is written as a number, as height and width, or by the shortest edge. */
+function sizeOf(size: unknown): Preprocessor["size"] | undefined {
+  const sides = typeof size === "object" ? size as Record<string, unknown> : { shortest_edge: size };
+  const height = sides.height ?? sides.shortest_edge, width = sides.width ?? sides.shortest_edge;
+  const whole = Number.isSafeInteger(height) && Number.isSafeInteger(width);
+  return whole ? { height: height as number, width: width as number } : undefined;
+}

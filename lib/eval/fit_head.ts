@@ -1,0 +1,62 @@
+/** A head fitted to a frozen network: where a fine-tuning may start. @module */
+import { currentEngine } from "../engine/mod.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { readOne } from "./features.ts";
+import { LogisticRegression } from "./logistic.ts";
+import { refuseLabelled } from "./evaluate.ts";
+import { expect } from "../base/check.ts";
+import type { NepaClassifier } from "../model/classifier.ts";
+import * as tf from "@tensorflow/tfjs";
+
+/**
+ * Fits a classifier's linear map alone, to its optimum: multinomial logistic regression as in `linearProbe`. Fine-tuning
+ * from there bends what the network has learned less than from a head at zero (arXiv 2202.10054).
+ *
+ * @param classifier Its `classifier.weight` and `classifier.bias` change in place, nothing else.
+ * @param dataset Labelled images of the network's size, a few thousand at most.
+ * @param options `lambda`, the weight of the penalty λ/2·|W|² on standardised features. Default 0.1, for few labels and long
+ * features.
+ * @throws {RangeError} If the images or the classes do not fit the classifier, or λ is not positive.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, fashionMnist, fitHead, Nepa, NepaClassifier, useEngine } from "nepa";
+ * import { assert } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train } = await fashionMnist(), few = train.balanced(5);
+ * const model = new Nepa({ preset: "mini", layerscaleValue: null }, { seed: 0 });
+ * const classifier = NepaClassifier.from(model, { classes: train.classes, pool: "all" });
+ * await fitHead(classifier, few);
+ * assert((await evaluate(classifier, few)).accuracy > 0.9);
+ * classifier.dispose();
+ * model.dispose();
+ * ```
+ */
+export async function fitHead(
+  classifier: NepaClassifier,
+  dataset: Dataset,
+  options: { lambda?: number } = {},
+): Promise<void> {
+  const { lambda = 0.1 } = options, classes = classifier.classes.length;
+  expect(lambda > 0 && lambda < Infinity, "lambda", "a positive number", lambda);
+  refuseLabelled(dataset, classifier, null);
+  const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
+  const pass = currentEngine().compile(read, { name: "head's features" });
+  const found = await readOne(pass, dataset, classifier, ["final"]).finally(() => pass.dispose());
+  const data = found.get("final")!;
+  const order = Int32Array.from({ length: dataset.length }, (_, i) => i);
+  const features = { data, size: data.length / dataset.length };
+  const regression = new LogisticRegression(features, dataset.labels, { classes, order, heldOut: 0 });
+  try {
+    const fit = await regression.fit({ lambda, selecting: false, excess: 1e-4, maxIterations: 1000 });
+    const { weight, bias } = regression.standardiser.undone(fit.point);
+    const of = (name: string) => classifier.parameters.get(name)!;
+    tf.tidy(() => {
+      of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
+      of("classifier.bias").assign(tf.tensor1d(bias));
+    });
+  } finally {
+    regression.dispose();
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * Where a model is: in a folder here, or on the Hugging Face hub, from which it is fetched once into the cache folder
+ * that Python's huggingface_hub keeps, in the same layout, so that either finds what the other has fetched.
+ *
+ * @module
+ */
+import { homedir } from "node:os";
+import { basename, dirname, join, relative } from "node:path";
+import { say } from "../display/jupyter.ts";
+import { progress } from "../display/progress.ts";
+import type { Environment } from "../engine/download.ts";
+import { expect } from "../base/check.ts";
+import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
+import { indexedFiles } from "./tensor_files.ts";
+import { AVERAGED } from "./torch_file.ts";
+
+/** Options of `Nepa.load` and `NepaClassifier.load`. */
+export interface LoadOptions {
+  /** Of a model on the hub: a branch, a tag or a commit. Default "main". */
+  revision?: string;
+  /** Take the averaged weights that the official trainer left in `pytorch_model_ema.bin`. Default false. */
+  ema?: boolean;
+}
+
+/** For {@linkcode modelFolder}: variables (default: this process's), and how long to wait before the second try, in ms. */
+export type SourceOptions = LoadOptions & { environment?: Environment; pause?: number };
+
+const HUB_NAME = /^(?!.*(--|\.\.))[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/;
+const REVISION = /^(?!.*(\.\.|\/\/|\/$))\w[\w.+\/-]*$/;
+const CONFIG = "config.json", PREPROCESSOR = "preprocessor_config.json";
+const WEIGHTS = "model.safetensors", INDEX = "model.safetensors.index.json";
+
+const isFile = (path: string) => Deno.stat(path).then(({ isFile }) => isFile, () => false);
+const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCase());
+const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
+
+/** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
+async function settings(env: Environment) {
+  const path = (text: string) =>
+    text.replace(/^~(?=\/|$)/, env.HOME || homedir())
+      .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);
+  const home = path(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
+  const cache = path(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
+  const endpoint = (env.HF_ENDPOINT || "https://huggingface.co").replace(/\/+$/, "");
+  const url = URL.parse(endpoint);
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search) {
+    throw new HubError("HF_ENDPOINT: expected an address such as https://huggingface.co, got something else");
+  }
+  const file = path(env.HF_TOKEN_PATH || join(home, "token"));
+  const token = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || await readIfThere(file) || "").trim();
+  if (!/^[\x21-\x7e]*$/.test(token)) {
+    throw new HubError(`HF_TOKEN, or ${file}: expected one word of plain characters, got something else`);
+  }
+  return { cache, endpoint, token: token || undefined, patience: Number(env.HF_HUB_DOWNLOAD_TIMEOUT) || 30 };
+}
+
+/** The folder of a revision in the cache, if all that is needed of it is there. */
+async function cached(storage: string, revision: string, weights: string): Promise<string | undefined> {
+  const commit = COMMIT.test(revision)
+    ? revision
+    : (await readIfThere(join(storage, "refs", revision)))?.trim();
+  if (!commit || !COMMIT.test(commit)) return undefined;
+  const folder = join(storage, "snapshots", commit), has = (name: string) => isFile(join(folder, name));
+  if (!await has(CONFIG)) return undefined;
+  if (await has(weights)) return folder;
+  if (weights !== WEIGHTS || !await has(INDEX)) return undefined;
+  const there = await Promise.all([...await indexedFiles(join(folder, INDEX))].map(has));
+  return there.every(Boolean) ? folder : undefined;
+}
+
+/** Sees that a file is in its commit's folder. Processes, Python's too, wait for each other. */
+async function fetchFile(
+  hub: Hub,
+  folder: string,
+  file: HubFile,
+  show: (bytes: number) => void = () => {},
+): Promise<void> {
+  const storage = join(folder, "../.."),
+    blob = join(storage, "blobs", file.hash),
+    link = join(folder, file.path);
+  const lock = join(storage, "../.locks", basename(storage), `${file.hash}.lock`);
+  for (const path of [blob, link, lock]) await Deno.mkdir(dirname(path), { recursive: true });
+  using held = await Deno.open(lock, { create: true, write: true });
+  await held.lock(true);
+  const size = await Deno.stat(blob).then(({ size }) => size, () => -1);
+  if (size !== file.size) await fetchBlob(hub, basename(folder), file, blob, show);
+  const target = relative(dirname(link), blob);
+  if (await Deno.readLink(link).catch(() => undefined) === target) return;
+  await Deno.remove(link).catch(() => {});
+  await Deno.symlink(target, link);
+}
+
+/** Fetches files one after another, shown as one bar. */
+async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): Promise<void> {
+  const { repo, revision, endpoint } = hub, mega = (bytes: number) => Math.round(bytes / 1e5) / 10;
+  const total = mega(files.reduce((sum, { size }) => sum + size, 0));
+  say(`${repo}, ${revision}: ${total} MB, kept in ${folder}, fetched from ${endpoint} where missing`);
+  await using bar = progress({ title: repo, total, unit: "MB" });
+  let before = 0;
+  for (const file of files) {
+    await fetchFile(hub, folder, file, (bytes) => bar.update(mega(before + bytes), file.path));
+    bar.update(mega(before += file.size));
+  }
+}
+
+/** Fetches what a model needs, then notes which commit the revision is. */
+async function fetchModel(hub: Hub, storage: string, weights: string): Promise<string> {
+  const { commit, files } = await listModel(hub), { repo, revision } = hub;
+  const folder = join(storage, "snapshots", commit), ref = join(storage, "refs", revision);
+  const need = (path: string) => {
+    const file = files.get(path), found = [...files.keys()].slice(0, 20).map((name) => JSON.stringify(name));
+    if (file) return file;
+    throw new HubError(`${repo}: expected ${path} at ${revision}, got ${found.join(", ") || "no files"}`);
+  };
+  const needed = [need(CONFIG), ...files.has(PREPROCESSOR) ? [need(PREPROCESSOR)] : []];
+  if (weights === WEIGHTS && files.has(INDEX) && !files.has(WEIGHTS)) {
+    await fetchFile(hub, folder, need(INDEX));
+    needed.push(...[...await indexedFiles(join(folder, INDEX))].map(need));
+  } else needed.push(need(weights));
+  await fetchFiles(hub, folder, needed);
+  if (revision !== commit) {
+    await Deno.mkdir(dirname(ref), { recursive: true });
+    await Deno.writeTextFile(ref, commit);
+  }
+  return folder;
+}
+
+/** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
+async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
+  const { environment = Deno.env.toObject(), pause = 500, ema } = options, weights = ema ? AVERAGED : WEIGHTS;
+  expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
+  const { cache, ...from } = await settings(environment);
+  const storage = join(cache, `models--${repo.replace("/", "--")}`);
+  const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
+  const off = switches.find((name) => isOn(environment[name]));
+  try {
+    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage, weights);
+    const help = `unset ${off}, or give the path of its folder`;
+    throw new PassingError(`${repo}, ${revision}: expected it in ${storage}, since ${off} is set: ${help}`);
+  } catch (error) {
+    const folder = error instanceof PassingError ? await cached(storage, revision, weights) : undefined;
+    if (!folder) throw error;
+    const bare = await isFile(join(folder, PREPROCESSOR)) ? "" : `, which has no ${PREPROCESSOR}`;
+    say(`${repo}, ${revision}: ${off ? `${off} is set` : (error as Error).message}; taking ${folder}${bare}`);
+    return folder;
+  }
+}
+
+/**
+ * The folder of a model, given that folder or the model's name on the Hugging Face hub; says which it is where a name
+ * could be either.
+ *
+ * @param source A path, or "organisation/name". A folder of that name here is taken rather than the hub's model.
+ * @param options The revision on the hub; variables such as HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE.
+ * @returns A folder in the official layout; the path itself, if it is none and no name on the hub.
+ * @throws {HubError} If the hub's model cannot be had.
+ * @throws {TypeError | RangeError} If the revision cannot be one, or the source is a folder.
+ */
+export async function modelFolder(source: string, options: SourceOptions = {}): Promise<string> {
+  if (typeof source !== "string") throw new TypeError(`source: expected a folder or a name, got ${source}`);
+  const isFolder = await Deno.stat(source).then(({ isDirectory }) => isDirectory, () => false);
+  const { revision } = options, isName = HUB_NAME.test(source);
+  if (isName && !isFolder) return await hubFolder(source, revision ?? "main", options);
+  if (revision !== undefined) {
+    const what = isFolder ? "a folder here: leave the revision out, or move the folder" : "another path";
+    throw new TypeError(`revision: expected a name on the hub, "organisation/name", got ${source}, ${what}`);
+  }
+  if (isName) say(`${source}: loading the folder here, not a model on the Hugging Face hub`);
+  return source;
+}

@@ -1,0 +1,224 @@
+/** Classification with a pretrained network: pool its tokens, then one linear map. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { SaveOptions } from "../files/card.ts";
+import { type Readable, readCheckpoint, writeCheckpoint } from "../files/model_folder.ts";
+import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
+import type { Draws } from "./draws.ts";
+import { currentEngine } from "../engine/mod.ts";
+import { expect } from "../base/check.ts";
+import { type LoadOptions, modelFolder } from "../files/hub.ts";
+import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
+import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
+import type { Random } from "../base/random.ts";
+import { layerNorm, linear } from "./transformer.ts";
+
+/** The official class's name. */
+const CLASSIFIER = "ViTNepaForImageClassification";
+
+/** Options of `new NepaClassifier`. */
+export interface ClassifierInit extends NepaInit {
+  /** The classes' names, or how many there are. */
+  classes: number | readonly string[];
+}
+
+/** Options of {@linkcode NepaClassifier.from}. */
+export interface ClassifierOptions {
+  /** The classes' names, or how many there are. */
+  classes: number | readonly string[];
+  /**
+   * Read the mean of the patch tokens, normed, or the last token; or, which the official code does not have, all tokens
+   * joined, where position counts. Default "mean".
+   */
+  pool?: "mean" | "last" | "all";
+  /** Whether a token sees only itself and those before it. Default false. */
+  causal?: boolean;
+  /** Multiply layer scale into the weights before it, so that the classifier has none (`layerscaleValue: null`). Default false. */
+  foldLayerScale?: boolean;
+  /**
+   * Changes to the model's configuration, such as `dropPathProb`, or `qkNormAffine` (new norm weights start at 1), or a
+   * smaller `numHiddenLayers`, which leaves out the last blocks.
+   */
+  config?: NepaOptions;
+  /** Where random numbers start. Default 0. */
+  seed?: number;
+}
+
+/** What {@linkcode NepaClassifier.forward} gives, besides the backbone's tokens. */
+export type ClassifierOutputs = ForwardOutputs & {
+  /** [B, D], or [B, T·D] of all tokens joined: what the linear map reads. */
+  pooled: tf.Tensor2D;
+  /** [B, classes]. */
+  logits: tf.Tensor2D;
+};
+
+/** The backbone's parameters and those of the head, in the engine's layout. */
+function classifierShapes(config: NepaConfig, classes: number): Shapes {
+  const { hiddenSize: D, imageSize, patchSize } = config, shapes = backboneShapes(config);
+  if (config.addPoolingLayer) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
+  const read = config.joinTokens ? ((imageSize / patchSize) ** 2 + 1) * D : D;
+  return shapes.set("classifier.weight", [read, classes]).set("classifier.bias", [classes]);
+}
+
+/** The layer scale [D] that what this parameter computes is multiplied by, if any. */
+function scaleAfter({ parameters }: Nepa, name: string): tf.Variable | undefined {
+  const [, branch] = /^(.*?)(?:\.attention)?\.output\.dense\.(?:weight|bias)$/.exec(name) ?? [];
+  if (branch === undefined) return undefined;
+  return parameters.get(`${branch}${name.includes(".attention.") ? "" : ".output"}.layer_scale.lambda1`);
+}
+
+/**
+ * A network with a classification head.
+ *
+ * @example
+ * ```ts
+ * import { Nepa, NepaClassifier, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
+ * const classifier = NepaClassifier.from(model, { classes: ["shoe", "bag"] });
+ * const logits = tf.tidy(() => classifier.forward(tf.zeros([3, 28, 28, 1])).logits);
+ * assertEquals(logits.shape, [3, 2]);
+ * logits.dispose();
+ * classifier.dispose();
+ * model.dispose();
+ * ```
+ */
+export class NepaClassifier extends Network {
+  /** The network below the head. Its parameters are among {@linkcode NepaClassifier.parameters}. */
+  readonly backbone: Nepa;
+  /** Names of the classes, in the order of the logits. */
+  readonly classes: readonly string[];
+  /** Variables by official tensor name, the backbone's and the head's, see `Network`. */
+  readonly parameters: Map<string, tf.Variable>;
+
+  /**
+   * Makes a classifier with random weights, the head's too.
+   *
+   * @param config A preset, a configuration, or both.
+   * @param init The classes and the seed.
+   * @throws {RangeError | TypeError} If the configuration or the classes cannot be.
+   * @throws {Error} If no engine is chosen yet.
+   */
+  constructor(config: NepaOptions, init: ClassifierInit) {
+    const { classes, ...rest } = init;
+    const names = typeof classes === "number"
+      ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
+      : [...classes];
+    const alike = names.length < 1 || new Set(names).size < names.length;
+    expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
+    const backbone = new Nepa(config, rest), below = backbone.parameters;
+    super(backbone.config, backbone.preprocessor);
+    this.backbone = backbone;
+    this.classes = names;
+    const head = [...classifierShapes(this.config, names.length)].filter(([name]) => !below.has(name));
+    const initial = rest.initial ?? randomInitial(this.config, rest.seed ?? 0);
+    this.parameters = new Map([...below, ...makeParameters(new Map(head), initial)]);
+  }
+
+  /**
+   * Puts a head on a pretrained model, whose weights are copied. The head starts at zero, as the official conversion has it.
+   *
+   * @param model Stays as it is.
+   * @param options The classes, and what to change.
+   * @returns The classifier.
+   * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
+   */
+  static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
+    const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
+      options;
+    expect(["mean", "last", "all"].includes(pool), "pool", '"mean", "last" or "all"', pool);
+    const pooling = { addPoolingLayer: pool === "mean", joinTokens: pool === "all" };
+    const all = { ...model.config, isCausal: causal, ...pooling, ...changes };
+    const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
+    const fresh = randomInitial(config, seed), shapes = backboneShapes(config);
+    for (const [name, { shape }] of model.parameters) {
+      const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
+      if (foldLayerScale && name.endsWith(".lambda1") || block >= config.numHiddenLayers) continue;
+      const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
+      expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
+    }
+    return new NepaClassifier(config, {
+      classes,
+      seed,
+      preprocessor: model.preprocessor,
+      initial: (name, shape) => {
+        const weight = model.parameters.get(name), scale = foldLayerScale && scaleAfter(model, name);
+        if (weight) return scale ? tf.mul(weight, scale) : weight; // [in, out] or [out], times [out]
+        return name.startsWith("classifier.") ? tf.zeros(shape) : fresh(name, shape);
+      },
+    });
+  }
+
+  /**
+   * Classifies.
+   *
+   * @param images Normalised floats [B, H, W, C].
+   * @param options As for `Nepa.forward`.
+   * @returns Tensors that the caller disposes of.
+   * @throws {RangeError} If the images have another shape.
+   */
+  forward(images: tf.Tensor4D, options: ForwardOptions = {}): ClassifierOutputs {
+    const of = (name: string) => this.parameters.get(name);
+    const { addPoolingLayer, joinTokens, layerNormEps } = this.config;
+    return tf.tidy(() => {
+      const outputs = this.backbone.forward(images, options), tokens = outputs.predictions;
+      const pooled = addPoolingLayer
+        ? layerNorm(poolTokens(tokens, "mean"), layerNormEps, of("fc_norm.weight"), of("fc_norm.bias"))
+        : poolTokens(tokens, joinTokens ? "all" : "last");
+      const weight = of("classifier.weight") as tf.Tensor as tf.Tensor2D;
+      return { ...outputs, pooled, logits: linear(pooled, weight, of("classifier.bias")) };
+    });
+  }
+
+  /** The random numbers of one training forward, see `Nepa.draws`. */
+  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws {
+    return this.backbone.draws(batchSize, random, size);
+  }
+
+  /**
+   * Reads a classifier in the official layout, from a folder or from the Hugging Face hub, see `Nepa.load`.
+   *
+   * @param source The folder, or a name on the hub.
+   * @param options Which revision on the hub; whether the averaged weights.
+   * @returns The classifier.
+   * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   * @throws {HubError} If it cannot be had from the hub.
+   */
+  static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
+    currentEngine();
+    const folder = await modelFolder(source, options);
+    const { config, preprocessor, classes, values } = await readCheckpoint(
+      folder,
+      classifierShapes,
+      CLASSIFIER,
+      options.ema,
+    );
+    const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
+    return new NepaClassifier(config, { classes, preprocessor, initial });
+  }
+
+  /**
+   * Writes the classifier into a folder, see `Nepa.save`.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
+   */
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    parameters: ReadonlyMap<string, Readable> = this.parameters,
+  ): Promise<void> {
+    const { config, preprocessor, classes } = this;
+    const contents = { architecture: CLASSIFIER, config, preprocessor, parameters, classes, options };
+    await writeCheckpoint(folder, contents);
+  }
+
+  /** Another classifier with the same weights, which it does not share. */
+  clone(): NepaClassifier {
+    const { config, preprocessor, classes } = this, initial = (name: string) => this.parameters.get(name)!;
+    return new NepaClassifier(config, { classes, preprocessor, initial });
+  }
+}

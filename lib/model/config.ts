@@ -1,0 +1,251 @@
+/** What a NEPA network is made of: every field of the official configuration, checked, with presets. @module */
+import { expect, isCount } from "../base/check.ts";
+
+/** The activation functions of the MLP, by their official names. */
+export type Activation = "gelu" | "gelu_new" | "silu" | "swish" | "relu" | "selu";
+
+/** The presets: four of this toolkit's for small machines, and the two published sizes. */
+export type Preset = "mini" | "nano" | "tiny" | "small" | "base" | "large";
+
+/** A network's configuration. The names are the official ones in camelCase. */
+export interface NepaConfig {
+  /** D, the length of a token. A multiple of `numAttentionHeads`. Default 768. */
+  readonly hiddenSize: number;
+  /** L, the number of transformer blocks. Default 12. */
+  readonly numHiddenLayers: number;
+  /** A, the number of attention heads; D / A, the head size, is a multiple of 4 for the rotation of pairs on two axes. Default 12. */
+  readonly numAttentionHeads: number;
+  /** I, the length between the two products of the MLP. Default 3072. */
+  readonly intermediateSize: number;
+  /** Whether the MLP is down(act(gate(x)) · up(x)) in place of down(act(up(x))). Default false. */
+  readonly useGatedMlp: boolean;
+  /** Default "gelu", the exact one (by the error function). */
+  readonly hiddenAct: Activation;
+  /** Dropout on the tokens and on both branches of a block, 0 to 1. The target embeddings are taken before it. Default 0. */
+  readonly hiddenDropoutProb: number;
+  /** Dropout on the attention weights, 0 to 1. Default 0. */
+  readonly attentionProbsDropoutProb: number;
+  /** Standard deviation of the initial weights. Default 0.02. */
+  readonly initializerRange: number;
+  /** Added to the variance in every layer norm. Default 1e-12. */
+  readonly layerNormEps: number;
+  /** Base of the rotary frequencies. Default 100. */
+  readonly ropeTheta: number;
+  /** Height and width of the images it is made for, in pixels. Others work if they are multiples of the patch. Default 224. */
+  readonly imageSize: number;
+  /** Side of a patch in pixels. Default 16. */
+  readonly patchSize: number;
+  /** Channels of an image. Default 3. */
+  readonly numChannels: number;
+  /** Whether query, key and value have biases. Default true. */
+  readonly qkvBias: boolean;
+  /** Whether queries and keys are layer-normed per head, which bounds the attention scores. Default false. */
+  readonly qkNorm: boolean;
+  /** Whether that norm has a bias; without `qkNormAffine` it has no effect. Default false. */
+  readonly qkNormBias: boolean;
+  /** Whether that norm has a weight. Default false. */
+  readonly qkNormAffine: boolean;
+  /** Initial factor on each branch of a block (small: a deep network starts as the identity); null leaves the factors out. Default 1e-5. */
+  readonly layerscaleValue: number | null;
+  /** How often the last block's branches are dropped in training, 0 to 1, rising linearly from 0 at the first block. Default 0. */
+  readonly dropPathProb: number;
+  /** Classification only: read the mean of the patch tokens (true) or the last token (false). Default false. */
+  readonly addPoolingLayer: boolean;
+  /** Classification only, and not the official code's: read all tokens joined, without `addPoolingLayer`. Default false. */
+  readonly joinTokens: boolean;
+  /** Whether a token sees only itself and the tokens before it. Default true. */
+  readonly isCausal: boolean;
+  /** In training, patch coordinates (in [-1, 1]) are shifted by up to this, per axis; null: not at all. Default null. */
+  readonly posEmbedShift: number | null;
+  /** In training, they are multiplied by up to this (or its inverse), per axis, at least 1; null: not at all. Default null. */
+  readonly posEmbedJitter: number | null;
+  /** In training, they are multiplied by up to this (or its inverse), both axes alike, at least 1; null: not at all. Default 2. */
+  readonly posEmbedRescale: number | null;
+}
+
+/** A configuration in part; what is left out comes from the preset, or from the official defaults. */
+export type NepaOptions = Partial<NepaConfig> & { readonly preset?: Preset };
+
+function preset(
+  [imageSize, numChannels, patchSize]: [number, number, number],
+  [hiddenSize, numHiddenLayers, numAttentionHeads]: [number, number, number],
+  qkNormAffine = false,
+): Partial<NepaConfig> {
+  const image = { imageSize, numChannels, patchSize }, norm = { qkNorm: true, qkNormAffine };
+  const size = { hiddenSize, numHiddenLayers, numAttentionHeads, intermediateSize: 4 * hiddenSize };
+  return Object.freeze({ ...image, ...size, ...norm, addPoolingLayer: true });
+}
+
+/** What each preset sets. All have GELU, normed queries and keys, and layer scale 1e-5, as the published models. */
+export const presets: Readonly<Record<Preset, Partial<NepaConfig>>> = Object.freeze({
+  mini: preset([28, 1, 7], [128, 4, 4]),
+  nano: preset([28, 1, 4], [128, 4, 4]),
+  tiny: preset([64, 3, 8], [192, 6, 3]),
+  small: preset([224, 3, 14], [384, 12, 6]),
+  base: preset([224, 3, 14], [768, 12, 12]),
+  large: preset([224, 3, 14], [1024, 24, 16], true),
+});
+
+type Rule = readonly [expected: string, holds: (value: unknown) => boolean];
+
+const number = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
+const count: Rule = ["an integer from 1 up", isCount];
+const flag: Rule = ["true or false", (v) => typeof v === "boolean"];
+const positive: Rule = ["a number above 0", (v) => number(v) && v > 0];
+const notNegative: Rule = ["a number from 0 up", (v) => number(v) && v >= 0];
+const probability: Rule = ["a number from 0 to below 1", (v) => number(v) && v >= 0 && v < 1];
+const orNull = ([expected, holds]: Rule): Rule => [`${expected}, or null`, (v) => v === null || holds(v)];
+const factor: Rule = ["a number from 1 up", (v) => number(v) && v >= 1];
+const activations: readonly string[] = ["gelu", "gelu_new", "silu", "swish", "relu", "selu"];
+
+/** Each field's official default, and what it may be. */
+const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] } = {
+  hiddenSize: [768, count],
+  numHiddenLayers: [12, count],
+  numAttentionHeads: [12, count],
+  intermediateSize: [3072, count],
+  useGatedMlp: [false, flag],
+  hiddenAct: ["gelu", [`one of ${activations.join(", ")}`, (v) => activations.includes(v as string)]],
+  hiddenDropoutProb: [0, probability],
+  attentionProbsDropoutProb: [0, probability],
+  initializerRange: [0.02, notNegative],
+  layerNormEps: [1e-12, notNegative],
+  ropeTheta: [100, positive],
+  imageSize: [224, count],
+  patchSize: [16, count],
+  numChannels: [3, count],
+  qkvBias: [true, flag],
+  qkNorm: [false, flag],
+  qkNormBias: [false, flag],
+  qkNormAffine: [false, flag],
+  layerscaleValue: [1e-5, orNull(["a number", number])],
+  dropPathProb: [0, probability],
+  addPoolingLayer: [false, flag],
+  joinTokens: [false, flag],
+  isCausal: [true, flag],
+  posEmbedShift: [null, orNull(notNegative)],
+  posEmbedJitter: [null, orNull(factor)],
+  posEmbedRescale: [2, orNull(factor)],
+};
+
+const fields = Object.keys(rules) as (keyof NepaConfig)[];
+const defaults = Object.fromEntries(fields.map((field) => [field, rules[field][0]])) as unknown as NepaConfig;
+
+/**
+ * Completes and checks a configuration.
+ *
+ * @param options Fields to set, over those of `preset` if it is given, over the official defaults.
+ * @returns Every field, frozen.
+ * @throws {TypeError} If a field's name is unknown.
+ * @throws {RangeError} If a value, or two values together, cannot be.
+ *
+ * @example
+ * ```ts
+ * import { nepaConfig } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const config = nepaConfig({ preset: "mini", numHiddenLayers: 6 });
+ * assertEquals([config.hiddenSize, config.numHiddenLayers, config.patchSize], [128, 6, 7]);
+ * ```
+ */
+export function nepaConfig(options: NepaOptions = {}): NepaConfig {
+  const { preset: name, ...given } = options;
+  const named = name === undefined || Object.hasOwn(presets, name);
+  expect(named, "preset", `one of ${Object.keys(presets).join(", ")}`, name);
+  for (const field of Object.keys(given)) {
+    if (!Object.hasOwn(rules, field)) {
+      throw new TypeError(`configuration: expected one of ${fields.join(", ")}, got the field "${field}"`);
+    }
+  }
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const config: NepaConfig = { ...defaults, ...(name ? presets[name] : {}), ...set };
+  for (const field of fields) {
+    const [, [expected, holds]] = rules[field], value: unknown = config[field];
+    expect(holds(value), field, expected, typeof value === "string" ? `"${value}"` : value);
+  }
+  const { hiddenSize, numAttentionHeads, imageSize, patchSize } = config;
+  const unit = 4 * numAttentionHeads;
+  expect(hiddenSize % unit === 0, "hiddenSize", `a multiple of 4 · numAttentionHeads = ${unit}`, hiddenSize);
+  expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
+  expect(!(config.joinTokens && config.addPoolingLayer), "joinTokens", "false, with addPoolingLayer", true);
+  return Object.freeze(config);
+}
+
+const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+/**
+ * The configuration as the official `config.json` has it.
+ *
+ * @param config A configuration.
+ * @param more Keys that are not the network's own, such as `architectures` and `id2label`.
+ * @returns An object to write as JSON, its keys in alphabetical order.
+ *
+ * @example
+ * ```ts
+ * import { nepaConfig, toOfficialConfig } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const json = toOfficialConfig(nepaConfig({ preset: "mini" }), { architectures: ["ViTNepaForPreTraining"] });
+ * assertEquals([json.model_type, json.hidden_size, json.patch_size], ["vit_nepa", 128, 7]);
+ * ```
+ */
+export function toOfficialConfig(
+  config: NepaConfig,
+  more: Record<string, unknown> = {},
+): Record<string, unknown> {
+  const written = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // official files have no such key
+  const own = Object.fromEntries(written.map((field) => [snake(field), config[field]]));
+  const all = Object.entries({ ...own, model_type: "vit_nepa", dtype: "float32", ...more });
+  return Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/**
+ * The configuration in an official `config.json`. Keys that the network does not know are left out, absent ones get
+ * the official default.
+ *
+ * @param json The parsed file.
+ * @returns The configuration, checked.
+ * @throws {RangeError} If it is another model's, or a value cannot be.
+ *
+ * @example
+ * ```ts
+ * import { fromOfficialConfig } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const config = fromOfficialConfig({ model_type: "vit_nepa", hidden_size: 384, num_attention_heads: 6 });
+ * assertEquals([config.hiddenSize, config.numHiddenLayers], [384, 12]);
+ * ```
+ */
+export function fromOfficialConfig(json: Record<string, unknown>): NepaConfig {
+  const { model_type: type } = json;
+  expect(type === "vit_nepa", "config.json", 'model_type "vit_nepa"', JSON.stringify(type));
+  return nepaConfig(Object.fromEntries(fields.map((field) => [field, json[snake(field)]])));
+}
+
+/**
+ * Products in one training step, forward and backward: what GFLOP/s and "% of peak" are computed from.
+ *
+ * @param config The network.
+ * @param batchSize Images in the step.
+ * @param height Their height in pixels. Default: the configuration's.
+ * @param width Their width in pixels. Default: `height`.
+ * @returns Floating-point operations: 3 · batch · (2·N·p²·C·D + L·(8·T·D² + 4·T·D·I (6 if gated) + 4·T²·D)).
+ *
+ * @example
+ * ```ts
+ * import { nepaConfig, trainingFlops } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * assertAlmostEquals(trainingFlops(nepaConfig({ preset: "nano" }), 64) / 1e9, 16, 0.5);
+ * ```
+ */
+export function trainingFlops(
+  config: NepaConfig,
+  batchSize: number,
+  height: number = config.imageSize,
+  width: number = height,
+): number {
+  const { hiddenSize: D, intermediateSize: I, numHiddenLayers: L, patchSize: p, numChannels: C } = config;
+  const N = Math.floor(height / p) * Math.floor(width / p), T = N + 1, mlp = config.useGatedMlp ? 6 : 4;
+  return 3 * batchSize * (2 * N * p * p * C * D + L * (8 * T * D * D + mlp * T * D * I + 4 * T * T * D));
+}

@@ -1,0 +1,145 @@
+/** What networks have in common: their parameters, what these start as, and how they show as a table. @module */
+import * as tf from "@tensorflow/tfjs";
+import type { NepaConfig } from "./config.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { Table } from "../display/table.ts";
+import type { Preprocessor } from "../data/preprocessor.ts";
+import { Random } from "../base/random.ts";
+
+/** Shapes by official name, in the engine's layout. */
+export type Shapes = Map<string, number[]>;
+
+/** Gives a parameter its first value. */
+export type Initial = (name: string, shape: number[]) => tf.Tensor;
+
+/**
+ * The parameters of the backbone. Linear weights are [in, out]; the patch projection is [p·p·C, D], its rows in the
+ * order row, column, channel of the patch.
+ *
+ * @param config The network.
+ * @returns Shapes by official name.
+ */
+export function backboneShapes(config: NepaConfig): Shapes {
+  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C } = config;
+  const shapes: Shapes = new Map();
+  const add = (name: string, weight: number[], bias: boolean) => {
+    shapes.set(`${name}.weight`, weight);
+    if (bias) shapes.set(`${name}.bias`, weight.slice(-1));
+  };
+  const linear = (name: string, inputs: number, outputs: number) => add(name, [inputs, outputs], true);
+  const norm = (name: string, size: number, bias = true) => add(name, [size], bias);
+  const scale = (name: string) => config.layerscaleValue !== null && shapes.set(`${name}.lambda1`, [D]);
+  shapes.set("vit_nepa.embeddings.cls_token", [1, 1, D]);
+  linear("vit_nepa.embeddings.patch_embeddings.projection", p * p * C, D);
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const block = `vit_nepa.encoder.layer.${i}`, attention = `${block}.attention.attention`;
+    norm(`${block}.layernorm_before`, D);
+    for (const part of ["query", "key", "value"]) add(`${attention}.${part}`, [D, D], config.qkvBias);
+    if (config.qkNorm && config.qkNormAffine) {
+      for (const part of ["q_norm", "k_norm"]) {
+        norm(`${attention}.${part}`, D / config.numAttentionHeads, config.qkNormBias);
+      }
+    }
+    linear(`${block}.attention.output.dense`, D, D);
+    scale(`${block}.layer_scale`);
+    norm(`${block}.layernorm_after`, D);
+    if (config.useGatedMlp) linear(`${block}.intermediate.gate_proj`, D, I);
+    linear(`${block}.intermediate.up_proj`, D, I);
+    linear(`${block}.output.dense`, I, D);
+    scale(`${block}.output.layer_scale`);
+  }
+  norm("vit_nepa.layernorm", D);
+  return shapes;
+}
+
+/**
+ * The official first values: weights and CLS normal, biases 0, norms 1, layer scale as configured. Each parameter has
+ * a random stream of its own, so that its values depend on the seed and its name alone.
+ *
+ * @param config The network: `initializerRange`, `layerscaleValue`.
+ * @param seed Where the random numbers start.
+ * @returns What gives a parameter its value.
+ */
+export function randomInitial(config: NepaConfig, seed: number): Initial {
+  return (name, shape) => {
+    if (name.endsWith(".lambda1")) return tf.fill(shape, config.layerscaleValue!);
+    if (name.endsWith(".bias")) return tf.zeros(shape);
+    if (shape.length === 1) return tf.ones(shape);
+    const random = new Random(seed, name), values = new Float32Array(tf.util.sizeFromShape(shape));
+    for (let i = 0; i < values.length; i++) {
+      do values[i] = random.normal(0, config.initializerRange); while (Math.abs(values[i]!) > 2); // as trunc_normal_
+    }
+    return tf.tensor(values, shape);
+  };
+}
+
+/** Makes a variable of every shape, with a copy of its first value. */
+export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf.Variable> {
+  const make = (name: string, shape: number[]) => tf.tidy(() => tf.variable(copyOf(initial(name, shape))));
+  return new Map([...shapes].map(([name, shape]) => [name, make(name, shape)]));
+}
+
+/** A copy that shares no memory with what it is taken from, not even until one of them changes. */
+export function copyOf(tensor: tf.Tensor): tf.Tensor {
+  return tf.add(tensor, 0);
+}
+
+/** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
+export abstract class Network {
+  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
+  abstract readonly parameters: Map<string, tf.Variable>;
+
+  /**
+   * For what extends it.
+   *
+   * @param config Every field of the configuration, checked.
+   * @param preprocessor What is done to images before `forward`.
+   */
+  constructor(readonly config: NepaConfig, readonly preprocessor: Preprocessor) {}
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Lets go of the parameters. */
+  dispose(): void {
+    for (const variable of this.parameters.values()) variable.dispose();
+  }
+
+  /** Its layers and parameters as a table, in a terminal. */
+  [consoleDisplay](): string {
+    return summary(this)[consoleDisplay]();
+  }
+
+  /** The same in a notebook. */
+  [jupyterDisplay](): MediaBundle {
+    return summary(this)[jupyterDisplay]();
+  }
+}
+
+/** The layer that a parameter belongs to. */
+function layerOf(name: string): string {
+  const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
+  if (block !== undefined) return `block ${Number(block) + 1}`;
+  if (name.includes(".embeddings.")) return "embedding";
+  return name.startsWith("vit_nepa.layernorm.") ? "final norm" : name.split(".")[0]!;
+}
+
+/** A row for the embedding, for each block, and for what comes after. */
+function summary(network: Network): Table {
+  const { config, parameters, parameterCount } = network;
+  const { imageSize, patchSize: p, numChannels: C } = config;
+  const rows = new Map<string, { layer: string; output: string; tensors: number; parameters: number }>();
+  const tokens = (imageSize / p) ** 2 + 1;
+  for (const [name, { size, shape }] of parameters) {
+    const layer = layerOf(name), inside = name.startsWith("vit_nepa.");
+    const output = inside ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
+    const row = rows.get(layer) ?? { layer, output, tensors: 0, parameters: 0 };
+    rows.set(layer, { ...row, tensors: row.tensors + 1, parameters: row.parameters + size });
+  }
+  const note =
+    `${parameterCount.toLocaleString("en-US")} parameters, ${tokens - 1} patches of ${p}×${p}×${C}, ` +
+    `${config.numAttentionHeads} heads, ${config.isCausal ? "causal" : "bidirectional"}`;
+  return new Table([...rows.values()], { title: network.constructor.name, note });
+}

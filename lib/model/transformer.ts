@@ -1,0 +1,235 @@
+/**
+ * The parts of a transformer: linear map, layer norm, activation, attention, MLP, and the pre-norm block made of them.
+ * Tokens are rows: [B·T, D], so that every linear map is one plain matrix product.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import type { Activation, NepaConfig } from "./config.ts";
+import { withGradient } from "../base/gradient.ts";
+import { rotate, type Rotation } from "./rope.ts";
+
+/** Looks a parameter up by the end of its name; undefined where the configuration has none. */
+export type Weights = (name: string) => tf.Tensor | undefined;
+
+/** What a block is told besides its input and its weights. */
+export interface BlockContext {
+  /** The network. */
+  readonly config: NepaConfig;
+  /** B, images. */
+  readonly batch: number;
+  /** T, tokens of an image. */
+  readonly tokens: number;
+  /** What queries and keys are rotated by. */
+  readonly rotation: Rotation;
+  /** [T, T], added to the scores; left out, every token sees all. */
+  readonly mask?: tf.Tensor2D | undefined;
+  /** A training forward's random factors by name, each 0 or 1 / (1 − p); left out in evaluation. */
+  readonly draws?: Readonly<Record<string, tf.Tensor>> | undefined;
+}
+
+/**
+ * x · weight + bias.
+ *
+ * @param x [n, in].
+ * @param weight [in, out].
+ * @param bias [out], or none.
+ * @returns [n, out].
+ *
+ * @example
+ * ```ts
+ * import { linear, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const [x, weight, bias] = [tf.tensor2d([[1, 2]]), tf.tensor2d([[3], [4]]), tf.tensor1d([5])];
+ * const y = linear(x, weight, bias);
+ * assertEquals(y.dataSync()[0], 1 * 3 + 2 * 4 + 5);
+ * tf.dispose([x, weight, bias, y]);
+ * ```
+ */
+export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): tf.Tensor2D {
+  const product = withGradient<tf.Tensor2D>(
+    [x, weight],
+    () => ({ value: tf.matMul(x, weight), saved: [x, weight] }),
+    (dy, [x, weight]) => [
+      tf.matMul(dy, weight!, false, true), // [n, in]
+      tf.matMul(x!, dy, true, false), // [in, out]
+    ],
+  );
+  return bias ? tf.add(product, bias) : product;
+}
+
+/**
+ * Mean 0 and variance 1 along the last axis, then a factor and a summand where given.
+ *
+ * @param x [..., n].
+ * @param eps Added to the variance.
+ * @param weight [n], or none.
+ * @param bias [n], or none.
+ * @returns Like `x`.
+ *
+ * @example
+ * ```ts
+ * import { layerNorm, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const y = tf.tidy(() => layerNorm(tf.tensor2d([[1, 3]]), 1e-12));
+ * assertEquals([...y.dataSync()].map(Math.round), [-1, 1]);
+ * y.dispose();
+ * ```
+ */
+export function layerNorm<T extends tf.Tensor>(x: T, eps: number, weight?: tf.Tensor, bias?: tf.Tensor): T {
+  const normed = withGradient<tf.Tensor>([x], () => {
+    const centred = tf.sub(x, tf.mean(x, -1, true));
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps)); // [..., 1]
+    const value = tf.mul(centred, scale);
+    return { value, saved: [value, scale] };
+  }, (dy, [y, scale]) => {
+    const along = tf.mul(y!, tf.mean(tf.mul(dy, y!), -1, true));
+    return tf.mul(tf.sub(tf.sub(dy, tf.mean(dy, -1, true)), along), scale!);
+  });
+  const scaled = weight ? tf.mul(normed, weight) : normed;
+  return (bias ? tf.add(scaled, bias) : scaled) as T;
+}
+
+/** x · Φ(x), Φ the normal distribution function by the error function. */
+function gelu(x: tf.Tensor): tf.Tensor {
+  const phi = (x: tf.Tensor) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
+  return withGradient([x], () => ({ value: tf.mul(x, phi(x)), saved: [x] }), (dy, [x]) => {
+    const density = tf.mul(tf.exp(tf.mul(tf.square(x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return tf.mul(dy, tf.add(phi(x!), tf.mul(x!, density)));
+  });
+}
+
+/** x · Φ(x) by the hyperbolic tangent. */
+function geluNew(x: tf.Tensor): tf.Tensor {
+  const inner = tf.mul(tf.add(x, tf.mul(tf.pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
+  return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
+}
+
+const silu = (x: tf.Tensor): tf.Tensor => tf.mul(x, tf.sigmoid(x));
+
+export const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
+  gelu,
+  gelu_new: geluNew,
+  silu,
+  swish: silu,
+  relu: (x) => tf.relu(x),
+  selu: (x) => tf.selu(x),
+};
+
+/** The linear map of that name. */
+function project(x: tf.Tensor2D, weights: Weights, name: string): tf.Tensor2D {
+  return linear(x, weights(`${name}.weight`) as tf.Tensor2D, weights(`${name}.bias`));
+}
+
+/** The layer norm of that name. */
+function norm<T extends tf.Tensor>(x: T, { layerNormEps }: NepaConfig, weights: Weights, name: string): T {
+  return layerNorm(x, layerNormEps, weights(`${name}.weight`), weights(`${name}.bias`));
+}
+
+/** Query, key and value by one product: [B·T, D] to three of that shape. */
+function queryKeyValue(x: tf.Tensor2D, weights: Weights): tf.Tensor2D[] {
+  const names = ["query", "key", "value"].map((part) => `attention.attention.${part}`);
+  const weight = tf.concat(names.map((name) => weights(`${name}.weight`)!), 1) as tf.Tensor2D; // [D, 3·D]
+  const biases = names.map((name) => weights(`${name}.bias`)).filter((bias) => bias !== undefined);
+  return tf.split(linear(x, weight, biases.length > 0 ? tf.concat(biases) : undefined), 3, 1);
+}
+
+/**
+ * What every token reads from those that the mask lets it see.
+ *
+ * @param x Tokens [B·T, D].
+ * @param weights The block's parameters.
+ * @param context The rest.
+ * @param dropout Factors on the probabilities [B, A, T, T], or none.
+ * @returns `output` [B·T, D] and `probabilities` [B, A, T, T], each row of which sums to 1.
+ */
+export function attention(
+  x: tf.Tensor2D,
+  weights: Weights,
+  context: BlockContext,
+  dropout?: tf.Tensor,
+): { output: tf.Tensor2D; probabilities: tf.Tensor4D } {
+  const { config, batch, tokens, rotation, mask } = context;
+  const heads = config.numAttentionHeads, size = config.hiddenSize / heads; // A, d
+  const [q, k, v] = queryKeyValue(x, weights).map((rows) =>
+    tf.transpose(rows.reshape([batch, tokens, heads, size]), [0, 2, 1, 3]) // [B, T, A, d] to [B, A, T, d]
+  ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
+  const normed = (x: tf.Tensor4D, name: string) =>
+    config.qkNorm ? norm(x, config, weights, `attention.attention.${name}`) : x;
+  const query = tf.mul(rotate(normed(q, "q_norm"), rotation), size ** -0.5);
+  const key = rotate(normed(k, "k_norm"), rotation);
+  const scores = tf.matMul(query, key, false, true); // [B, A, T, T]
+  const probabilities = tf.softmax(mask ? tf.add(scores, mask) : scores) as tf.Tensor4D;
+  const read = tf.matMul(dropout ? tf.mul(probabilities, dropout) : probabilities, v); // [B, A, T, d]
+  const joined = tf.transpose(read, [0, 2, 1, 3]).reshape([batch * tokens, heads * size]) as tf.Tensor2D; // [B·T, D]
+  return { output: project(joined, weights, "attention.output.dense"), probabilities };
+}
+
+/**
+ * down(act(up(x))), or down(act(gate(x)) · up(x)).
+ *
+ * @param x Tokens [B·T, D].
+ * @param weights The block's parameters.
+ * @param config The network.
+ * @returns [B·T, D].
+ */
+export function mlp(x: tf.Tensor2D, weights: Weights, config: NepaConfig): tf.Tensor2D {
+  const act = activations[config.hiddenAct], up = project(x, weights, "intermediate.up_proj"); // [B·T, I]
+  const inner = config.useGatedMlp ? tf.mul(act(project(x, weights, "intermediate.gate_proj")), up) : act(up);
+  return project(inner as tf.Tensor2D, weights, "output.dense");
+}
+
+/**
+ * One pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)), each branch with its layer scale.
+ *
+ * @param x Tokens [B·T, D].
+ * @param weights The block's parameters.
+ * @param context The rest.
+ * @param index Which block it is, from 0.
+ * @returns `output` [B·T, D] and `probabilities` [B, A, T, T].
+ *
+ * @example
+ * ```ts
+ * import { block, causalMask, Nepa, rotation, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini" }), { config, parameters } = model;
+ * tf.tidy(() => {
+ *   const weights = (name: string) => parameters.get(`vit_nepa.encoder.layer.0.${name}`);
+ *   const context = { config, batch: 2, tokens: 17, rotation: rotation(config, 4, 4), mask: causalMask(17) };
+ *   const { output, probabilities } = block(tf.ones([2 * 17, 128]), weights, context, 0);
+ *   assertEquals([output.shape, probabilities.shape], [[34, 128], [2, 4, 17, 17]]);
+ * });
+ * model.dispose();
+ * ```
+ */
+export function block(
+  x: tf.Tensor2D,
+  weights: Weights,
+  context: BlockContext,
+  index: number,
+): { output: tf.Tensor2D; probabilities: tf.Tensor4D } {
+  const { config, batch, draws } = context;
+  const branch = (y: tf.Tensor2D, part: "attention" | "mlp", scale: string) => {
+    const dropout = draws?.[`dropout.${index}.${part}`], lambda = weights(`${scale}.lambda1`);
+    if (dropout) y = tf.mul(y, dropout.reshape(y.shape)); // [B, T, D] to [B·T, D]
+    if (lambda) y = tf.mul(y, lambda);
+    if (!draws?.dropPath || index === 0) return y;
+    const kept = tf.slice(draws.dropPath, [2 * index + (part === "mlp" ? 1 : 0), 0], [1, batch]);
+    return tf.mul(y.reshape([batch, -1]), kept.reshape([batch, 1])).reshape(y.shape) as tf.Tensor2D; // [B, T·D]
+  };
+  const { output, probabilities } = attention(
+    norm(x, config, weights, "layernorm_before"),
+    weights,
+    context,
+    draws?.[`dropout.${index}.probabilities`],
+  );
+  const seen: tf.Tensor2D = tf.add(x, branch(output, "attention", "layer_scale"));
+  const thought = mlp(norm(seen, config, weights, "layernorm_after"), weights, config);
+  return { output: tf.add(seen, branch(thought, "mlp", "output.layer_scale")), probabilities };
+}

@@ -1,0 +1,105 @@
+/** Learning rates by the number of the update. @module */
+import { expect } from "../base/check.ts";
+import { roundEven } from "../base/round.ts";
+
+/** Options of {@linkcode warmupCosine}. */
+export interface WarmupCosineOptions {
+  /** The largest rate. */
+  peak: number;
+  /** Updates in all. */
+  steps: number;
+  /** Updates in which it rises, from 0. */
+  warmupSteps: number;
+}
+
+/**
+ * A linear rise from 0 to the peak, then half a cosine down to 0 (transformers' cosine schedule with warm-up).
+ *
+ * @param options The peak and the lengths.
+ * @returns The rate of update k, counted from 0; so the first update of a warm-up runs at rate 0.
+ * @throws {RangeError} If a number cannot be.
+ *
+ * @example
+ * ```ts
+ * import { warmupCosine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rate = warmupCosine({ peak: 4, steps: 6, warmupSteps: 2 });
+ * assertEquals([rate(0), rate(1), rate(2), rate(4), rate(6)], [0, 2, 4, 2, 0]);
+ * ```
+ */
+export function warmupCosine(options: WarmupCosineOptions): (update: number) => number {
+  const { peak, steps, warmupSteps } = options;
+  expect(peak >= 0, "peak", "a number from 0 up", peak);
+  expect(steps >= 1, "steps", "a number from 1 up", steps);
+  expect(warmupSteps >= 0 && warmupSteps <= steps, "warmupSteps", `a number from 0 to ${steps}`, warmupSteps);
+  return (update) => {
+    if (update < warmupSteps) return peak * (update / warmupSteps);
+    const progress = Math.min(1, (update - warmupSteps) / Math.max(1, steps - warmupSteps));
+    return peak * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
+  };
+}
+
+/**
+ * How many layers lie above a parameter; layer-wise decay multiplies its learning rate by decay^layers.
+ *
+ * @param name Its official name.
+ * @param layers Blocks of the network.
+ * @returns layers − 1 − i for block i, `layers` for the embeddings, 0 for the last norm and the head.
+ *
+ * @example
+ * ```ts
+ * import { layersAbove } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(layersAbove("vit_nepa.encoder.layer.2.output.dense.weight", 4), 1);
+ * assertEquals(layersAbove("classifier.weight", 4), 0);
+ * ```
+ */
+export function layersAbove(name: string, layers: number): number {
+  const block = /\.encoder\.layer\.(\d+)\./.exec(name)?.[1];
+  if (block !== undefined) return layers - 1 - Number(block);
+  return name.startsWith("vit_nepa.embeddings.") ? layers : 0;
+}
+
+/** Options of {@linkcode layerCosine}. */
+export interface LayerCosineOptions extends WarmupCosineOptions {
+  /** Layers above, from {@linkcode layersAbove}. */
+  above: number;
+  /** Factor of the rate from each layer to the one below it, above 0. */
+  decay: number;
+  /** What `decay` itself moves to by the end, along half a cosine; then all layers warm up together. Default: it stays. */
+  decayEnd?: number | undefined;
+  /** Whether a layer rises for the longer, the smaller its factor f is: over W − W·f updates, at least one. Default false. */
+  layerWarmup?: boolean | undefined;
+}
+
+/**
+ * The learning rate of one layer: {@linkcode warmupCosine}, times decay^above (the official `llrd_cosine`, or with
+ * `layerWarmup` `llrd_cosine_warmup`).
+ *
+ * @param options The schedule of the top, and what this layer makes of it.
+ * @returns The rate of update k, counted from 0.
+ * @throws {RangeError} If a number cannot be.
+ *
+ * @example
+ * ```ts
+ * import { layerCosine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rate = layerCosine({ peak: 4, steps: 6, warmupSteps: 2, above: 1, decay: 0.5 });
+ * assertEquals([rate(0), rate(1), rate(2), rate(6)], [0, 1, 2, 0]);
+ * ```
+ */
+export function layerCosine(options: LayerCosineOptions): (update: number) => number {
+  const { above, decay, decayEnd, layerWarmup = false, steps, warmupSteps: all } = options;
+  expect(decay > 0, "decay", "a number above 0", decay);
+  expect((decayEnd ?? 1) > 0, "decayEnd", "a number above 0", decayEnd);
+  const both = layerWarmup && decayEnd !== undefined;
+  expect(!both, "decayEnd", "none where layers warm up by their factors", "both");
+  const own = Math.max(1, all - roundEven(all * Math.min(1, decay ** above)));
+  const rate = warmupCosine({ ...options, warmupSteps: layerWarmup && all > 0 ? own : all });
+  if (decayEnd === undefined) return (update) => decay ** above * rate(update);
+  const moved = (update: number) => 0.5 * (1 - Math.cos(Math.PI * update / steps));
+  return (update) => (decay + (decayEnd - decay) * moved(update)) ** above * rate(update);
+}

@@ -1,0 +1,321 @@
+/** Keeps a training in a folder: checkpoints that it can go on from exactly, the log, what it was run with. @module */
+import * as tf from "@tensorflow/tfjs";
+import { cpus, hostname, totalmem } from "node:os";
+import type { SaveOptions } from "../files/card.ts";
+import { fromOfficial, type Readable } from "../files/model_folder.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { say } from "../display/jupyter.ts";
+import { currentEngine } from "../engine/mod.ts";
+import type { Keeping } from "./checkpoint_options.ts";
+import { Log, readLog } from "./log.ts";
+import type { Plan } from "./options.ts";
+import type { Keeper, NonFiniteError, Step, Validation } from "./run.ts";
+import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
+import { type HostTensor, isObject, writeSafetensors } from "../files/safetensors.ts";
+import type { Trainable } from "./step.ts";
+import { openSafetensors } from "../files/tensor_files.ts";
+import type { Trainer } from "./trainer.ts";
+import { VERSION } from "../base/version.ts";
+
+/** A network that can be trained and saved. */
+export interface Savable extends Trainable {
+  save(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
+}
+
+/** When held-out images were read, and what they said. */
+export interface Best {
+  step: number;
+  reading: Required<Validation>;
+}
+
+/** What is kept. */
+export interface Kept {
+  /** "pretrain" or "finetune". */
+  kind: string;
+  model: Savable;
+  ema: Savable | undefined;
+  trainer: Trainer;
+  plan: Plan;
+  /** Of a run that ends with the weights that did best: what knows these so far, and takes them up again. */
+  referee?: {
+    readonly best: Best & { network: Savable } | undefined;
+    recall(best: Best | undefined): Savable | undefined;
+  };
+  /** What else decides about the result; JSON. */
+  options: Record<string, unknown>;
+  data: Dataset;
+}
+
+/** Batches that are skipped at one update before a run is given up. */
+const MOST_SKIPPED = 3;
+
+/** The values of variables in the machine's memory. */
+async function copyOf(
+  variables: ReadonlyMap<string, tf.Variable> = new Map(),
+): Promise<Map<string, HostTensor>> {
+  const copies = [...variables].map(async ([name, variable]) =>
+    [name, { shape: variable.shape, data: await variable.data() as Float32Array }] as const
+  );
+  return new Map(await Promise.all(copies));
+}
+
+/** Milliseconds for which the writing of a checkpoint may keep the training from its next step. */
+const SLICE = 10;
+
+/** Copies to be written, which lets the training go on between one and the next. */
+function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable> {
+  let since = performance.now();
+  const waited = async (data: unknown) => {
+    if (performance.now() - since > SLICE) await new Promise((resolve) => setTimeout(resolve));
+    since = performance.now();
+    return data;
+  };
+  return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
+}
+
+async function fill(variables: ReadonlyMap<string, tf.Variable>, file: string, values: typeof fromOfficial) {
+  await using tensors = await openSafetensors(file);
+  for (const [name, variable] of variables) {
+    const { shape, data } = await tensors.read(name), tensor = { shape, data: data as Float32Array };
+    tf.tidy(() => variable.assign(tf.tensor(values(name, tensor), variable.shape)));
+  }
+}
+
+/** Where two trainings, as JSON, differ; names do not count. */
+function differences(then: unknown, now: unknown, name = ""): string[] {
+  if (isObject(then) && isObject(now)) {
+    const keys = Object.keys({ ...then, ...now }).filter((key) => key !== "name");
+    return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
+  }
+  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
+  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
+}
+
+/** A {@linkcode Keeper} with a folder. */
+export class FolderKeeper implements Keeper {
+  readonly #options: Keeping;
+  readonly #kept: Kept;
+  readonly #log: Log;
+  #folder: RunFolder | undefined;
+  #begun = false;
+  /** Updates of the newest checkpoint. */
+  #saved = -1;
+  /** The checkpoint that is being written; failures are kept in `#failure`. */
+  #writing: Promise<void> | undefined;
+  #failure: unknown;
+  #skips = { step: -1, count: 0 };
+
+  /** Nothing is read or written before the run begins. */
+  constructor(options: Keeping, kept: Kept) {
+    this.#options = options;
+    this.#kept = kept;
+    this.#log = new Log(options.folder);
+  }
+
+  /** What decides about the training. */
+  #about(): Record<string, unknown> {
+    const { kind, model: { config }, plan, options, data } = this.#kept;
+    const { signal: _, checkpoint: __, augment, ...rest } = plan;
+    const { name, length, height, width, channels, classes, fingerprint } = data;
+    const images = { name, length, height, width, channels, classes, fingerprint };
+    return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
+  }
+
+  #session(): Record<string, unknown> {
+    const engine = currentEngine(), cpu = cpus(), { name, version, device } = engine;
+    const versions = { nepa: VERSION, deno: Deno.version.deno, tfjs: tf.version_core, [name]: version };
+    const system = `${Deno.build.os} ${Deno.build.arch}`, processor = cpu[0]?.model, memory = totalmem();
+    const machine = { host: hostname(), system, processor, processors: cpu.length, memory, device };
+    return { engine: String(engine), versions, machine };
+  }
+
+  async begin(done: number): Promise<{ done: number; history: Step[] } | undefined> {
+    const path = this.#options.folder;
+    this.#folder = await RunFolder.open(path);
+    const found = await this.#folder.newest(say);
+    if (this.#begun) {
+      if (found?.step === this.#saved) return undefined;
+      const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
+      const help = "another run has used the folder since. Begin a new run to go on from there";
+      throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
+    }
+    this.#refuse(found);
+    const history = found ? await this.#restore(found) : [];
+    await naming(path, async () => {
+      await this.#log.rewrite(history);
+      await this.#describe();
+    });
+    if (found) say(`${path}: going on after step ${found.step}`);
+    else await this.#save(done, history);
+    await this.#writing;
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure) throw failure;
+    this.#begun = true;
+    return found && { done: found.step, history };
+  }
+
+  /** Refuses a folder that is not as `resume` says, or from another training. */
+  #refuse(found: Found | undefined): void {
+    const { folder, resume } = this.#options;
+    const refuse = (kind: RunFolderErrorKind, text: string): never => {
+      throw new RunFolderError(kind, folder, text);
+    };
+    if (!found) {
+      if (resume === true) {
+        refuse("empty", 'there is no checkpoint to go on from; `resume: "auto"` would begin one');
+      }
+      return;
+    }
+    if (!resume) {
+      const help = "go on with it by `resume: true`, or give another folder";
+      refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
+    }
+    const differ = differences(found.state.about, JSON.parse(JSON.stringify(this.#about())));
+    if (differ.length > 0) {
+      const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
+      const text = `expected the training that was saved; ${differ.join("; ")}`;
+      refuse("different", `${text}. Write it as it was; ${help}`);
+    }
+    const { engine: then } = found.state, now = String(currentEngine());
+    if (then === now) return;
+    say(`${folder}: saved with ${then}, going on with ${now}: the numbers differ in the last digits`);
+  }
+
+  async #restore({ step, folder, state }: Found): Promise<Step[]> {
+    const { model, ema, trainer, referee } = this.#kept;
+    const best = referee?.recall(state.best as Best | undefined);
+    for (const [network, place] of [[model, "."], [ema, "ema"], [best, "best"]] as const) {
+      if (network) await fill(network.parameters, `${folder}/${place}/model.safetensors`, fromOfficial);
+    }
+    await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
+    trainer.skipped = state.skipped as number[];
+    this.#saved = step;
+    const log = await readLog(this.#options.folder), all = log.filter((row) => row.step <= step);
+    return trainer.recall(all.at(-1)?.step === step ? all : []); // a log that ends before has a gap
+  }
+
+  /** Writes `run.json`, with a session for each time the run was begun. */
+  async #describe(): Promise<void> {
+    const file = `${this.#options.folder}/run.json`, sessions: unknown[] = [];
+    if (this.#saved >= 0) {
+      const before = await Deno.readTextFile(file).then(JSON.parse).catch(() => ({ sessions: [] }));
+      sessions.push(...before.sessions);
+    }
+    sessions.push({ started: new Date().toISOString(), after: Math.max(0, this.#saved), ...this.#session() });
+    await Deno.writeTextFile(`${file}.part`, JSON.stringify({ ...this.#about(), sessions }, null, 2) + "\n");
+    await Deno.rename(`${file}.part`, file);
+  }
+
+  async after(history: readonly Step[]): Promise<void> {
+    const step = history.at(-1)!;
+    await this.#log.append(step);
+    this.#report();
+    const best = step.validation !== undefined && this.#best(history) === step.step;
+    if (best || step.step % this.#options.every === 0) await this.#save(step.step, history);
+  }
+
+  /** The step with the best held-out value, the first of them. */
+  #best(history: readonly Step[]): number | undefined {
+    const { best } = this.#options;
+    let found: { step: number; value: number } | undefined;
+    for (const { step, validation } of best ? history : []) {
+      const value = best === "accuracy" ? -(validation?.accuracy ?? NaN) : validation?.loss ?? NaN;
+      if (value < (found?.value ?? Infinity)) found = { step, value };
+    }
+    return found?.step;
+  }
+
+  /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
+  async #save(step: number, history: readonly Step[]): Promise<void> {
+    const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
+    await this.#writing;
+    const { network: champion, ...reading } = referee?.best ?? {};
+    const found = champion && reading, about = this.#about();
+    const state = { step, skipped: trainer.skipped, best: found, about, ...this.#session() };
+    try {
+      await naming(folder.path, () => this.#log.mend(history));
+    } catch (error) {
+      this.#failure = error;
+      return;
+    }
+    const [weights, averages, moments, champions] = await Promise.all(
+      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) => copyOf(x)),
+    );
+    const write = async () => {
+      await folder.write(step, async (part) => {
+        await this.#log.sync();
+        await model.save(part, {}, patient(weights!));
+        await ema?.save(`${part}/ema`, {}, patient(averages!));
+        await champion?.save(`${part}/best`, {}, patient(champions!));
+        await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments!));
+      }, state);
+      this.#saved = step;
+      const newest = (await folder.steps()).slice(-this.#options.keep);
+      await naming(folder.path, () => folder.prune(new Set(best === undefined ? newest : [...newest, best])));
+    };
+    this.#writing = write().catch((error) => this.#failure = error).finally(() => this.#writing = undefined);
+  }
+
+  /** Says that a checkpoint could not be written; the training goes on. */
+  #report(): void {
+    if (!this.#failure) return;
+    const { message } = this.#failure as Error;
+    say(`a checkpoint could not be saved; the last good one is of step ${this.#saved}. ${message}`);
+    this.#failure = undefined;
+  }
+
+  async rollBack(error: NonFiniteError, failed: number): Promise<number> {
+    const { trainer } = this.#kept;
+    if (this.#options.onNonFinite === "stop") throw error;
+    await this.#writing;
+    this.#skips = { step: failed, count: this.#skips.step === failed ? this.#skips.count + 1 : 1 };
+    const found = this.#skips.count <= MOST_SKIPPED ? await this.#folder!.newest(say) : undefined;
+    if (!found) throw error;
+    const batch = trainer.batch(failed), skipped = [...trainer.skipped, batch].sort((a, b) => a - b);
+    const before = await this.#restore(found);
+    trainer.skipped = skipped;
+    await naming(this.#options.folder, () => this.#log.rewrite(before));
+    say(`${error.message}\nGoing on after step ${found.step}, without batch ${batch}.`);
+    return found.step;
+  }
+
+  async end(
+    done: number,
+    history: readonly Step[],
+    reason: string | undefined,
+    sound: boolean,
+  ): Promise<void> {
+    const { folder } = this.#options;
+    try {
+      await this.#writing;
+      if (!this.#begun || !sound) return this.#report();
+      if (this.#saved !== done) {
+        this.#failure = undefined;
+        await this.#save(done, history);
+        await this.#writing;
+        if (this.#failure) {
+          const error = this.#unsaved(done);
+          if (reason === "terminated") say(error.message); // the process ends, and the error with it
+          throw error;
+        }
+      }
+      if (reason === "interrupted" || reason === "terminated") {
+        const how = `checkpoint: { folder: ${JSON.stringify(folder)}, resume: true }`;
+        say(`saved after step ${done}; to go on, run the same with ${how}`);
+      }
+    } finally {
+      this.#folder?.close();
+      this.#folder = undefined;
+    }
+  }
+
+  /** What is thrown when the last state is not on disk. */
+  #unsaved(done: number): RunFolderError {
+    const { message, kind } = this.#failure as RunFolderError, { folder } = this.#options;
+    const text =
+      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; ` +
+      `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
+    return new RunFolderError(kind ?? "unwritable", folder, text, { cause: this.#failure });
+  }
+}

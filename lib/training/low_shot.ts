@@ -1,0 +1,219 @@
+/** What pretraining buys: accuracy against the number of labels, pretrained and from scratch. @module */
+import type { Dataset } from "../data/dataset.ts";
+import { spread } from "../display/bars.ts";
+import { Figure, palette, type Trace } from "../display/figure.ts";
+import { formatNumber, formatPercent, Table } from "../display/table.ts";
+import { evaluate } from "../eval/evaluate.ts";
+import { expect, isCount } from "../base/check.ts";
+import { finetune, type FinetuneOptions } from "./finetune.ts";
+import { NepaClassifier } from "../model/classifier.ts";
+import { Nepa } from "../model/nepa.ts";
+import { Random } from "../base/random.ts";
+import { Showing } from "../eval/scores.ts";
+import { checkSets, linearProbe, type ProbeOptions } from "../eval/probe.ts";
+
+/** What is compared. */
+export type Arm = "fine-tuned" | "linear probe" | "from scratch";
+
+/** Options of {@linkcode lowShot}. */
+export interface LowShotOptions {
+  /** How many labels, as many of each class; Infinity: all. Default [60, 600, 6000, Infinity]. */
+  labels?: readonly number[];
+  /** Each number of labels once for every seed: of the images drawn, the order, new weights. Default [0]. */
+  seeds?: readonly number[];
+  /** Training images put aside to choose among `scratch`. Default 2,000, at most a fifth of all. */
+  heldOut?: number;
+  /** Updates of fine-tuning and of training from scratch. Default: 300, doubled for each tenfold above 600 labels. */
+  steps?: (labels: number) => number;
+  /** Layer and pooling of the linear probe. */
+  probe?: Pick<ProbeOptions, "layer" | "pool" | "causal">;
+  /** How both are trained; `layerDecay` is for the pretrained network alone. */
+  finetune?: Omit<FinetuneOptions, "steps" | "epochs" | "seed" | "validation" | "every">;
+  /**
+   * Ways to train the network from nothing; the one that does best on the images put aside counts, for each number of
+   * labels. Default: warm-ups of 20 %, 5 % and none.
+   */
+  scratch?: readonly NonNullable<LowShotOptions["finetune"]>[];
+}
+
+/** One training. */
+export interface LowShotRun {
+  labels: number;
+  seed: number;
+  arm: Arm;
+  /** On the test images, 0 to 1. */
+  accuracy: number;
+  /** For "from scratch": the way that did best, and its accuracy on the images put aside. */
+  chosen?: { way: NonNullable<LowShotOptions["finetune"]>; accuracy: number };
+}
+
+const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
+
+/** What {@linkcode lowShot} found; shows itself as a table, in a notebook with its plot. */
+export class LowShotResult extends Showing {
+  /** Made by {@linkcode lowShot}, of every training in order. */
+  constructor(readonly runs: readonly LowShotRun[]) {
+    super();
+  }
+
+  /** Mean and sample standard deviation over the seeds, by number of labels. */
+  #points(arm: Arm): { labels: number; mean: number; std: number }[] {
+    return [...new Set(this.runs.map(({ labels }) => labels))].map((labels) => {
+      const found = this.runs.filter((run) => run.arm === arm && run.labels === labels);
+      const { mean, std } = spread(found.map(({ accuracy }) => accuracy));
+      return { labels, mean, std: std || 0 };
+    });
+  }
+
+  /** A row for each number of labels: the mean over the seeds, with their standard deviation. */
+  override table(): Table {
+    const seeds = new Set(this.runs.map(({ seed }) => seed)).size;
+    const columns = ARMS.map((arm) => [arm, this.#points(arm)] as const);
+    const text = (mean: number, std: number) =>
+      seeds > 1 ? `${(100 * mean).toFixed(1)} ± ${formatPercent(std)}` : formatPercent(mean);
+    const rows = columns[0]![1].map(({ labels }, i) => ({
+      labels,
+      ...Object.fromEntries(columns.map(([arm, points]) => [arm, text(points[i]!.mean, points[i]!.std)])),
+      "pretraining buys": `${(100 * (columns[0]![1][i]!.mean - columns[2]![1][i]!.mean)).toFixed(1)} points`,
+    }));
+    return new Table(rows, { title: "Accuracy on the test images", note: `seeds: ${seeds}` });
+  }
+
+  /** Accuracy against the number of labels, a line for each way. */
+  plot(): Figure {
+    const traces = ARMS.map((arm, i): Trace => {
+      const points = this.#points(arm), color = palette[i]!;
+      return {
+        type: "scatter",
+        mode: "lines+markers",
+        name: arm,
+        x: points.map(({ labels }) => labels),
+        y: points.map(({ mean }) => 100 * mean),
+        error_y: { type: "data", visible: true, array: points.map(({ std }) => 100 * std), color },
+        line: { color, dash: arm === "from scratch" ? "dash" : "solid" },
+      };
+    });
+    const at = this.#points("fine-tuned").map(({ labels }) => labels);
+    return new Figure(traces, {
+      title: { text: "What pretraining buys", subtitle: { text: "bars: standard deviation over the seeds" } },
+      xaxis: { type: "log", title: { text: "labels" }, tickvals: at, ticktext: at.map(formatNumber) },
+      yaxis: { title: { text: "accuracy on the test images, %" } },
+    });
+  }
+
+  override plots(): Figure[] {
+    return [this.plot()];
+  }
+}
+
+/** The training images, less those put aside. */
+function putAside(train: Dataset, count: number): { rest: Dataset; aside: Dataset } {
+  const order = new Random(0, "put aside").permutation(train.length);
+  const sorted = (part: Int32Array) => train.subset(part.sort());
+  return { aside: sorted(order.slice(0, count)), rest: sorted(order.slice(count)) };
+}
+
+function draw(rest: Dataset, labels: number, seed: number): Dataset {
+  return labels === Infinity ? rest : rest.balanced(labels / rest.classes.length, seed);
+}
+
+/**
+ * Compares, for several numbers of labels: the pretrained network fine-tuned; a linear probe of its frozen features; and
+ * the same network from scratch, with as many updates and the best of several warm-ups. That is chosen on training images
+ * put aside; the test images are read once by each.
+ *
+ * @param model The pretrained network; not changed.
+ * @param train Where labels are drawn from, and the images put aside.
+ * @param test The images to be judged by.
+ * @param options Which numbers, how to train.
+ * @returns Every accuracy; shows itself as a table, and as a plot.
+ * @throws {RangeError} If a number of labels is no multiple of the classes' or more than there are.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, lowShot, Nepa, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train, test } = await fashionMnist();
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 }); // load or train one
+ * const few = { labels: [20], heldOut: 20, steps: () => 2, scratch: [{ warmupRatio: 0.2 }], finetune: { compile: false } };
+ * const { runs } = await lowShot(model, train.subset(0.01), test.subset(0.01), few);
+ * assertEquals(runs.map(({ arm }) => arm), ["fine-tuned", "linear probe", "from scratch"]);
+ * model.dispose();
+ * ```
+ */
+export async function lowShot(
+  model: Nepa,
+  train: Dataset,
+  test: Dataset,
+  options: LowShotOptions = {},
+): Promise<LowShotResult> {
+  const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options, classes = train.classes.length;
+  checkSets(model, train, test);
+  const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
+  const most = train.length - 1;
+  expect(isCount(heldOut) && heldOut <= most, "heldOut", `an integer from 1 to ${most}`, heldOut);
+  for (const count of labels) {
+    const holds = count === Infinity || Number.isInteger(count / classes) && count >= 10;
+    expect(holds, "labels", `multiples of ${classes} from 10, or Infinity`, count);
+  }
+  expect(options.scratch?.length !== 0, "scratch", "at least one way", "none");
+  const { rest, aside } = putAside(train, heldOut), runs: LowShotRun[] = [];
+  const drawn = labels.flatMap((count) => seeds.map((seed) => ({ set: draw(rest, count, seed), seed })));
+  for (const { set, seed } of drawn) {
+    const point = { labels: set.length, seed }, settings = settingsFor(set, seed, options);
+    const tuned = await trained(model, set, settings);
+    const of = async (classifier: NepaClassifier) => {
+      const { accuracy } = await evaluate(classifier, test);
+      classifier.dispose();
+      return accuracy;
+    };
+    runs.push({ ...point, arm: "fine-tuned", accuracy: await of(tuned) });
+    const { accuracy } = await linearProbe(model, set, test, { ...options.probe, seed });
+    runs.push({ ...point, arm: "linear probe", accuracy });
+    const { classifier, chosen } = await bestFromScratch(model, set, aside, settings, options.scratch);
+    runs.push({ ...point, arm: "from scratch", accuracy: await of(classifier), chosen });
+  }
+  return new LowShotResult(runs);
+}
+
+function settingsFor(set: Dataset, seed: number, options: LowShotOptions): FinetuneOptions {
+  const { steps = (n) => Math.round(300 * 2 ** Math.max(0, Math.log10(n / 600))) } = options;
+  return { batchSize: Math.min(64, set.length), ...options.finetune, steps: steps(set.length), seed };
+}
+
+/** A classifier that begins with the model's weights, trained; the averaged weights where there are such. */
+async function trained(model: Nepa, set: Dataset, settings: FinetuneOptions): Promise<NepaClassifier> {
+  const classifier = NepaClassifier.from(model, { classes: set.classes, seed: settings.seed! });
+  const run = finetune(classifier, set, settings), { stopped } = await run.finish();
+  if (run.ema || stopped) classifier.dispose();
+  if (!stopped) return run.ema ?? classifier;
+  run.ema?.dispose();
+  run.dispose();
+  throw new Error(`lowShot: expected the training to reach its last update, but it was ${run.reason}`);
+}
+
+/** The same network with fresh weights, trained in each way; the one that does best on the images put aside. */
+async function bestFromScratch(
+  { config, preprocessor }: Nepa,
+  set: Dataset,
+  aside: Dataset,
+  settings: FinetuneOptions,
+  ways: LowShotOptions["scratch"] = [{ warmupRatio: 0.2 }, { warmupRatio: 0.05 }, { warmupRatio: 0 }],
+): Promise<{ classifier: NepaClassifier; chosen: NonNullable<LowShotRun["chosen"]> }> {
+  const fresh = new Nepa(config, { seed: settings.seed!, preprocessor });
+  let best: Awaited<ReturnType<typeof bestFromScratch>> | undefined;
+  try {
+    for (const way of ways) {
+      const classifier = await trained(fresh, set, { ...settings, layerDecay: 1, ...way });
+      const { accuracy } = await evaluate(classifier, aside);
+      const better = !best || accuracy > best.chosen.accuracy, loser = better ? best?.classifier : classifier;
+      if (better) best = { classifier, chosen: { way, accuracy } };
+      loser?.dispose();
+    }
+  } finally {
+    fresh.dispose();
+  }
+  return best!;
+}

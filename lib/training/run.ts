@@ -1,0 +1,285 @@
+/** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
+import { onInterrupt, onTerminate } from "../engine/interrupt.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { progress } from "../display/progress.ts";
+
+/** What is measured now and then, beside the loss. */
+export interface Metrics {
+  /** Spread of the patch embeddings: about 1, or 0 when collapsed. See {@linkcode collapse}. */
+  featureStd: number;
+  /** Effective rank of the patch embeddings, from 1. */
+  effectiveRank: number;
+  /** Mean cosine between two patch embeddings, -1 to 1; 1 when collapsed. */
+  meanCosine: number;
+  collapsed: boolean;
+  /** Mean cosine with the targets that repeating the previous patch's would reach: a line to beat. */
+  previousPatch: number;
+  /** The same for the mean direction of all targets. */
+  meanDirection: number;
+  /** The same for the mean direction at each position. */
+  meanDirectionPerPosition: number;
+}
+
+/** What held-out images say. */
+export interface Validation {
+  loss: number;
+  /** Share of the images classified as labelled, where classes are trained. */
+  accuracy?: number;
+}
+
+/** One update of the weights. */
+export interface Step {
+  /** Updates done, this one included: from 1. */
+  step: number;
+  /** Passes over the data begun, from 0. */
+  epoch: number;
+  /** Mean over the batch, before the update. */
+  loss: number;
+  /** Learning rate of this update. */
+  lr: number;
+  /** Euclidean norm of all gradients together, before clipping. */
+  gradNorm: number;
+  imagesPerSecond: number;
+  /** 10^9 floating-point operations a second, products only. */
+  gflops: number;
+  /** Seconds that went into recording and compiling, in the updates that did. */
+  compileSeconds?: number;
+  metrics?: Metrics;
+  validation?: Validation;
+  /** Accuracy of a linear probe of the frozen features, 0 to 1, where one runs beside pretraining. */
+  probe?: number;
+  /** At the last update: the one whose weights the model has from here on, since they did best on the validation images. */
+  best?: number;
+  /** At the last update: what the test images say about those weights. They are read only here. */
+  test?: Validation;
+  /** Plain words, when something has to be said. */
+  notice?: string;
+}
+
+/** What {@linkcode Run.finish} gives. */
+export interface RunResult extends Pick<Step, "best" | "test"> {
+  /** Updates done. */
+  steps: number;
+  /** Mean loss of the first 50 updates, or of as many as there are. */
+  lossFirst: number;
+  /** Mean loss of the last 50. */
+  lossLast: number;
+  history: readonly Step[];
+  /** Whether it ended before its last step. */
+  stopped: boolean;
+}
+
+/** Thrown when a loss or a gradient is not a number; the weights are those before that update. */
+export class NonFiniteError extends Error {
+  override name = "NonFiniteError";
+}
+
+/** What a run drives: the state of a training and how to move it on by one update. */
+export interface Training {
+  /** Updates in all. */
+  readonly steps: number;
+  /** Gets the data of update `step` (from 0) ready, without tensors. Called while the update before it runs. */
+  prepare(step: number): Promise<void>;
+  /** Update `step`. */
+  update(step: number): Promise<Step>;
+  /** Lets go of what only further updates need. */
+  dispose(): void;
+}
+
+/** What keeps a run on disk, so that another process can go on with it. */
+export interface Keeper {
+  /** Takes hold of the disk before updates are made. The first time it gives what was done before, if anything. */
+  begin(done: number): Promise<{ done: number; history: Step[] } | undefined>;
+  /** Called after each update, the last of the history. */
+  after(history: readonly Step[]): Promise<void>;
+  /** After update `failed`, from 0, failed: goes back to what was kept, and gives how many updates are done then. Or throws. */
+  rollBack(error: NonFiniteError, failed: number): Promise<number>;
+  /** Called when no updates follow for now: keeps the state, where it is sound, and lets go of the disk. */
+  end(done: number, history: readonly Step[], reason: string | undefined, sound: boolean): Promise<void>;
+}
+
+/** How many losses are averaged where one alone says little. */
+export const LOSS_WINDOW = 50;
+
+/** Mean loss of some steps; NaN if there are none. */
+export function meanLoss(steps: readonly Step[]): number {
+  return steps.reduce((sum, { loss }) => sum + loss, 0) / steps.length;
+}
+
+/**
+ * A training run over a model `M`. It does nothing until iterated; each iteration goes on where the last one ended.
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+ *
+ * await useEngine();
+ * const { train } = await fashionMnist();
+ * const run = pretrain(new Nepa({ preset: "mini" }, { seed: 0 }), train, { steps: 4, batchSize: 8, seed: 0 });
+ * for await (const { step, loss } of run) {
+ *   console.log(step, loss);
+ *   if (step === 2) break; // the two steps left are done by another loop, or by run.finish()
+ * }
+ * await run.finish();
+ * ```
+ */
+export class Run<M> implements AsyncIterable<Step, void, void> {
+  /** How a run shows itself in a notebook; the plots set it, since this file knows nothing of them. */
+  static show: ((run: Run<unknown>) => Promise<MediaBundle>) | undefined;
+
+  /** The model with averaged weights, where that was asked for. */
+  readonly ema: M | undefined;
+  /** Updates in all. */
+  readonly steps: number;
+  /** Every step so far. */
+  readonly history: Step[] = [];
+  /** What had to be said so far, in plain words. */
+  readonly notices: string[] = [];
+  /** Why the last iteration ended early: "break", "aborted", "interrupted", "terminated"; undefined while running or done. */
+  reason: string | undefined;
+  readonly #training: Training;
+  readonly #signal: AbortSignal | undefined;
+  readonly #keeper: Keeper | undefined;
+  #done = 0;
+  #active = false;
+  #prepared: { step: number; ready: Promise<void> } | undefined;
+
+  /** @param model The one being trained; its weights are the current ones at every step. */
+  constructor(
+    readonly model: M,
+    training: Training,
+    options: { ema?: M | undefined; signal?: AbortSignal | undefined; keeper?: Keeper | undefined } = {},
+  ) {
+    this.ema = options.ema;
+    this.steps = training.steps;
+    this.#training = training;
+    this.#signal = options.signal;
+    this.#keeper = options.keeper;
+  }
+
+  /** Whether it ended before its last step. */
+  get stopped(): boolean {
+    return this.reason !== undefined;
+  }
+
+  /**
+   * The steps from here on. `break`, the abort signal, Ctrl-C and the notebook's Stop button end it after the current step.
+   * Where checkpoints are kept, each of these saves one, and so does SIGTERM, which then ends the process.
+   *
+   * @throws {NonFiniteError} If a loss or a gradient is not a number.
+   * @throws {RunFolderError} If the checkpoints' folder cannot be used, or the last state could not be saved.
+   * @throws {TypeError} If the run is being iterated already.
+   */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Step, void, void> {
+    if (this.#active) throw new TypeError("this run is being iterated already; wait for that loop to end");
+    this.#active = true;
+    this.reason = this.#done < this.steps ? "break" : undefined;
+    let asked: string | undefined, sound = false;
+    const keeper = this.#done < this.steps ? this.#keeper : undefined;
+    const unlisten = [onInterrupt(() => asked ??= "interrupted")];
+    if (keeper) unlisten.push(onTerminate(() => asked = "terminated"));
+    try {
+      if (keeper) await this.#begin(keeper);
+      sound = true;
+      while (this.#done < this.steps) {
+        if (asked || this.#signal?.aborted) {
+          this.reason = asked ?? "aborted";
+          return;
+        }
+        sound = false;
+        const step = await this.#next();
+        sound = true;
+        if (this.#done === this.steps) this.reason = undefined;
+        yield step;
+      }
+    } finally {
+      try {
+        await keeper?.end(this.#done, this.history, this.reason, sound);
+      } finally {
+        for (const end of unlisten) end();
+        this.#active = false;
+        if (this.#done === this.steps) this.#training.dispose();
+        if (asked === "terminated") Deno.exit(143); // what the signal was for
+      }
+    }
+  }
+
+  async #begin(keeper: Keeper): Promise<void> {
+    const before = await keeper.begin(this.#done);
+    if (!before) return;
+    this.#done = before.done;
+    if (this.#done === this.steps) this.reason = undefined;
+    this.history.push(...before.history);
+    this.notices.push(...before.history.flatMap(({ notice }) => notice ?? []));
+  }
+
+  async #next(): Promise<Step> {
+    const k = this.#done;
+    await this.#prepare(k);
+    const pending = this.#training.update(k);
+    if (k + 1 < this.steps) this.#prepare(k + 1).catch(() => {}); // it is thrown when it is waited for
+    let step: Step;
+    try {
+      step = await pending;
+    } catch (error) {
+      if (!(error instanceof NonFiniteError && this.#keeper)) throw error;
+      this.#done = await this.#keeper.rollBack(error, k);
+      this.#prepared = undefined;
+      while (this.history.at(-1) && this.history.at(-1)!.step > this.#done) this.history.pop();
+      return await this.#next();
+    }
+    this.#done = k + 1;
+    this.history.push(step);
+    if (step.notice !== undefined) this.notices.push(step.notice);
+    await this.#keeper?.after(this.history);
+    return step;
+  }
+
+  #prepare(step: number): Promise<void> {
+    if (this.#prepared?.step !== step) this.#prepared = { step, ready: this.#training.prepare(step) };
+    return this.#prepared.ready;
+  }
+
+  /** Drives the run to its end, with a progress bar where there is somebody to see it. */
+  async finish(): Promise<RunResult> {
+    await using bar = progress({ title: "training", total: this.steps, unit: "steps" });
+    let compiled = 0;
+    for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
+      if (notice !== undefined) console.warn(notice);
+      compiled += compileSeconds ?? 0;
+      const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
+      bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
+    }
+    return this.result();
+  }
+
+  /** How it stands. */
+  result(): RunResult {
+    const { history } = this, { best, test } = history.at(-1) ?? {};
+    return {
+      ...(best !== undefined && { best }),
+      ...(test && { test }),
+      steps: this.#done,
+      lossFirst: meanLoss(history.slice(0, LOSS_WINDOW)),
+      lossLast: meanLoss(history.slice(-LOSS_WINDOW)),
+      history,
+      stopped: this.stopped,
+    };
+  }
+
+  /** Lets go of what only further steps need, for a run that will not be finished. The model stays. */
+  dispose(): void {
+    this.#training.dispose();
+  }
+
+  [consoleDisplay](): string {
+    const { steps, lossFirst, lossLast } = this.result();
+    const loss = steps === 0 ? "" : `, loss ${lossFirst.toFixed(4)} → ${lossLast.toFixed(4)}`;
+    const left = this.reason === undefined ? "" : `, ${this.reason}`;
+    return [`Run: ${steps}/${this.steps} steps${loss}${left}`, ...this.notices].join("\n");
+  }
+
+  async [jupyterDisplay](): Promise<MediaBundle> {
+    return await Run.show?.(this) ?? { "text/plain": this[consoleDisplay]() };
+  }
+}

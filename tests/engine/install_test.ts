@@ -1,0 +1,272 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { DownloadError, FRAMEWORK, LIBRARY } from "../../lib/engine/download.ts";
+import { findTensorFlow, installTensorFlow } from "../../lib/engine/install.ts";
+
+import {
+  COMPLETE,
+  outcome,
+  PLATFORM,
+  start,
+  until,
+  WHEEL_FILES,
+  workingPip,
+  type World,
+  world,
+} from "../support/install_world.ts";
+
+/** What findTensorFlow says is missing. */
+async function missing(w: World): Promise<string> {
+  const result = await findTensorFlow(w);
+  if ("library" in result) throw new Error(`expected nothing to be found, got ${result.library}`);
+  return result.missing;
+}
+
+/** A folder with the libraries, as a Python package has them. */
+async function package_(folder: string, files: string[] = [LIBRARY, FRAMEWORK]): Promise<string> {
+  await Deno.mkdir(`${folder}/tensorflow`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/tensorflow/__init__.py`, `raise ImportError("imported")`);
+  for (const name of files) await Deno.writeTextFile(`${folder}/tensorflow/${name}`, "");
+  return `${folder}/tensorflow`;
+}
+
+Deno.test("NEPA_TENSORFLOW may be the library, its folder, or the folder of the package", async () => {
+  await using w = await world(workingPip());
+  const folder = await package_(w.folder);
+  for (const path of [`${folder}/${LIBRARY}`, folder, w.folder]) {
+    const found = await findTensorFlow({ ...w, environment: { ...w.environment, NEPA_TENSORFLOW: path } });
+    assertEquals(found, {
+      library: `${folder}/${LIBRARY}`,
+      version: undefined,
+      source: "NEPA_TENSORFLOW",
+      notes: [],
+    });
+  }
+});
+
+Deno.test("a NEPA_TENSORFLOW that leads nowhere, or to half of it, is an error that says what to do", async () => {
+  await using w = await world(workingPip());
+  const half = await package_(w.folder, [LIBRARY]);
+  for (const path of ["/nowhere", half, `${half}/${LIBRARY}`]) {
+    const options = { ...w, environment: { ...w.environment, NEPA_TENSORFLOW: path } };
+    await assertRejects(() => findTensorFlow(options), Error, `got "${path}". Correct it, or unset it`);
+  }
+});
+
+const PYTHON = await new Deno.Command("python3", { args: ["-c", "import sys; print(sys.executable)"] })
+  .output()
+  .then(
+    ({ success, stdout }) => success ? new TextDecoder().decode(stdout).trim() : undefined,
+    () => undefined,
+  );
+
+/** The machine's own Python, which finds a package of this version and these files. */
+async function withPython(w: World, version: string, files?: string[]): Promise<string> {
+  const site = `${w.folder}/site`, folder = await package_(site, files);
+  await Deno.mkdir(`${site}/tensorflow_cpu-${version}.dist-info`);
+  await Deno.writeTextFile(
+    `${site}/tensorflow_cpu-${version}.dist-info/METADATA`,
+    `Metadata-Version: 2.1\nName: tensorflow-cpu\nVersion: ${version}\n`,
+  );
+  const pip = workingPip()(`${w.folder}/served.whl`, `${w.folder}/pip.log`);
+  await w.command("python3", `[ "$1" = -c ] && PYTHONPATH=${site} exec ${PYTHON} "$@"\n${pip}`);
+  return folder;
+}
+
+Deno.test({
+  name: "a TensorFlow 2.21 of the user's Python is taken, without importing it or asking pip",
+  ignore: PYTHON === undefined,
+  async fn() {
+    await using w = await world();
+    const folder = await withPython(w, "2.21.4");
+    const found = await findTensorFlow(w);
+    assertEquals(found, {
+      library: `${folder}/${LIBRARY}`,
+      version: "2.21.4",
+      source: "python3's own",
+      notes: [],
+    });
+  },
+});
+
+Deno.test({
+  name:
+    "another version, or one without the library, is named and passed over, and the next place is looked at",
+  ignore: PYTHON === undefined,
+  async fn() {
+    for (
+      const [version, files, reason] of [["2.15.0", undefined, "2.21.x is needed"], [
+        "2.21.0",
+        [],
+        LIBRARY,
+      ]] as const
+    ) {
+      await using w = await world();
+      const folder = await withPython(w, version, files && [...files]);
+      const found = await findTensorFlow(w);
+      if ("missing" in found) throw new Error(found.missing);
+      assertEquals(found.library, `${w.cache}/tensorflow-2.21.0-cpu-${PLATFORM}/${LIBRARY}`);
+      assertEquals(found.notes.length, 1);
+      for (const part of [version, folder, reason]) assertStringIncludes(found.notes[0]!, part);
+    }
+  },
+});
+
+Deno.test("with nothing there, pip is asked once, the size is said before, libraries and licences are kept", async () => {
+  await using w = await world(workingPip());
+  w.wheel.bytes = 274e6;
+  w.wheel.kept = 854e6;
+  const first = await outcome(start(w));
+  assertStringIncludes(first.stderr, `downloading 274 MB with pip, once; 854 MB are kept in ${w.cache}`);
+  assertEquals(w.cached(), COMPLETE);
+  const folder = `${w.cache}/tensorflow-2.21.0-cpu-${PLATFORM}`;
+  assertEquals(first.found, {
+    library: `${folder}/${LIBRARY}`,
+    version: "2.21.0",
+    source: folder.replace(w.folder, "~"),
+    notes: [],
+  });
+  for (const [path, text] of Object.entries(WHEEL_FILES).slice(1, 5)) {
+    assertEquals(await Deno.readTextFile(`${folder}/${path.split("/").at(-1)}`), text);
+  }
+  assertEquals(await findTensorFlow(w), first.found);
+  const [call, ...others] = w.pipCalls();
+  assertEquals(others, []);
+  assert(call!.startsWith("-m pip download tensorflow-test==2.21.0 --no-deps --only-binary=:all: "), call);
+  assertStringIncludes(
+    call!,
+    "--python-version 3.11 --implementation cp --abi cp311 --platform any --no-cache-dir",
+  );
+});
+
+Deno.test("a wheel with another sha256 is refused, and nothing of it stays", async () => {
+  await using w = await world(workingPip());
+  w.wheel.sha256 = "0".repeat(64);
+  const message = await missing(w);
+  for (const part of [`expected sha256 ${w.wheel.sha256}, got `, "pip config list"]) {
+    assertStringIncludes(message, part);
+  }
+  assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
+});
+
+Deno.test("pip's own last words are passed on, and nothing stays", async () => {
+  await using w = await world((_, log) => `
+    [ "$1" = -c ] && exit 0
+    [ "$3" = --version ] && exit 0
+    echo x >> ${log}
+    echo half > $TMPDIR/half.whl
+    echo "WARNING: slow" >&2
+    echo "ERROR: No matching distribution found" >&2
+    exit 1`);
+  const message = await missing(w);
+  for (const part of ["ERROR: No matching distribution found", "Try again", "pip config list"]) {
+    assertStringIncludes(message, part);
+  }
+  assert(!message.includes("slow"));
+  assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
+});
+
+Deno.test("NEPA_OFFLINE=1 never asks pip, and says so; what is cached is still found", async () => {
+  await using w = await world(workingPip());
+  const offline = { ...w, environment: { ...w.environment, NEPA_OFFLINE: "1" } };
+  assertStringIncludes(await missing(offline), "NEPA_OFFLINE=1");
+  await assertRejects(() => Deno.stat(w.cache), Deno.errors.NotFound);
+  await findTensorFlow(w);
+  assert("library" in await findTensorFlow(offline));
+});
+
+Deno.test("without Python, and with a Python without pip, the remedy is named", async () => {
+  await using w = await world();
+  assertStringIncludes(await missing(w), "apt install python3-pip");
+  await w.command("python3", `[ "$1" = -c ] && exit 0; echo "No module named pip" >&2; exit 1`);
+  assertStringIncludes(await missing(w), "NEPA_TENSORFLOW");
+  await w.command(
+    "pip",
+    workingPip()(`${w.folder}/served.whl`, `${w.folder}/pip.log`).replace('"$3"', '"$1"'),
+  );
+  assert("library" in await findTensorFlow(w));
+});
+
+Deno.test("a download that is killed leaves nothing that looks complete; the next one clears up and succeeds", async () => {
+  await using w = await world(
+    workingPip(`[ -e $HOME/second ] || { echo half > $TMPDIR/half.whl; /bin/sleep 5; exit 1; }`),
+  );
+  const child = start(w);
+  const folder = `${w.cache}/tensorflow-2.21.0-cpu-${PLATFORM}`;
+  const half = () => {
+    try {
+      return w.cached().some((path) => path.endsWith("half.whl"));
+    } catch {
+      return false;
+    }
+  };
+  await until(half);
+  child.kill("SIGKILL");
+  await child.output();
+  assert(w.cached().some((path) => path.includes(".partial-")));
+  await assertRejects(() => Deno.stat(folder), Deno.errors.NotFound);
+  await Deno.writeTextFile(`${w.folder}/second`, "");
+  assert("library" in await findTensorFlow(w));
+  assertEquals(w.cached(), COMPLETE);
+});
+
+Deno.test("of two processes at once one downloads and the other says that it waits, and both have it", async () => {
+  await using w = await world(workingPip("until [ -e $HOME/go ]; do /bin/sleep 0.1; done"));
+  const children = [start(w), start(w)], decoder = new TextDecoder();
+  const waits = async (child: Deno.ChildProcess) => {
+    let said = "";
+    for await (const chunk of child.stderr.values({ preventCancel: true })) {
+      if ((said += decoder.decode(chunk)).includes("another process is fetching it")) return;
+    }
+    throw new Error(`expected it to wait, got ${said}`);
+  };
+  const waiting = children.map(waits);
+  await Promise.any(waiting);
+  assertEquals(w.pipCalls().length, 1);
+  await Deno.writeTextFile(`${w.folder}/go`, "");
+  const [a, b] = await Promise.all(children.map((child) => child.stdout.text()));
+  await Promise.allSettled([
+    ...waiting,
+    ...children.flatMap(({ status, stderr }) => [status, stderr.cancel()]),
+  ]);
+  assertEquals(JSON.parse(a!), JSON.parse(b!));
+  assertEquals(JSON.parse(a!).version, "2.21.0");
+  assertEquals(w.pipCalls().length, 1);
+  assertEquals(w.cached(), COMPLETE);
+});
+
+Deno.test("without a home, and where the cache cannot be written, the reason is named", async () => {
+  await using w = await world(workingPip());
+  assertStringIncludes(await missing({ ...w, environment: { PATH: w.environment.PATH! } }), "HOME");
+  await Deno.writeTextFile(`${w.folder}/file`, "");
+  const blocked = { ...w, environment: { ...w.environment, XDG_CACHE_HOME: `${w.folder}/file` } };
+  assertStringIncludes(await missing(blocked), `${w.folder}/file`);
+});
+
+Deno.test({
+  name: "the GPU build is installed whole when it is asked for, and preferred from then on",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using w = await world((_, log) => `
+      [ "$1" = -c ] && exit 0
+      [ "$3" = --version ] && exit 0
+      echo "$@" >> ${log}
+      while [ $# -gt 0 ]; do [ "$1" = --target ] && folder=$2; shift; done
+      /bin/mkdir -p $folder/tensorflow $folder/nvidia
+      echo > $folder/tensorflow/${LIBRARY}
+      echo > $folder/tensorflow/${FRAMEWORK}`);
+    const folder = `${w.cache}/tensorflow-2.21.0-gpu-${PLATFORM}`;
+    const found = await installTensorFlow({ ...w, gpu: true });
+    assertEquals(found.library, `${folder}/tensorflow/${LIBRARY}`);
+    assertEquals((await Deno.stat(`${folder}/nvidia`)).isDirectory, true);
+    assertStringIncludes(
+      w.pipCalls()[0]!,
+      "pip install tensorflow[and-cuda]==2.21.0 --only-binary=:all: --no-compile",
+    );
+    assertEquals(await findTensorFlow(w), found);
+  },
+});
+
+Deno.test("installTensorFlow throws what findTensorFlow would only tell", async () => {
+  await using w = await world();
+  await assertRejects(() => installTensorFlow(w), DownloadError, "no Python with pip");
+});

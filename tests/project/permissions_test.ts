@@ -1,0 +1,74 @@
+import { assert, assertEquals } from "@std/assert";
+import { findTensorFlow } from "../../lib/engine/install.ts";
+
+const PROJECT = new URL("../..", import.meta.url).pathname;
+const DENIED = { network: "NotCapable", process: "NotCapable", write: "NotCapable", overwrite: "NotCapable" };
+
+/** What `offline.ts` prints with these permissions. */
+async function offline(engine: string, place: string, ...permissions: string[]) {
+  await Deno.mkdir(place, { recursive: true });
+  const out = await Deno.makeTempDir({ dir: place });
+  try {
+    const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", "--no-check", "--no-prompt", ...permissions, `${PROJECT}tests/offline.ts`, engine, out],
+      cwd: PROJECT,
+      env: { HF_TOKEN: "hf_secret", NO_COLOR: "1" },
+    }).output();
+    const said = new TextDecoder().decode(stderr);
+    assert(stdout.length > 0, said);
+    const { loaded, steps, bytes, attempts, secret } = JSON.parse(new TextDecoder().decode(stdout));
+    assertEquals([loaded, steps, bytes > 10_000, secret], [27488, 2, true, null], said);
+    return attempts;
+  } finally {
+    await Deno.remove(out, { recursive: true });
+  }
+}
+
+const found = await findTensorFlow({ environment: { ...Deno.env.toObject(), NEPA_OFFLINE: "1" } });
+const engines = ["wasm", ..."library" in found ? ["tensorflow"] : []];
+
+for (const engine of engines) {
+  Deno.test(`${engine}: the default permissions are enough to load, train and plot, and no more can be done`, async () => {
+    const attempts = await offline(engine, `${PROJECT}out`, "-P");
+    assertEquals(attempts, { ...DENIED, read: "done" });
+  });
+}
+
+Deno.test("loading, training and plotting also do where only the project and Deno's cache can be read", async () => {
+  const cache = JSON.parse(new TextDecoder().decode(
+    (await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output()).stdout,
+  )) as { denoDir: string };
+  const place = await Deno.makeTempDir(), env = "HOME,XDG_CACHE_HOME,NEPA_*,UNDICI_*";
+  const attempts = await offline(
+    "wasm",
+    place,
+    "--deny-net",
+    `--allow-read=${PROJECT},${cache.denoDir},${place}`,
+    `--allow-write=${place}`,
+    `--allow-env=${env}`,
+    "--allow-sys=hostname,cpus,systemMemoryInfo,networkInterfaces",
+    "--allow-ffi",
+  );
+  assertEquals(attempts, { ...DENIED, read: "NotCapable" });
+  await Deno.remove(place, { recursive: true });
+});
+
+async function configuration(file: string) {
+  const text = await Deno.readTextFile(`${PROJECT}${file}`);
+  return JSON.parse(text.replace(/^\s*\/\/.*$/gm, "")) as {
+    tasks: Record<string, { command: string }>;
+    permissions: Record<string, Record<string, unknown>>;
+  };
+}
+
+Deno.test("the tasks take permission sets, but for those that start processes with permissions of their own", async () => {
+  const { tasks, permissions: own } = await configuration("deno.json");
+  const permissions = { ...own, ...(await configuration("kernels/deno.json")).permissions };
+  const open = Object.keys(tasks).filter((name) => /--allow-all|-A\b/.test(tasks[name]!.command));
+  assertEquals(open.sort(), ["bench", "conformance", "test"]);
+  for (const [name, { command }] of Object.entries(tasks)) {
+    const [, set] = /-P=(\w+)/.exec(command) ?? [];
+    if (command.startsWith("deno run") && !open.includes(name)) assert(permissions[set!], `${name}: ${set}`);
+  }
+  for (const set of Object.values(permissions)) assert(!set.net && set.run !== true && set.write !== true);
+});
