@@ -1,4 +1,5 @@
 /** Labelled images: what a data set is. @module */
+import { expect } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
@@ -128,4 +129,15 @@ export function pixelsOf(
     `augment: image ${index}: expected ${expected.join("x")} to come out, got ${got.join("x")}; ` +
       "end it with a resize",
   );
+}
+
+/** Refuses images that the network cannot take; their size counts where nothing resizes them. */
+export function refuseMisfit(
+  { name, height, width, channels }: Dataset,
+  { imageSize: size, numChannels }: { imageSize: number; numChannels: number },
+  sized: boolean,
+): void {
+  const fits = !sized || height === size && width === size, got = `${height}x${width}`;
+  expect(channels === numChannels, name, `images with ${numChannels} channels, as the network has`, channels);
+  expect(fits, name, `images of ${size}x${size}, as the network's`, `${got}; resize them in \`augment\``);
 }

@@ -1,6 +1,5 @@
 /** From a data set to the arrays that a training step takes: order, augmentation, normalisation. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { NepaConfig } from "../model/config.ts";
 import { type Batch, type Dataset, pixelsOf } from "./dataset.ts";
 import { type Normalisation, normalize, type Transform } from "./transforms.ts";
 import { Random } from "../base/random.ts";
@@ -117,7 +116,7 @@ export class Feeder {
  */
 export async function* inOrder(
   dataset: Dataset,
-  { config: { imageSize, patchSize } }: { config: NepaConfig },
+  { config: { imageSize, patchSize } }: { config: { imageSize: number; patchSize: number } },
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);

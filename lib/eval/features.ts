@@ -1,13 +1,12 @@
 /** What a frozen network says of every image of a data set. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
+import { type Dataset, refuseMisfit } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "../engine/mod.ts";
 import { expect } from "../base/check.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../model/nepa.ts";
-import { refuseMisfit } from "../training/options.ts";
 
 /** Whose output: the patch embedding, a block (from 1), or the last norm. */
 export type Layer = NonNullable<FeatureOptions["layer"]>;

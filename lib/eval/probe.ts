@@ -1,5 +1,5 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
-import { type Dataset, refuseMislabelled } from "../data/dataset.ts";
+import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
@@ -8,7 +8,6 @@ import type { Table } from "../display/table.ts";
 import { currentEngine } from "../engine/mod.ts";
 import { expect } from "../base/check.ts";
 import { Nepa } from "../model/nepa.ts";
-import { refuseMisfit } from "../training/options.ts";
 import { Random } from "../base/random.ts";
 import { fingerprint, remembered } from "./cache.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";

@@ -1,11 +1,18 @@
 /** The page that the Hugging Face hub shows of a model: a README.md made from what is known of it. @module */
-import type { NepaConfig } from "../model/config.ts";
-import type { RunResult } from "../training/run.ts";
+
+/** What a card says of a training: as `Run.result` gives it. */
+export interface RunSummary {
+  steps: number;
+  lossFirst: number;
+  lossLast: number;
+  stopped: boolean;
+  history: readonly { validation?: { loss: number; accuracy?: number } }[];
+}
 
 /** Options of `Nepa.save` and `NepaClassifier.save`: what the model card says besides what the model itself knows. */
 export interface SaveOptions {
   /** How it was trained: what `Run.finish` or `Run.result` gave. */
-  run?: RunResult;
+  run?: RunSummary;
   /** The licence by the hub's name for it: "mit". Default: none is named. */
   license?: string;
   /** Data sets it was trained on, by their names on the hub: "zalando-datasets/fashion_mnist". Default: none. */
@@ -31,7 +38,7 @@ function hubName(option: string, name: string): string {
 }
 
 /** What is worth saying of a training. */
-function training({ steps, lossFirst, lossLast, history, stopped }: RunResult): string[] {
+function training({ steps, lossFirst, lossLast, history, stopped }: RunSummary): string[] {
   const last = history.findLast(({ validation }) => validation)?.validation, lines = [];
   lines.push(`- Updates of the weights: ${steps}${stopped ? ", stopped before the end" : ""}`);
   if (steps > 0) lines.push(`- Mean loss: ${lossFirst.toFixed(4)} at first, ${lossLast.toFixed(4)} at last`);
@@ -44,14 +51,14 @@ function training({ steps, lossFirst, lossLast, history, stopped }: RunResult): 
  * Writes a model card.
  *
  * @param title The model's name.
- * @param model What it is; its classes, if it is a classifier.
+ * @param model What `config.json` says of it; its classes, if it is a classifier.
  * @param options What else is known.
  * @returns Markdown, with the hub's fields in front; names in it are text, whatever they hold.
  * @throws {RangeError} If a licence or a data set is no name on the hub.
  */
 export function modelCard(
   title: string,
-  model: { config: NepaConfig; parameterCount: number; classes?: readonly string[] | undefined },
+  model: { config: Record<string, unknown>; parameterCount: number; classes?: readonly string[] | undefined },
   { run, license, datasets = [] }: SaveOptions = {},
 ): string {
   const { config: c, parameterCount, classes } = model, name = classes ? "NepaClassifier" : "Nepa";
@@ -70,8 +77,8 @@ export function modelCard(
       classes ? "classifier on a " : ""
     }vision transformer that predicts the embedding of an image's next patch`,
     "([arXiv 2512.16922](https://arxiv.org/abs/2512.16922)).\n",
-    `- Images: ${c.imageSize} × ${c.imageSize} × ${c.numChannels}, in patches of ${c.patchSize} × ${c.patchSize}`,
-    `- Network: ${c.numHiddenLayers} blocks, width ${c.hiddenSize}, ${c.numAttentionHeads} heads`,
+    `- Images: ${c.image_size} × ${c.image_size} × ${c.num_channels}, in patches of ${c.patch_size} × ${c.patch_size}`,
+    `- Network: ${c.num_hidden_layers} blocks, width ${c.hidden_size}, ${c.num_attention_heads} heads`,
     `- Parameters: ${parameterCount.toLocaleString("en-US")}`,
     ...classes ? [`- Classes: ${classes.length}: ${few}${more}`] : [],
     ...run ? training(run) : [],

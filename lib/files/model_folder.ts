@@ -7,13 +7,6 @@
  */
 import { basename, resolve } from "node:path";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
-import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "../model/config.ts";
-import {
-  defaultPreprocessor,
-  fromOfficialPreprocessor,
-  toOfficialPreprocessor,
-} from "../data/preprocessor.ts";
-import type { Preprocessor } from "../data/preprocessor.ts";
 import {
   type HostTensor,
   isObject,
@@ -30,10 +23,26 @@ export class CheckpointError extends Error {
   override name = "CheckpointError";
 }
 
+/** What a model's `config.json` says of its tensors. */
+export interface Described<C> {
+  readonly config: C;
+  /** Which parameters there are: shapes in the engine's layout, by official name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  readonly patch: Patch;
+}
+
+/** The patches that the patch projection reads. */
+export interface Patch {
+  /** Side in pixels. */
+  readonly size: number;
+  readonly channels: number;
+}
+
 /** A model read from a folder. */
-export interface Checkpoint {
-  readonly config: NepaConfig;
-  readonly preprocessor: Preprocessor;
+export interface ModelFolder<C> {
+  readonly config: C;
+  /** `preprocessor_config.json`, where there is one. */
+  readonly preprocessor: Record<string, unknown> | undefined;
   /** Class names of a classifier, in the order of its outputs; empty for other models. */
   readonly classes: readonly string[];
   /** The parameters' values by official name, in the engine's layout. */
@@ -50,9 +59,8 @@ function permute(data: ArrayLike<number>, shape: readonly number[], axes: readon
 const isProjection = (name: string): boolean => name.endsWith("patch_embeddings.projection.weight");
 
 /** The shape that PyTorch gives a tensor whose shape here is `shape`. */
-function officialShape(name: string, shape: readonly number[], config: NepaConfig): number[] {
-  const { patchSize: p, numChannels } = config;
-  if (isProjection(name)) return [shape[1]!, numChannels, p, p];
+function officialShape(name: string, shape: readonly number[], { size: p, channels }: Patch): number[] {
+  if (isProjection(name)) return [shape[1]!, channels, p, p];
   return shape.length === 2 ? [...shape].reverse() : [...shape];
 }
 
@@ -71,8 +79,8 @@ export function fromOfficial(
   return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
 }
 
-function toOfficial(name: string, shape: readonly number[], data: Float32Array, config: NepaConfig) {
-  const official = officialShape(name, shape, config), { patchSize: p, numChannels: C } = config;
+function toOfficial(name: string, shape: readonly number[], data: Float32Array, patch: Patch) {
+  const official = officialShape(name, shape, patch), { size: p, channels: C } = patch;
   if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
 }
@@ -143,18 +151,18 @@ function classesOf(json: Record<string, unknown>): string[] {
  * Reads a model's folder, tensor by tensor.
  *
  * @param folder Its path.
- * @param shapes Which parameters the model has, in the engine's layout, by its configuration and its number of classes.
  * @param architecture The official class's name.
+ * @param describe What `config.json` says, given the classes that it names.
  * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
  * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
  */
-export async function readCheckpoint(
+export async function readModelFolder<C>(
   folder: string,
-  shapes: (config: NepaConfig, classes: number) => ReadonlyMap<string, number[]>,
   architecture: string,
+  describe: (json: Record<string, unknown>, classes: readonly string[]) => Described<C>,
   ema = false,
-): Promise<Checkpoint> {
+): Promise<ModelFolder<C>> {
   const [configFile, preprocessorFile] = await Promise.all(
     ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
   );
@@ -173,21 +181,22 @@ export async function readCheckpoint(
       "a classifier with NepaClassifier.load";
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}; ${help}`);
   }
-  const config = fromOfficialConfig(json), classes = classesOf(json);
-  const plain = defaultPreprocessor(config.imageSize, config.numChannels);
-  const preprocessor = preprocessorFile
-    ? fromOfficialPreprocessor(parseJson(`${folder}/preprocessor_config.json`, preprocessorFile), plain)
-    : plain;
-  const expected = new Map(
-    [...shapes(config, classes.length)].map(([name, shape]) => [name, officialShape(name, shape, config)]),
-  );
+  const classes = classesOf(json), { config, shapes, patch } = describe(json, classes);
+  const expected = new Map([...shapes].map(([name, shape]) => [name, officialShape(name, shape, patch)]));
   checkTensors(folder, expected, weights.infos);
   const values = new Map<string, Float32Array>();
   for (const name of expected.keys()) {
     const { shape, data } = await weights.read(name);
     values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
   }
+  const preprocessor = preprocessorFile &&
+    parseJson(`${folder}/preprocessor_config.json`, preprocessorFile);
   return { config, preprocessor, classes, values };
+}
+
+/** Keys in the order in which the official files have them. */
+function sorted(json: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** A variable, or a copy of its values. */
@@ -197,14 +206,15 @@ export interface Readable {
   data(): Promise<unknown>;
 }
 
-/** What {@linkcode writeCheckpoint} writes. */
-export interface CheckpointContents {
-  /** The official class's name. */
-  readonly architecture: string;
-  readonly config: NepaConfig;
-  readonly preprocessor: Preprocessor;
+/** What {@linkcode writeModelFolder} writes. */
+export interface ModelContents {
+  /** `config.json`, but for the classes. */
+  readonly config: Record<string, unknown>;
+  /** `preprocessor_config.json`. */
+  readonly preprocessor: Record<string, unknown>;
+  readonly patch: Patch;
   readonly parameters: ReadonlyMap<string, Readable>;
-  readonly classes?: readonly string[];
+  readonly classes?: readonly string[] | undefined;
   /** What the model card says besides. */
   readonly options?: SaveOptions;
 }
@@ -215,8 +225,8 @@ export interface CheckpointContents {
  * @param folder Its path; made if it is not there.
  * @param contents The model.
  */
-export async function writeCheckpoint(folder: string, contents: CheckpointContents): Promise<void> {
-  const { architecture, config, preprocessor, parameters, classes, options } = contents;
+export async function writeModelFolder(folder: string, contents: ModelContents): Promise<void> {
+  const { config, preprocessor, patch, parameters, classes, options } = contents;
   const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
@@ -227,13 +237,13 @@ export async function writeCheckpoint(folder: string, contents: CheckpointConten
   };
   const tensors = new Map<string, HostTensor>();
   for (const [name, variable] of parameters) {
-    tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, config));
+    tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));
   }
   const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n");
   const files: [string, Uint8Array][] = [
     ["model.safetensors", writeSafetensors(tensors)],
-    ["preprocessor_config.json", json(toOfficialPreprocessor(preprocessor))],
-    ["config.json", json(toOfficialConfig(config, { architectures: [architecture], ...labels }))],
+    ["preprocessor_config.json", json(preprocessor)],
+    ["config.json", json(sorted({ ...config, ...labels }))],
   ];
   if (!there || there.includes(CARD_MARK)) files.push(["README.md", new TextEncoder().encode(card)]);
   await Deno.mkdir(folder, { recursive: true });

@@ -1,14 +1,18 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { SaveOptions } from "../files/card.ts";
-import { type Readable, readCheckpoint, writeCheckpoint } from "../files/model_folder.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import type { Draws } from "./draws.ts";
-import { currentEngine } from "../engine/mod.ts";
 import { expect } from "../base/check.ts";
-import { type LoadOptions, modelFolder } from "../files/hub.ts";
+import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
-import { backboneShapes, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
+import {
+  backboneShapes,
+  loadNetwork,
+  makeParameters,
+  Network,
+  randomInitial,
+  type Shapes,
+} from "./network.ts";
 import type { Random } from "../base/random.ts";
 import { layerNorm, linear } from "./transformer.ts";
 
@@ -88,9 +92,10 @@ export class NepaClassifier extends Network {
   /** The network below the head. Its parameters are among {@linkcode NepaClassifier.parameters}. */
   readonly backbone: Nepa;
   /** Names of the classes, in the order of the logits. */
-  readonly classes: readonly string[];
+  override readonly classes: readonly string[];
   /** Variables by official tensor name, the backbone's and the head's, see `Network`. */
   readonly parameters: Map<string, tf.Variable>;
+  protected readonly architecture: string = CLASSIFIER;
 
   /**
    * Makes a classifier with random weights, the head's too.
@@ -186,34 +191,8 @@ export class NepaClassifier extends Network {
    * @throws {HubError} If it cannot be had from the hub.
    */
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
-    currentEngine();
-    const folder = await modelFolder(source, options);
-    const { config, preprocessor, classes, values } = await readCheckpoint(
-      folder,
-      classifierShapes,
-      CLASSIFIER,
-      options.ema,
-    );
-    const initial = (name: string, shape: number[]) => tf.tensor(values.get(name)!, shape);
-    return new NepaClassifier(config, { classes, preprocessor, initial });
-  }
-
-  /**
-   * Writes the classifier into a folder, see `Nepa.save`.
-   *
-   * @param folder Made if it is not there; files in it are replaced whole or not at all.
-   * @param options For the card: the run, the licence, the data sets.
-   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
-   * @throws {RangeError} If the licence or a data set is no name on the hub.
-   */
-  async save(
-    folder: string,
-    options: SaveOptions = {},
-    parameters: ReadonlyMap<string, Readable> = this.parameters,
-  ): Promise<void> {
-    const { config, preprocessor, classes } = this;
-    const contents = { architecture: CLASSIFIER, config, preprocessor, parameters, classes, options };
-    await writeCheckpoint(folder, contents);
+    const { config, init, classes } = await loadNetwork(source, CLASSIFIER, classifierShapes, options);
+    return new NepaClassifier(config, { ...init, classes });
   }
 
   /** Another classifier with the same weights, which it does not share. */

@@ -5,17 +5,22 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import type { SaveOptions } from "../files/card.ts";
-import { type Readable, readCheckpoint, writeCheckpoint } from "../files/model_folder.ts";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, partOf, withoutLast } from "./draws.ts";
 import { currentEngine } from "../engine/mod.ts";
 import { inStreams, rowsOf } from "../engine/streams.ts";
 import { expect } from "../base/check.ts";
-import { type LoadOptions, modelFolder } from "../files/hub.ts";
+import type { LoadOptions } from "../files/hub.ts";
 import { causalMask } from "./masks.ts";
-import { backboneShapes, type Initial, makeParameters, Network, randomInitial } from "./network.ts";
-import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
+import {
+  backboneShapes,
+  loadNetwork,
+  makeParameters,
+  Network,
+  type NetworkInit,
+  randomInitial,
+} from "./network.ts";
+import { defaultPreprocessor } from "../data/preprocessor.ts";
 import { Random } from "../base/random.ts";
 import { type Rotation, rotation } from "./rope.ts";
 import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
@@ -24,14 +29,7 @@ import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
 const PRETRAINED = "ViTNepaForPreTraining";
 
 /** Options of `new Nepa`. */
-export interface NepaInit {
-  /** Where the random first values start. Default 0. */
-  seed?: number;
-  /** First values from elsewhere: a tensor for each official name and engine-layout shape, which is copied. */
-  initial?: Initial;
-  /** What was done to the images. Default: mean and standard deviation 0.5. */
-  preprocessor?: Preprocessor;
-}
+export type NepaInit = NetworkInit;
 
 /** Options of {@linkcode Nepa.forward}. */
 export interface ForwardOptions {
@@ -90,6 +88,7 @@ export interface FeatureOptions {
 export class Nepa extends Network {
   /** Variables by official tensor name, see `Network`. */
   readonly parameters: Map<string, tf.Variable>;
+  protected readonly architecture: string = PRETRAINED;
   readonly #seed: number;
   #forwards = 0;
 
@@ -222,29 +221,8 @@ export class Nepa extends Network {
    * @throws {HubError} If it cannot be had from the hub.
    */
   static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
-    currentEngine();
-    const folder = await modelFolder(source, options);
-    const found = await readCheckpoint(folder, backboneShapes, PRETRAINED, options.ema);
-    const { config, preprocessor, values } = found;
-    return new Nepa(config, { preprocessor, initial: (name, shape) => tf.tensor(values.get(name)!, shape) });
-  }
-
-  /**
-   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
-   * Face hub. A README.md that is not of an earlier save stays as it is.
-   *
-   * @param folder Made if it is not there; files in it are replaced whole or not at all.
-   * @param options For the card: the run, the licence, the data sets.
-   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
-   * @throws {RangeError} If the licence or a data set is no name on the hub.
-   */
-  async save(
-    folder: string,
-    options: SaveOptions = {},
-    parameters: ReadonlyMap<string, Readable> = this.parameters,
-  ): Promise<void> {
-    const { config, preprocessor } = this;
-    await writeCheckpoint(folder, { architecture: PRETRAINED, config, preprocessor, parameters, options });
+    const { config, init } = await loadNetwork(source, PRETRAINED, backboneShapes, options);
+    return new Nepa(config, init);
   }
 
   /** Another model with the same weights, which it does not share. */

@@ -1,10 +1,19 @@
 /** What networks have in common: their parameters, what these start as, and how they show as a table. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { NepaConfig } from "./config.ts";
+import { Random } from "../base/random.ts";
+import {
+  defaultPreprocessor,
+  fromOfficialPreprocessor,
+  type Preprocessor,
+  toOfficialPreprocessor,
+} from "../data/preprocessor.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
-import type { Preprocessor } from "../data/preprocessor.ts";
-import { Random } from "../base/random.ts";
+import { currentEngine } from "../engine/mod.ts";
+import type { SaveOptions } from "../files/card.ts";
+import { type LoadOptions, modelFolder } from "../files/hub.ts";
+import { type Readable, readModelFolder, writeModelFolder } from "../files/model_folder.ts";
+import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
 
 /** Shapes by official name, in the engine's layout. */
 export type Shapes = Map<string, number[]>;
@@ -84,6 +93,36 @@ export function copyOf(tensor: tf.Tensor): tf.Tensor {
   return tf.add(tensor, 0);
 }
 
+/** What a network is made from when it is read from a folder or copied. */
+export interface NetworkInit {
+  /** Where the random first values start. Default 0. */
+  seed?: number;
+  /** First values from elsewhere: a tensor for each official name and engine-layout shape, which is copied. */
+  initial?: Initial;
+  /** What was done to the images. Default: mean and standard deviation 0.5. */
+  preprocessor?: Preprocessor;
+}
+
+/** A network's folder, or one on the hub, read: its configuration, the rest of what makes it, and its classes. */
+export async function loadNetwork(
+  source: string,
+  architecture: string,
+  shapes: (config: NepaConfig, classes: number) => Shapes,
+  options: LoadOptions,
+): Promise<{ config: NepaConfig; init: NetworkInit; classes: readonly string[] }> {
+  currentEngine();
+  const folder = await modelFolder(source, options);
+  const found = await readModelFolder(folder, architecture, (json, classes) => {
+    const config = fromOfficialConfig(json), { patchSize: size, numChannels: channels } = config;
+    return { config, shapes: shapes(config, classes.length), patch: { size, channels } };
+  }, options.ema);
+  const { config, values, classes } = found,
+    plain = defaultPreprocessor(config.imageSize, config.numChannels);
+  const preprocessor = found.preprocessor ? fromOfficialPreprocessor(found.preprocessor, plain) : plain;
+  const initial: Initial = (name, shape) => tf.tensor(values.get(name)!, shape);
+  return { config, init: { preprocessor, initial }, classes };
+}
+
 /** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
 export abstract class Network {
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
@@ -96,6 +135,37 @@ export abstract class Network {
    * @param preprocessor What is done to images before `forward`.
    */
   constructor(readonly config: NepaConfig, readonly preprocessor: Preprocessor) {}
+
+  /** The official class's name. */
+  protected abstract readonly architecture: string;
+
+  /** The classes of one that has any. */
+  readonly classes?: readonly string[];
+
+  /**
+   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
+   * Face hub. A README.md that is not of an earlier save stays as it is.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
+   */
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    parameters: ReadonlyMap<string, Readable> = this.parameters,
+  ): Promise<void> {
+    const { patchSize: size, numChannels: channels } = this.config, { classes } = this;
+    await writeModelFolder(folder, {
+      config: toOfficialConfig(this.config, { architectures: [this.architecture] }),
+      preprocessor: toOfficialPreprocessor(this.preprocessor),
+      patch: { size, channels },
+      parameters,
+      classes,
+      options,
+    });
+  }
 
   /** How many numbers the parameters hold together. */
   get parameterCount(): number {

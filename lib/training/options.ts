@@ -162,14 +162,3 @@ function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
     }
   }
 }
-
-/** Refuses images that the network cannot take; their size counts where nothing resizes them. */
-export function refuseMisfit(
-  { name, height, width, channels }: Dataset,
-  { imageSize: size, numChannels }: { imageSize: number; numChannels: number },
-  sized: boolean,
-): void {
-  const fits = !sized || height === size && width === size, got = `${height}x${width}`;
-  expect(channels === numChannels, name, `images with ${numChannels} channels, as the network has`, channels);
-  expect(fits, name, `images of ${size}x${size}, as the network's`, `${got}; resize them in \`augment\``);
-}

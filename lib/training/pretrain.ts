@@ -1,6 +1,6 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type * as tf from "@tensorflow/tfjs";
-import { type Dataset, refuseMislabelled } from "../data/dataset.ts";
+import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "../data/transforms.ts";
 import { quickProbe } from "../eval/probe.ts";
 import { refuseTransform } from "../data/loader.ts";
@@ -8,7 +8,7 @@ import { FolderKeeper } from "./checkpoints.ts";
 import { Meter } from "./meter.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { nepaLoss, type NepaLossOptions } from "../model/objective.ts";
-import { makePlan, type Recipe, refuseMisfit, type TrainOptions } from "./options.ts";
+import { makePlan, type Recipe, type TrainOptions } from "./options.ts";
 import { Random } from "../base/random.ts";
 import { Run } from "./run.ts";
 import { warmupCosine } from "../optim/schedule.ts";

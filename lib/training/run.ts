@@ -2,6 +2,7 @@
 import { onInterrupt, onTerminate } from "../engine/interrupt.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
+import type { Validation } from "../eval/evaluate.ts";
 
 /** What is measured now and then, beside the loss. */
 export interface Metrics {
@@ -18,13 +19,6 @@ export interface Metrics {
   meanDirection: number;
   /** The same for the mean direction at each position. */
   meanDirectionPerPosition: number;
-}
-
-/** What held-out images say. */
-export interface Validation {
-  loss: number;
-  /** Share of the images classified as labelled, where classes are trained. */
-  accuracy?: number;
 }
 
 /** One update of the weights. */

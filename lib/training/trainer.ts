@@ -8,11 +8,12 @@ import { trainingFlops } from "../model/config.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { Ema } from "../optim/ema.ts";
 import { type Feed, Feeder, type Finish } from "../data/loader.ts";
+import type { Validation } from "../eval/evaluate.ts";
 import { firstNonFinite, Watch } from "./health.ts";
 import type { AdamWOptions } from "../optim/adamw.ts";
 import type { Plan } from "./options.ts";
 import { Random } from "../base/random.ts";
-import { type Metrics, NonFiniteError, type Step, type Training, type Validation } from "./run.ts";
+import { type Metrics, NonFiniteError, type Step, type Training } from "./run.ts";
 import { type Loss, type StepInputs, type Trainable, TrainingStep } from "./step.ts";
 
 /** What is measured beside the loss. */

@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { CARD_MARK, modelCard } from "../../lib/files/card.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
+import { toOfficialConfig } from "../../lib/model/config.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
 import type { RunResult, Step } from "../../lib/training/run.ts";
 
@@ -67,8 +68,16 @@ Deno.test("hostile names stay text in a card", () => {
     "&lt;b&gt;",
     "\u202eabc\u0000\u2028",
   ];
-  const card = modelCard(hostile.join(" "), { config, parameterCount, classes: hostile });
-  const clean = modelCard("t", { config, parameterCount, classes: hostile.map(() => "c") });
+  const card = modelCard(hostile.join(" "), {
+    config: toOfficialConfig(config),
+    parameterCount,
+    classes: hostile,
+  });
+  const clean = modelCard("t", {
+    config: toOfficialConfig(config),
+    parameterCount,
+    classes: hostile.map(() => "c"),
+  });
   assertEquals(card.split("\n").length, clean.split("\n").length);
   const shown = card.slice(card.indexOf("# ")).replace(/```[^]*/, "").replaceAll(/&#\d+;/g, "");
   assert(!/[<>"`|*_~$@&\\]|\]\(javascript|!\[/.test(shown), shown);

@@ -9,7 +9,7 @@ import { evaluate } from "../../lib/eval/evaluate.ts";
 import { finetune, type FinetuneOptions, learningRates } from "../../lib/training/finetune.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
 import type { Nepa } from "../../lib/model/nepa.ts";
-import type { Validation } from "../../lib/training/run.ts";
+import type { Validation } from "../../lib/eval/evaluate.ts";
 
 await useEngine("tensorflow");
 const { train, test } = await fashionMnist();
