@@ -1,4 +1,4 @@
-/** Refusals in one form. @module */
+/** Refusals in one form, and the one checker of options. @module */
 
 /**
  * Refuses what does not hold.
@@ -16,4 +16,102 @@ export function expect(holds: boolean, name: string, expected: string, got: unkn
 /** Whether a value is an integer from 1 up. */
 export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 1;
+}
+
+/** What a value may be: in words, and whether one is. */
+export type Rule = readonly [expected: string, holds: (value: unknown) => boolean];
+
+const isNumber = (value: unknown): value is number => Number.isFinite(value);
+
+/** A rule for numbers that meet a condition. */
+export const numberThat = (
+  expected: string,
+  holds: (x: number) => boolean,
+): Rule => [expected, (value) => isNumber(value) && holds(value)];
+/** The same, or null. */
+export const orNull = (
+  [expected, holds]: Rule,
+): Rule => [`${expected}, or null`, (value) => value === null || holds(value)];
+/** One of these values. */
+export const oneOf = (
+  ...values: readonly unknown[]
+): Rule => [`one of ${values.map((v) => JSON.stringify(v)).join(", ")}`, (value) => values.includes(value)];
+
+/** An integer from 1. */
+export const count: Rule = ["an integer from 1", isCount];
+/** An integer from 0. */
+export const index: Rule = numberThat("an integer from 0", (x) => Number.isSafeInteger(x) && x >= 0);
+/** True or false. */
+export const flag: Rule = ["true or false", (value) => typeof value === "boolean"];
+/** Above 0. */
+export const positive: Rule = numberThat("a number above 0", (x) => x > 0);
+/** 0 or more. */
+export const notNegative: Rule = numberThat("a number from 0", (x) => x >= 0);
+/** 0 to 1. */
+export const share: Rule = numberThat("a number from 0 to 1", (x) => x >= 0 && x <= 1);
+/** 0 to below 1. */
+export const belowOne: Rule = numberThat("a number from 0 to below 1", (x) => x >= 0 && x < 1);
+/** A function. */
+export const callable: Rule = ["a function", (value) => typeof value === "function"];
+/** A string that is not empty. */
+export const text: Rule = ["a text", (value) => typeof value === "string" && value !== ""];
+/** Anything: what is checked elsewhere. */
+export const any: Rule = ["anything", () => true];
+
+/** What a message shows of a value. */
+export function shown(value: unknown): string {
+  if (typeof value === "function") return "a function";
+  if (typeof value === "string") return JSON.stringify(value);
+  return Array.isArray(value) ? `[${value}]` : String(value);
+}
+
+/** How many letters have to be changed, added or left out to make one name of another. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
+}
+
+/**
+ * What to say of a name that nobody knows: the one that was probably meant, and all there are.
+ *
+ * @param name The unknown one.
+ * @param known All others.
+ * @returns "; did you mean …? There are: …".
+ */
+export function didYouMean(name: string, known: readonly string[]): string {
+  const far = (other: string) => distance(name.toLowerCase(), other.toLowerCase());
+  const [nearest] = [...known].sort((a, b) => far(a) - far(b));
+  const close = nearest !== undefined && far(nearest) <= Math.max(1, Math.floor(name.length / 3));
+  return `; ${close ? `did you mean ${nearest}? There` : "there"} are: ${known.join(", ")}`;
+}
+
+/**
+ * Checks a function's options: a name that it does not know, then each value. Values left out, or undefined, are not looked at.
+ *
+ * @param where The function's name, for messages; "" for none.
+ * @param options As they were given.
+ * @param rules What each option may be, by its name.
+ * @throws {TypeError} If there is an option of another name, or the options are no object.
+ * @throws {RangeError} If a value cannot be: "name: expected …, got …".
+ */
+export function checkOptions(where: string, options: object, rules: Readonly<Record<string, Rule>>): void {
+  const at = where && `${where}: `;
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`${at}expected an object of options, got ${shown(options)}`);
+  }
+  for (const name of Object.keys(options)) {
+    if (Object.hasOwn(rules, name)) continue;
+    throw new TypeError(`${at}unknown option ${name}${didYouMean(name, Object.keys(rules))}`);
+  }
+  for (const [name, [expected, holds]] of Object.entries(rules)) {
+    const value = (options as Record<string, unknown>)[name];
+    if (value !== undefined) expect(holds(value), name, expected, shown(value));
+  }
 }
