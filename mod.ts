@@ -3,14 +3,23 @@
  *
  * @module
  */
+import "./lib/start.ts";
 export * as tf from "@tensorflow/tfjs";
 export { Random } from "./lib/base/random.ts";
-export { currentEngine, useEngine } from "./lib/engine/mod.ts";
-export type * from "./lib/engine/types.ts";
-export { installTensorFlow } from "./lib/engine/install.ts";
-export type { FindOptions, FoundTensorFlow } from "./lib/engine/install.ts";
-export { DownloadError } from "./lib/engine/download.ts";
-export type { Environment, Wheel } from "./lib/engine/download.ts";
+export { currentEngine, DownloadError, installTensorFlow, useEngine } from "@nepa/engine";
+export type {
+  Box,
+  Compiled,
+  CompileOptions,
+  Engine,
+  EngineDescription,
+  EngineName,
+  Environment,
+  FindOptions,
+  FoundTensorFlow,
+  Precision,
+  Wheel,
+} from "@nepa/engine";
 export { formatNumber, formatPercent, Table } from "./lib/display/table.ts";
 export type { Cell, TableOptions } from "./lib/display/table.ts";
 export { progress } from "./lib/display/progress.ts";

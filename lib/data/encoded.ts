@@ -1,7 +1,7 @@
 /** Data sets of JPEG, PNG and WebP images that are decoded as they are asked for. @module */
 import { createHash } from "node:crypto";
 import type Sharp from "sharp";
-import { type Box, jpegDecoder } from "../engine/mod.ts";
+import { type Box, jpegDecoder } from "@nepa/engine";
 import { Random } from "../base/random.ts";
 import { type Batch, type BatchOptions, type Change, type Example, type Image, pixelsOf } from "./dataset.ts";
 import { DataError } from "./idx.ts";

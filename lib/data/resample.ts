@@ -1,5 +1,5 @@
 /** Pillow's resampling of 8-bit images, reproduced bit for bit. @module */
-import type { Box } from "../engine/types.ts";
+import type { Box } from "@nepa/engine";
 import type { Image } from "./dataset.ts";
 import { KERNELS as BINARY } from "./resample_binary.ts";
 

@@ -2,7 +2,7 @@
 import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
-import type { Box } from "../engine/types.ts";
+import type { Box } from "@nepa/engine";
 import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */

@@ -1,5 +1,5 @@
 /** Fetches TensorFlow's C library with the user's own pip, into our own cache. @module */
-import { progress } from "../display/progress.ts";
+import { host } from "./host.ts";
 import { sha256, unpack } from "./wheel.ts";
 
 /** Environment variables. */
@@ -124,7 +124,7 @@ async function runPip(
   bytes: number,
   { pip, env }: Tools,
 ): Promise<void> {
-  const total = Math.round(bytes / 1e6), bar = progress({ title: "TensorFlow", total, unit: "MB" });
+  const total = Math.round(bytes / 1e6), bar = host.progress({ title: "TensorFlow", total, unit: "MB" });
   const drawing = setInterval(() => {
     const done = Math.min(total, Math.round(wheelBytes(folder) / 1e6));
     bar.update(done, done === total ? "unpacking" : "");

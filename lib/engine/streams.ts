@@ -1,6 +1,6 @@
 /** Parts of a batch that a compiled function computes side by side. @module */
 import * as tf from "@tensorflow/tfjs";
-import { currentEngine } from "./mod.ts";
+import { currentEngine } from "./choose.ts";
 
 /**
  * Applies a function to parts of a batch and joins what it gives: so many parts as the engine computes side by side, one

@@ -1,7 +1,7 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
 import type { Dataset } from "../data/dataset.ts";
-import { cacheRoot } from "../engine/install.ts";
+import { cacheRoot } from "@nepa/engine";
 
 /** A name for all that a result depends on: every pixel and label of the data sets (of files, their fingerprint), and `settings`. */
 export async function fingerprint(sets: readonly Dataset[], settings: unknown): Promise<string> {

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
-import { currentEngine } from "../engine/mod.ts";
+import { currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../model/nepa.ts";

@@ -1,5 +1,5 @@
 /** A head fitted to a frozen network: where a fine-tuning may start. @module */
-import { currentEngine } from "../engine/mod.ts";
+import { currentEngine } from "@nepa/engine";
 import type { Dataset } from "../data/dataset.ts";
 import { readOne } from "./features.ts";
 import { LogisticRegression } from "./logistic.ts";

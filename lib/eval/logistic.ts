@@ -1,7 +1,6 @@
 /** Multinomial logistic regression on fixed features, fitted until the optimum is known to be near. @module */
 import * as tf from "@tensorflow/tfjs";
-import { type Compiled, currentEngine } from "../engine/mod.ts";
-import { inStreams, rowsOf } from "../engine/streams.ts";
+import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { minimise, type Minimum } from "./lbfgs.ts";
 import { cholesky, solveLower, solveLowerTransposed } from "./linalg.ts";
 

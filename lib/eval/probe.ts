@@ -5,7 +5,7 @@ import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
-import { currentEngine } from "../engine/mod.ts";
+import { currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { Nepa } from "../model/nepa.ts";
 import { Random } from "../base/random.ts";

@@ -8,7 +8,7 @@ import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { say } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
-import type { Environment } from "../engine/download.ts";
+import type { Environment } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";

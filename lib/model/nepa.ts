@@ -7,8 +7,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { nepaConfig, type NepaOptions } from "./config.ts";
 import { type Draws, makeDraws, partOf, withoutLast } from "./draws.ts";
-import { currentEngine } from "../engine/mod.ts";
-import { inStreams, rowsOf } from "../engine/streams.ts";
+import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { causalMask } from "./masks.ts";

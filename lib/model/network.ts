@@ -9,7 +9,7 @@ import {
 } from "../data/preprocessor.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
-import { currentEngine } from "../engine/mod.ts";
+import { currentEngine } from "@nepa/engine";
 import type { SaveOptions } from "../files/card.ts";
 import { type LoadOptions, modelFolder } from "../files/hub.ts";
 import { type Readable, readModelFolder, writeModelFolder } from "../files/model_folder.ts";

@@ -5,7 +5,7 @@ import type { SaveOptions } from "../files/card.ts";
 import { fromOfficial, type Readable } from "../files/model_folder.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { say } from "../display/jupyter.ts";
-import { currentEngine } from "../engine/mod.ts";
+import { currentEngine } from "@nepa/engine";
 import type { Keeping } from "./checkpoint_options.ts";
 import { Log, readLog } from "./log.ts";
 import type { Plan } from "./options.ts";

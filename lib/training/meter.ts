@@ -2,8 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { resize } from "../data/transforms.ts";
-import { type Compiled, currentEngine } from "../engine/mod.ts";
-import { uncompiled } from "../engine/uncompiled.ts";
+import { type Compiled, currentEngine, uncompiled } from "@nepa/engine";
 import { collapse } from "../eval/collapse.ts";
 import { trivialPredictors } from "../eval/trivial.ts";
 import type { Nepa } from "../model/nepa.ts";

@@ -2,7 +2,7 @@
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import { type CheckpointOptions, type Keeping, keeping } from "./checkpoint_options.ts";
-import { currentEngine, type Precision, precisionRefusal } from "../engine/mod.ts";
+import { currentEngine, type Precision, precisionRefusal } from "@nepa/engine";
 import { expect, isCount } from "../base/check.ts";
 
 /** Options that pretraining and fine-tuning share. */

@@ -1,5 +1,5 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
-import { onInterrupt, onTerminate } from "../engine/interrupt.ts";
+import { onInterrupt, onTerminate } from "@nepa/engine";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import type { Validation } from "../eval/evaluate.ts";

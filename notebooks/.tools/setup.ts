@@ -146,6 +146,7 @@ async function writeJson(path: string, value: unknown): Promise<void> {
 
 /** Fetches TensorFlow where it is not there yet, and says where it is, or why there is none. */
 async function tensorflow(gpu: boolean): Promise<boolean> {
+  await import("../../lib/start.ts"); // the download shows its progress
   const { installTensorFlow } = await import("../../lib/engine/install.ts");
   try {
     const { library, source } = await installTensorFlow({ gpu });

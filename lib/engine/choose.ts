@@ -1,0 +1,283 @@
+/** Chooses what computes the tensors, checks it, and describes it. @module */
+import * as tf from "@tensorflow/tfjs";
+import { measureGflops, passSeconds, selfCheck } from "./check.ts";
+import { gpuOffer } from "./cuda.ts";
+import { host } from "./host.ts";
+import { findTensorFlow } from "./install.ts";
+import { watchInterrupts } from "./interrupt.ts";
+import { openTensorFlow } from "./tensorflow.ts";
+import type { CompileOptions, Engine, EngineDescription, EngineName } from "./types.ts";
+import { uncompiled } from "./uncompiled.ts";
+import { openWasm } from "./wasm.ts";
+import { findAdapter, openWebGpu } from "./webgpu.ts";
+
+/** What an engine tells of itself once it is open. */
+interface Opened extends Pick<Engine, "products" | "streams" | "decodeJpeg"> {
+  version: string;
+  device: string;
+  /** What tells engines of one name apart: "cpu, compiled". */
+  kind: string;
+  threads: number;
+  notes: string[];
+  compile?: Engine["compile"];
+  /** Of them for one operation, if not all. */
+  operationThreads?: number;
+}
+
+/** Why an engine cannot be had, and what helps. */
+class Unavailable extends Error {
+  override name = "EngineUnavailableError";
+  /** What else was noticed. */
+  notes: string[];
+
+  constructor(message: string, notes: string[] = []) {
+    super(message);
+    this.notes = notes;
+  }
+}
+
+const NAMES = ["tensorflow", "webgpu", "wasm", "cpu"] as const;
+
+const opened = new Map<EngineName, Engine>();
+let automatic: Engine | undefined, current: Engine | undefined;
+let turn: Promise<unknown> = Promise.resolve();
+
+const openers: Record<EngineName, () => Promise<Opened>> = {
+  async tensorflow() {
+    const found = await findTensorFlow();
+    if ("missing" in found) throw new Unavailable(`TensorFlow: ${found.missing}`, found.notes);
+    const tensorflow = await openTensorFlow(found.library);
+    await tf.setBackend("tensorflow");
+    const { version, device } = tensorflow,
+      notes = [`TensorFlow ${version} from ${found.source}`, ...found.notes];
+    if (!version.startsWith("2.21.")) {
+      notes.push(`TensorFlow ${version} is not tested with this library, 2.21 is`);
+    }
+    const offer = device === "cpu" ? await gpuOffer(found.library) : undefined;
+    return {
+      version,
+      device,
+      kind: `${device}, compiled`,
+      threads: navigator.hardwareConcurrency,
+      operationThreads: Number(Deno.env.get("TF_NUM_INTRAOP_THREADS")),
+      notes: offer ? [...notes, offer] : notes,
+      compile: (fn, options) => tensorflow.compile(fn, options),
+      products: () => tensorflow.products(),
+      streams: () => tensorflow.streams(),
+      decodeJpeg: (bytes, box, use) => tensorflow.decodeJpeg(bytes, box, use),
+    };
+  },
+  async webgpu() {
+    const adapter = await findAdapter();
+    if (!adapter) throw new Unavailable("WebGPU: Deno finds no adapter; on Linux it needs a Vulkan driver");
+    await openWebGpu();
+    const notes = adapter.hardware ? [] : [`${adapter.name} is software: wasm is faster`];
+    return { version: tf.version_core, device: adapter.name, kind: adapter.name, threads: 1, notes };
+  },
+  async wasm() {
+    const { version, simd, threads } = await openWasm();
+    return { version, device: "cpu", kind: simd ? "cpu, simd" : "cpu", threads, notes: [] };
+  },
+  async cpu() {
+    // Its first tensor would print an advertisement for another package.
+    Object.assign(tf.findBackend("cpu"), { firstUse: false });
+    await tf.setBackend("cpu");
+    return { version: tf.version_core, device: "cpu", kind: "javascript", threads: 1, notes: [] };
+  },
+};
+
+/** Makes a value show itself in a notebook and in a terminal. */
+function shown<T extends object>(value: T, text: () => string): T {
+  return Object.defineProperties(value, {
+    [Symbol.for("Jupyter.display")]: { value: () => ({ "text/plain": text() }) },
+    [Symbol.for("Deno.customInspect")]: { value: text },
+  });
+}
+
+/** Measured with the engine in place; the one that was current comes back. */
+async function describe(engine: Engine, threads: number, each: number): Promise<EngineDescription> {
+  const before = tf.getBackend();
+  await tf.setBackend(engine.name);
+  const gflops = await measureGflops();
+  await tf.setBackend(before);
+  const { name, version, device, notes } = engine, bfloat16Gflops = engine.products?.().bfloat16;
+  const speed = (gflops: number) => `${Number(gflops.toPrecision(3))} GFLOP/s`;
+  const text = [
+    String(engine),
+    `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}` +
+    (each < threads ? `, ${each} for one operation` : ""),
+    `square float32 matrix products: ${speed(gflops)}`,
+    ...bfloat16Gflops
+      ? [`in bfloat16: ${speed(bfloat16Gflops)}, ${precisionRefusal(engine) ?? "faster than float32"}`]
+      : [],
+    ...notes,
+  ].join("\n");
+  const optional = bfloat16Gflops ? { bfloat16Gflops } : {};
+  return shown({ name, version, device, threads, gflops, ...optional, text }, () => text);
+}
+
+/** From here on, products in bfloat16 are faster for certain: such measurements are noisy. */
+const GAIN = 1.1;
+
+/** Why products in bfloat16 are not to be had, or gain nothing; undefined where they are faster than float32. */
+export function precisionRefusal({ name, products }: Engine): string | undefined {
+  if (!products) return `the ${name} engine computes in float32 alone`;
+  const { float32, bfloat16 } = products();
+  if (bfloat16 > GAIN * float32) return undefined;
+  const [rounded, exact] = [bfloat16, float32].map((gflops) => Number(gflops.toPrecision(3)));
+  return `no faster here than float32 (${rounded} against ${exact} GFLOP/s)`;
+}
+
+function makeEngine(
+  name: EngineName,
+  { version, device, kind, threads, notes, operationThreads = threads, compile, ...more }: Opened,
+): Engine {
+  const title = `${name} ${version.split(".").slice(0, 2).join(".")} (${kind})`;
+  const engine: Engine = {
+    name,
+    version,
+    device,
+    compiles: compile !== undefined,
+    notes,
+    compile: compile ??
+      (<A extends tf.Tensor[], R extends tf.TensorContainer>(
+        fn: (...args: A) => R,
+        options?: CompileOptions,
+      ) => uncompiled(fn, options)),
+    ...more,
+    describe: () => exclusive(() => describe(engine, threads, operationThreads)),
+    toString: () => title,
+  };
+  return shown(engine, () => [title, ...engine.notes].join("\n  "));
+}
+
+/** Opens an engine and checks it, or takes it up again. */
+async function take(name: EngineName): Promise<Engine> {
+  const known = opened.get(name);
+  if (known) {
+    await tf.setBackend(name);
+    return known;
+  }
+  const engine = makeEngine(name, await openers[name]());
+  await selfCheck();
+  opened.set(name, engine);
+  return engine;
+}
+
+/** The same, or the reason why not, added to the notes. */
+async function attempt(name: EngineName, notes: string[]): Promise<Engine | undefined> {
+  try {
+    return await take(name);
+  } catch (error) {
+    // A path that the user wrote out is not passed over.
+    if (name === "tensorflow" && !(error instanceof Unavailable) && Deno.env.get("NEPA_TENSORFLOW")) {
+      throw error;
+    }
+    if (error instanceof Unavailable) notes.push(...error.notes);
+    notes.push(`${name} was passed over: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+/** The faster of webgpu, if there is hardware for it, and wasm. */
+async function withoutTensorFlow(notes: string[]): Promise<Engine> {
+  const adapter = await findAdapter();
+  if (adapter && !adapter.hardware) notes.push(`webgpu was passed over: ${adapter.name} is software`);
+  const engines: { engine: Engine; seconds: number }[] = [];
+  for (const name of adapter?.hardware ? ["webgpu", "wasm"] as const : ["wasm"] as const) {
+    const engine = await attempt(name, notes);
+    if (engine) engines.push({ engine, seconds: adapter?.hardware ? await passSeconds() : 0 });
+  }
+  engines.sort((a, b) => a.seconds - b.seconds);
+  const [best, other] = engines;
+  if (!best) return await take("cpu");
+  if (other) {
+    const [fast, slow] = [best, other].map(({ seconds }) => `${Math.ceil(seconds * 1000)} ms`);
+    notes.push(
+      `${other.engine.name} was passed over: ${best.engine.name} took ${fast} for what took it ${slow}`,
+    );
+  }
+  return await take(best.engine.name);
+}
+
+async function choose(): Promise<Engine> {
+  if (automatic) return await take(automatic.name);
+  const notes: string[] = [];
+  const engine = await attempt("tensorflow", notes) ?? await withoutTensorFlow(notes);
+  automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
+  if (notes.length > 0 || host.inNotebook() || Deno.stderr.isTerminal()) {
+    host.say([`engine: ${engine}`, ...engine.notes].join("\n  "));
+  }
+  return automatic;
+}
+
+/** Runs `work` when all that was asked before is done: engines are chosen one at a time. */
+function exclusive<T>(work: () => Promise<T>): Promise<T> {
+  const result = turn.then(work);
+  turn = result.catch(() => {});
+  return result;
+}
+
+/**
+ * Chooses what computes the tensors, for this process, after checking it on a small forward and backward pass. In a
+ * notebook the Stop button ends runs, not the kernel, from then on.
+ *
+ * @param name "tensorflow": TensorFlow's C library, found or downloaded once (274 MB); "webgpu": a graphics card;
+ * "wasm": WebAssembly; "cpu": plain JavaScript. "auto" (default) is what `NEPA_ENGINE` names, or else tensorflow, or else
+ * the faster of webgpu (on hardware) and wasm, or else cpu; `notes` tells what was passed over, why, and what helps.
+ * @returns The engine. The same name again gives the same one; another name switches, and tensors move as they are used.
+ * @throws {Error} If an engine asked for by name cannot be had, with what helps; if `NEPA_TENSORFLOW` leads nowhere.
+ * @throws {RangeError} If there is no engine of that name.
+ *
+ * @example
+ * ```ts
+ * import { tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const engine = await useEngine("wasm");
+ * assertEquals(engine.name, "wasm");
+ * const sum = tf.tidy(() => tf.add([1, 2], [3, 4]));
+ * assertEquals([...await sum.data()], [4, 6]);
+ * sum.dispose();
+ * ```
+ */
+export async function useEngine(name: "auto" | EngineName = "auto"): Promise<Engine> {
+  const wanted = name === "auto" ? Deno.env.get("NEPA_ENGINE") || name : name;
+  if (wanted !== "auto" && !NAMES.includes(wanted as EngineName)) {
+    throw new RangeError(
+      `engine: expected "auto", ${NAMES.map((n) => `"${n}"`).join(", ")}, got "${wanted}"`,
+    );
+  }
+  if (host.inNotebook()) watchInterrupts();
+  return await exclusive(async () => {
+    try {
+      return current = wanted === "auto" ? await choose() : await take(wanted as EngineName);
+    } catch (error) {
+      if (current) await tf.setBackend(current.name);
+      throw error;
+    }
+  });
+}
+
+/**
+ * The engine that {@linkcode useEngine} chose.
+ *
+ * @throws {Error} If none is chosen yet.
+ *
+ * @example
+ * ```ts
+ * import { currentEngine, useEngine } from "nepa";
+ *
+ * await useEngine("wasm");
+ * console.log(String(currentEngine())); // wasm 4.22 (cpu, simd)
+ * ```
+ */
+export function currentEngine(): Engine {
+  if (!current) throw new Error("no engine chosen yet: write `await useEngine()` first");
+  return current;
+}
+
+/** The decoder of the engine that is chosen, if one is and has it. */
+export function jpegDecoder(): Engine["decodeJpeg"] {
+  return current?.decodeJpeg;
+}
