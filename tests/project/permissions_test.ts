@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { jsonc } from "../../bench/source.ts";
 import { findTensorFlow } from "../../lib/engine/install.ts";
 
 const PROJECT = new URL("../..", import.meta.url).pathname;
@@ -10,7 +11,15 @@ async function offline(engine: string, place: string, ...permissions: string[]) 
   const out = await Deno.makeTempDir({ dir: place });
   try {
     const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "--no-check", "--no-prompt", ...permissions, `${PROJECT}tests/offline.ts`, engine, out],
+      args: [
+        "run",
+        "--no-check",
+        "--no-prompt",
+        ...permissions,
+        `${PROJECT}tests/support/offline.ts`,
+        engine,
+        out,
+      ],
       cwd: PROJECT,
       env: { HF_TOKEN: "hf_secret", NO_COLOR: "1" },
     }).output();
@@ -54,11 +63,10 @@ Deno.test("loading, training and plotting also do where only the project and Den
 });
 
 async function configuration(file: string) {
-  const text = await Deno.readTextFile(`${PROJECT}${file}`);
-  return JSON.parse(text.replace(/^\s*\/\/.*$/gm, "")) as {
+  return jsonc<{
     tasks: Record<string, { command: string }>;
     permissions: Record<string, Record<string, unknown>>;
-  };
+  }>(await Deno.readTextFile(`${PROJECT}${file}`));
 }
 
 Deno.test("the tasks take permission sets, but for those that start processes with permissions of their own", async () => {

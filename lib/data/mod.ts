@@ -1,0 +1,33 @@
+/**
+ * Data sets and what changes their images: `nepa/data`.
+ *
+ * @example
+ * ```ts
+ * import { arrayDataset } from "nepa/data";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const images = new Uint8Array(2 * 4 * 4), labels = [0, 1];
+ * const set = arrayDataset({ name: "mine", images, shape: [2, 4, 4, 1], labels, classes: ["a", "b"] });
+ * assertEquals(set.length, 2);
+ * ```
+ *
+ * @module
+ */
+export { arrayDataset } from "./rows.ts";
+export type { ArrayDatasetOptions } from "./rows.ts";
+export type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
+export { imageFolder } from "./folder.ts";
+export type { ImageFolder, ImageFolderOptions } from "./folder.ts";
+export type { DecodeOptions } from "./encoded.ts";
+export { parquetImages } from "./parquet.ts";
+export { DataError, readIdx } from "./idx.ts";
+export type { DataErrorKind, Idx } from "./idx.ts";
+export { FASHION_CLASSES, fashionMnist } from "./fashion.ts";
+export type { FashionOptions } from "./fashion.ts";
+export { centerCrop, compose, horizontalFlip, normalize, randomResizedCrop, resize } from "./transforms.ts";
+export type { Extent, Normalisation, Part, RandomResizedCropOptions, Size, Transform } from "./transforms.ts";
+export { randAugment } from "./randaugment.ts";
+export type { RandAugmentOptions } from "./randaugment.ts";
+export type { Resample } from "./resample.ts";
+export { defaultPreprocessor } from "./preprocessor.ts";
+export type { Preprocessor } from "./preprocessor.ts";
