@@ -74,9 +74,28 @@ export function importsOf(text: string): Import[] {
   return found;
 }
 
-/** Whether a file has nothing but exports of other files' names. */
+/** Whether a file has nothing but exports of other files' names, and imports for their effect. */
 export function isBarrel(text: string): boolean {
-  return parse(text).statements.every((node) => ts.isExportDeclaration(node) && node.moduleSpecifier);
+  return parse(text).statements.every((node) =>
+    ts.isExportDeclaration(node) ? node.moduleSpecifier : ts.isImportDeclaration(node) && !node.importClause
+  );
+}
+
+/** Names of the values that a file makes and exports. */
+export function declaredIn(text: string): Set<string> {
+  const names = parse(text).statements.flatMap((node) => {
+    if (ts.isExportDeclaration(node)) {
+      const named = !node.moduleSpecifier && !node.isTypeOnly && node.exportClause;
+      return named && ts.isNamedExports(named) ? valuesIn(named.elements).map(([own]) => own) : [];
+    }
+    const modifiers = ts.canHaveModifiers(node) ? ts.getModifiers(node) : undefined;
+    if (!modifiers?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)) return [];
+    if (ts.isVariableStatement(node)) {
+      return node.declarationList.declarations.map(({ name }) => name.getText());
+    }
+    return ts.isFunctionDeclaration(node) || ts.isClassDeclaration(node) ? node.name?.text ?? "default" : [];
+  });
+  return new Set(names);
 }
 
 /** Lines that hold more than blanks and comments. */
