@@ -2,11 +2,13 @@
 import * as tf from "@tensorflow/tfjs";
 import { measureGflops, passSeconds, selfCheck } from "./check.ts";
 import { gpuOffer } from "./cuda.ts";
+import { correctGradients } from "./gradients.ts";
 import { host } from "./host.ts";
 import { findTensorFlow } from "./install.ts";
 import { watchInterrupts } from "./interrupt.ts";
+import { refuseUnknown } from "./options.ts";
 import { openTensorFlow } from "./tensorflow.ts";
-import type { CompileOptions, Engine, EngineDescription, EngineName } from "./types.ts";
+import type { Engine, EngineDescription, EngineName } from "./types.ts";
 import { uncompiled } from "./uncompiled.ts";
 import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
@@ -139,11 +141,10 @@ function makeEngine(
     device,
     compiles: compile !== undefined,
     notes,
-    compile: compile ??
-      (<A extends tf.Tensor[], R extends tf.TensorContainer>(
-        fn: (...args: A) => R,
-        options?: CompileOptions,
-      ) => uncompiled(fn, options)),
+    compile(fn, options = {}) {
+      refuseUnknown("compile", options, ["name", "xla", "precision", "cacheSize", "compile"]);
+      return (options.compile === false ? uncompiled : compile ?? uncompiled)(fn, options);
+    },
     ...more,
     describe: () => exclusive(() => describe(engine, threads, operationThreads)),
     toString: () => title,
@@ -158,6 +159,7 @@ async function take(name: EngineName): Promise<Engine> {
     await tf.setBackend(name);
     return known;
   }
+  correctGradients();
   const engine = makeEngine(name, await openers[name]());
   await selfCheck();
   opened.set(name, engine);

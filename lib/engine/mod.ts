@@ -5,6 +5,8 @@
  */
 export * as tf from "@tensorflow/tfjs";
 export { currentEngine, jpegDecoder, precisionRefusal, useEngine } from "./choose.ts";
+export { isRecording, refuseWhileRecording, watch } from "./frozen.ts";
+export type { Watched } from "./frozen.ts";
 export { configureEngine } from "./host.ts";
 export type { Host, HostProgress } from "./host.ts";
 export type * from "./types.ts";

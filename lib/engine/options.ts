@@ -1,11 +1,11 @@
 /** Checks the names of the engine's options. @module */
 
-/** Whether one name becomes the other when a letter, or two side by side, are changed, added, left out or swapped. */
+/** Whether one name becomes the other when two letters side by side, or a third of a long one, are written anew. */
 function isNear(a: string, b: string): boolean {
   let start = 0, end = 0;
   while (start < a.length && a[start] === b[start]) start++;
   while (end < Math.min(a.length, b.length) - start && a.at(-1 - end) === b.at(-1 - end)) end++;
-  return Math.max(a.length, b.length) - start - end <= 2;
+  return Math.max(a.length, b.length) - start - end <= Math.max(2, a.length / 3);
 }
 
 /**

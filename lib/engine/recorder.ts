@@ -18,7 +18,10 @@ const CONSTANT_BYTES = 1 << 16;
 const LARGE = 64;
 
 /** An input of the recorded function: an argument, a variable's value, or a tensor that the function closes over. */
-export type Source = { argument: number } | { variable: tf.Variable } | { captured: number };
+export type Source = { argument: number } | { variable: tf.Variable } | {
+  captured: number;
+  original: number;
+};
 
 /** Builds a graph from ops. */
 export class GraphRecorder implements Recorder {
@@ -38,21 +41,18 @@ export class GraphRecorder implements Recorder {
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
-  /** Name of an operation of interest, and who called for it. */
-  readonly #watched: string | undefined;
-  caller: string | undefined;
+  /** Where each operation and constant was called for, by its node's name. */
+  readonly #stacks = new Map<string, Error>();
 
   /**
    * @param label Of the function, for error messages.
    * @param precision Of its matrix products.
-   * @param watched Name of an operation whose caller is to be found.
    */
-  constructor(engine: TensorFlow, label: string, precision: Precision, watched?: string) {
+  constructor(engine: TensorFlow, label: string, precision: Precision) {
     this.#engine = engine;
     this.#lib = engine.lib;
     this.#label = label;
     this.#precision = precision;
-    this.#watched = watched;
     this.graph = new Graph(engine.lib);
   }
 
@@ -72,7 +72,7 @@ export class GraphRecorder implements Recorder {
   }
 
   constant(id: number, tensor: Pointer): void {
-    this.#known.set(id, this.graph.constant(tensor));
+    this.#known.set(id, { node: this.#noticed(this.graph.constant(tensor).node), index: 0 });
   }
 
   op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
@@ -90,9 +90,19 @@ export class GraphRecorder implements Recorder {
     });
   }
 
+  #noticed(node: GraphNode): GraphNode {
+    this.#stacks.set(node.name, new Error());
+    return node;
+  }
+
+  /** The line that called for a node; undefined if it is none of the caller's. */
+  caller(name: string): string | undefined {
+    const stack = this.#stacks.get(name);
+    return stack && callerOf(stack);
+  }
+
   #add(node: GraphNode): GraphNode {
-    if (node.name === this.#watched) this.caller = callerOf(new Error());
-    this.nodes.push(node);
+    this.nodes.push(this.#noticed(node));
     return node;
   }
 
@@ -149,7 +159,7 @@ export class GraphRecorder implements Recorder {
     const size = shape.reduce((a, b) => a * b, 1);
     if (size * 8 > CONSTANT_BYTES || dtype === DTYPE.RESOURCE) {
       this.captured.push(held);
-      return this.#placeholder({ source: { captured: held }, shape, dtype });
+      return this.#placeholder({ source: { captured: held, original: id }, shape, dtype });
     }
     const tensor = this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!;
     try {

@@ -61,7 +61,7 @@ export class TensorFlow {
   }
 
   /** See {@linkcode Engine.compile}. */
-  compile<A extends tf.Tensor[], R extends tf.TensorContainer>(
+  compile<A extends object[], R extends tf.TensorContainer>(
     fn: (...args: A) => R,
     options: CompileOptions = {},
   ): Compiled<A, R> {

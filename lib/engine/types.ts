@@ -18,12 +18,14 @@ export interface CompileOptions {
   xla?: boolean;
   /** Of the matrix products; their operands are rounded to it, all else stays float32. Default "float32". */
   precision?: Precision;
-  /** Recordings kept, one for each combination of argument shapes and dtypes; the oldest goes. Default 8. */
+  /** Recordings kept, one for each combination of the arguments' names, shapes and dtypes; the oldest goes. Default 8. */
   cacheSize?: number;
+  /** False: run the function as it is, as engines do that do not compile. Default: true. */
+  compile?: boolean;
 }
 
 /** A function of tensors that an engine runs as a whole. */
-export interface Compiled<A extends tf.Tensor[], R extends tf.TensorContainer> {
+export interface Compiled<A extends object[], R extends tf.TensorContainer> {
   /** Runs it. The caller owns the arguments and the result. */
   (...args: A): Promise<R>;
   /** Lets go of every recording. A call after that throws. */
@@ -79,13 +81,16 @@ export interface Engine {
   /**
    * Makes one function of the engine's out of a function of tensors.
    *
-   * What changes from call to call must be an argument: numbers of JavaScript, random ones too, are frozen into a compiled
-   * function. Variables may be read and assigned. The event loop goes on while it runs.
+   * What changes from call to call must be an argument: numbers of JavaScript are frozen into a compiled function. Random
+   * draws in it are refused, and so is what differs when it is recorded twice. Variables may be read and assigned. The
+   * event loop goes on while it runs.
    *
-   * @param fn Takes tensors of any shapes; recorded once for each combination of them.
+   * @param fn Takes tensors of any shapes, by position or by name: in arrays and records, nested as you like. Recorded for
+   * each combination of names, shapes and dtypes.
    * @param options Its name, and how it is compiled.
    * @returns The compiled function; the caller owns its results.
-   * @throws {TypeError} When it is called: if `fn` reads a tensor's values, makes a variable, or gives something else than
+   * @throws {TypeError} If there is an option of another name. When it is called: if an argument is no tensor; if `fn` reads
+   * a tensor's values, draws random numbers, is not the same each time, makes a variable, or gives something else than
    * tensors; if a shape depends on values. These errors and TensorFlow's own name the line that called what failed.
    *
    * @example
@@ -94,14 +99,14 @@ export interface Engine {
    * import { assertEquals } from "@std/assert";
    *
    * const engine = await useEngine();
-   * const scale = engine.compile((x: tf.Tensor, by: tf.Tensor) => tf.mul(x, by));
-   * const x = tf.tensor1d([1, 2]), by = tf.scalar(3), scaled = await scale(x, by);
+   * const scale = engine.compile(({ x, by }: { x: tf.Tensor; by: tf.Tensor }) => tf.mul(x, by));
+   * const x = tf.tensor1d([1, 2]), by = tf.scalar(3), scaled = await scale({ x, by });
    * assertEquals([...await scaled.data()], [3, 6]);
    * tf.dispose([x, by, scaled]);
    * scale.dispose();
    * ```
    */
-  compile<A extends tf.Tensor[], R extends tf.TensorContainer>(
+  compile<A extends object[], R extends tf.TensorContainer>(
     fn: (...args: A) => R,
     options?: CompileOptions,
   ): Compiled<A, R>;

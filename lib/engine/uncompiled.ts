@@ -1,16 +1,8 @@
 /** `compile` where nothing compiles: the function is run as it is. @module */
 import * as tf from "@tensorflow/tfjs";
+import { whileRecording } from "./frozen.ts";
+import { flattenArguments, flattenResult } from "./nested.ts";
 import type { Compiled, CompileOptions } from "./types.ts";
-
-/** Fresh tensors throughout, so that the caller owns what it gets even if `fn` hands an argument or a variable back. */
-function owned<R extends tf.TensorContainer>(result: R): R {
-  if (result instanceof tf.Tensor) return result.clone() as R;
-  if (Array.isArray(result)) return result.map((item) => owned(item)) as unknown as R;
-  if (result === null || typeof result !== "object") return result;
-  return Object.fromEntries(
-    Object.entries(result).map(([key, item]) => [key, owned(item as tf.TensorContainer)]),
-  ) as R;
-}
 
 /**
  * Runs `fn` inside `tf.tidy`, then lets the event loop turn once (timers, progress, a Stop button), since the kernels
@@ -19,18 +11,21 @@ function owned<R extends tf.TensorContainer>(result: R): R {
  * @param fn A function of tensors.
  * @returns The function, with the same behaviour as a compiled one but for speed.
  */
-export function uncompiled<A extends tf.Tensor[], R extends tf.TensorContainer>(
+export function uncompiled<A extends object[], R extends tf.TensorContainer>(
   fn: (...args: A) => R,
   options: CompileOptions = {},
 ): Compiled<A, R> {
+  const label = options.name ?? (fn.name || "function");
   let disposed = false;
   const run = async (...args: A): Promise<R> => {
-    if (disposed) {
-      throw new Error(`${options.name ?? (fn.name || "compiled function")}: called after dispose()`);
-    }
-    const result = tf.tidy(() => owned(fn(...args)));
+    if (disposed) throw new TypeError(`compiled function "${label}": called after dispose()`);
+    flattenArguments(label, args);
+    const result = tf.tidy(() => {
+      const { tensors, rebuild } = flattenResult(label, whileRecording(() => fn(...args)));
+      return rebuild(tensors.map((tensor) => tensor.clone())); // the caller's, even if `fn` hands an argument back
+    });
     await new Promise((resolve) => setTimeout(resolve));
-    return result;
+    return result as R;
   };
   return Object.assign(run, {
     dispose: () => {
