@@ -23,7 +23,8 @@ import {
 import { cpuUsage } from "node:process";
 import sharp from "sharp";
 import { type Contender, count, race, readOptions, show, showJson, timeEach } from "./common.ts";
-import { lines, python, succeeds } from "./peer.ts";
+import { python, succeeds } from "./peer.ts";
+import { Answering } from "./process.ts";
 
 const SIZE = 224, BATCH = 64;
 
@@ -91,28 +92,17 @@ async function pythonWithTorchvision(given: string): Promise<string> {
 
 async function torchvision(folder: string, given: string, workers: number): Promise<Loader> {
   const script = new URL("images_peer.py", import.meta.url).pathname;
-  const command = new Deno.Command(await pythonWithTorchvision(given), {
-    args: ["-W", "ignore", script, folder, ...[SIZE, BATCH, workers].map(String)],
-    stdin: "piped",
-    stdout: "piped",
-  });
-  const child = command.spawn(), input = child.stdin.getWriter();
-  const answers = lines(child.stdout)[Symbol.asyncIterator]();
+  const args = ["-W", "ignore", script, folder, ...[SIZE, BATCH, workers].map(String)];
+  const peer = new Answering("torchvision", await pythonWithTorchvision(given), { args });
   const loader: Loader = {
     name: `torchvision, ${workers} processes more`,
     cpu: Infinity,
     steps: async (n) => {
-      await input.write(new TextEncoder().encode(`${n}\n`));
-      const { value, done } = await answers.next();
-      if (done) throw new Error("torchvision: the process ended; see above");
-      const { seconds, cpu } = JSON.parse(value);
+      const { seconds, cpu } = await peer.ask<{ seconds: number[]; cpu: number }>(n);
       loader.cpu = Math.min(loader.cpu, cpu);
       return seconds;
     },
-    stop: async () => {
-      await input.close();
-      await child.status;
-    },
+    stop: () => peer.stop(),
   };
   return loader;
 }

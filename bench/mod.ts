@@ -9,6 +9,7 @@ import { benchLearning } from "./learning/mod.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParity } from "./parity.ts";
 import { benchProfile } from "./profile.ts";
+import { benchSame } from "./same.ts";
 import { benchStep } from "./step.ts";
 
 const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
@@ -16,6 +17,7 @@ const benches: Record<string, (args: readonly string[]) => void | Promise<void>>
   images: benchImages,
   interop: benchInterop,
   kill: benchKill,
+  same: benchSame,
   step: benchStep,
   engines: benchEngines,
   profile: benchProfile,

@@ -2,6 +2,7 @@
 import { type NepaConfig, nepaConfig, type NepaOptions, toOfficialConfig } from "nepa";
 import { cacheRoot } from "../lib/engine/install.ts";
 import type { Contender } from "./common.ts";
+import { Answering } from "./process.ts";
 
 const MODES = ["eager", "compile", "bf16"] as const;
 const TORCH = "torch==2.13.0", REST = ["transformers==4.56.2", "numpy"];
@@ -50,15 +51,11 @@ export class TorchPeer implements Contender {
   readonly name: string;
   /** The last answer: a loss, the last image's features, how far weights lie apart, or a training's losses. */
   value: number | number[] | undefined;
-  readonly #child: Deno.ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #process: Answering;
 
-  private constructor(name: string, child: Deno.ChildProcess) {
-    this.name = name;
-    this.#child = child;
-    this.#input = child.stdin.getWriter();
-    this.#lines = lines(child.stdout)[Symbol.asyncIterator]();
+  private constructor(process: Answering) {
+    this.name = process.name;
+    this.#process = process;
   }
 
   /**
@@ -70,20 +67,14 @@ export class TorchPeer implements Contender {
       throw new TypeError("--peer torch: expected --official with a checkout of SihanXU/nepa");
     }
     const script = new URL("torch_peer.py", import.meta.url).pathname;
-    const command = new Deno.Command(await python(options.python), {
-      args: ["-W", "ignore", script, options.official],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: Deno.env.has("VERBOSE") ? "inherit" : "null",
-    });
-    return new TorchPeer(name, command.spawn());
+    const args = ["-W", "ignore", script, options.official];
+    return new TorchPeer(new Answering(name, await python(options.python), { args }));
   }
 
   async #ask(request: unknown): Promise<number[]> {
-    await this.#input.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
-    const { value: line, done } = await this.#lines.next();
-    if (done) throw new Error(`${this.name}: the process ended; VERBOSE=1 shows what it says`);
-    const { seconds, value } = JSON.parse(line);
+    const { seconds, value } = await this.#process.ask<{ seconds: number[]; value: TorchPeer["value"] }>(
+      request,
+    );
     this.value = value;
     return seconds;
   }
@@ -136,20 +127,7 @@ export class TorchPeer implements Contender {
     return this.#ask({ rounds: n });
   }
 
-  async stop(): Promise<void> {
-    await this.#input.close();
-    await this.#child.status;
-  }
-}
-
-/** What a process prints, line by line. */
-export async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  for await (
-    const chunk of stream.pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
-  ) {
-    const parts = (rest + chunk).split("\n");
-    rest = parts.pop()!;
-    yield* parts;
+  stop(): Promise<void> {
+    return this.#process.stop();
   }
 }

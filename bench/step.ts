@@ -5,11 +5,13 @@
  *     deno task bench step [--case mini,nano,base] [--engine compiled,eager] [--precision float32,bfloat16]
  *       [--peer torch --official CHECKOUT [--peer-mode eager,compile,bf16] [--python PYTHON]] [--peer jaxjs]
  *       [--steps 10] [--warmup 2] [--json]
+ *     deno task bench step --against WORKTREE …   the same step in another checkout: see against.ts
  *
  * Engines: compiled, graph and eager (op by op) are TensorFlow's; wasm, webgpu, cpu. One process cannot hold both
  * webgpu and TensorFlow. `base` with all its peers needs 16 GB.
  */
 import { type Engine, type EngineName, Nepa, nepaConfig, type Run, trainingFlops, useEngine } from "nepa";
+import { benchAgainst } from "./against.ts";
 import {
   BATCH,
   type Case,
@@ -144,6 +146,7 @@ async function allPeers(preset: Case, given: Options): Promise<Peer[]> {
 
 /** `deno task bench step`. */
 export async function benchStep(args: readonly string[]): Promise<void> {
+  if (args.some((arg) => arg.startsWith("--against"))) return await benchAgainst(args);
   const given = options(args), steps = count("steps", given.steps), warmup = count("warmup", given.warmup, 0);
   const ways = choices("engine", given.engine, WAYS);
   const precisions = choices("precision", given.precision, ["float32", "bfloat16"]);
