@@ -66,14 +66,14 @@ export interface Dataset {
   readonly name: string;
   /** Number of images. */
   readonly length: number;
-  /** Names of the classes; a label is an index into it. */
+  /** Names of the classes; a label is an index into it. None: the images have no labels. */
   readonly classes: readonly string[];
-  /** [length] the label of each image. */
+  /** [length] the label of each image; zeros where there are no classes. */
   readonly labels: Int32Array;
   readonly height: number;
   readonly width: number;
   readonly channels: number;
-  /** Changes when the images do, for sets that lie in files. */
+  /** Changes when the images do: `fingerprintOf` takes it for those of data sets of your own. */
   readonly fingerprint?: string;
   /** Image `i`, from 0. Throws a `RangeError` outside. */
   get(i: number): Example | Promise<Example>;
@@ -104,31 +104,12 @@ export function refuseMislabelled(
     labels: ArrayLike<number>;
   },
 ): void {
-  if (!(length >= 1)) throw new RangeError(`${name}: expected at least one image, got none`);
-  const count = classes.length,
-    wrong = Array.from(labels).findIndex((label) =>
-      !(Number.isInteger(label) && label >= 0 && label < count)
-    );
-  if (wrong >= 0) {
-    throw new RangeError(
-      `${name}: image ${wrong}: expected a label from 0 to ${count - 1}, got ${labels[wrong]}`,
-    );
-  }
-}
-
-/** The pixels of an image that came out of a transform. Throws a `RangeError` if their size is not the one expected. */
-export function pixelsOf(
-  made: Image,
-  { height, width }: Extent,
-  channels: number,
-  index: number,
-): Uint8Array {
-  const got = [made.height, made.width, made.channels], expected = [height, width, channels];
-  if (got.join() === expected.join()) return made.data;
-  throw new RangeError(
-    `augment: image ${index}: expected ${expected.join("x")} to come out, got ${got.join("x")}; ` +
-      "end it with a resize",
-  );
+  const count = classes.length;
+  expect(length >= 1, name, "at least one image", "none");
+  expect(count >= 1, name, "labelled images", "images without classes");
+  let i = 0;
+  while (i < length && Number.isInteger(labels[i]) && labels[i]! >= 0 && labels[i]! < count) i++;
+  expect(i >= length, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, labels[i]);
 }
 
 /** Refuses images that the network cannot take; their size counts where nothing resizes them. */

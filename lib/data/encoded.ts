@@ -1,13 +1,25 @@
 /** Data sets of JPEG, PNG and WebP images that are decoded as they are asked for. @module */
-import { createHash } from "node:crypto";
 import type Sharp from "sharp";
 import { type Box, jpegDecoder } from "@nepa/engine";
-import { Random } from "../base/random.ts";
-import { type Batch, type BatchOptions, type Change, type Example, type Image, pixelsOf } from "./dataset.ts";
+import { count, flag, oneOf } from "../base/check.ts";
+import type { Random } from "../base/random.ts";
+import { pixelsOf } from "./checks.ts";
+import type { Change, Image } from "./dataset.ts";
+import { Fetched } from "./fetched.ts";
+import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 import { type Resample, resized } from "./resample.ts";
-import { Rows, type Whole } from "./rows.ts";
-import { centerCrop, compose, type Extent, type Part, resize, type Transform } from "./transforms.ts";
+import { luma } from "./randaugment.ts";
+import type { Whole } from "./rows.ts";
+import {
+  centerCrop,
+  compose,
+  type Extent,
+  type Part,
+  RESAMPLE,
+  resize,
+  type Transform,
+} from "./transforms.ts";
 
 /** How encoded images become pixels. */
 export interface DecodeOptions {
@@ -28,8 +40,10 @@ export interface DecodeOptions {
 
 /** Encoded images and where they come from. */
 export interface Source extends Pick<Whole, "name" | "classes" | "labels"> {
-  /** Changes when the images do. */
+  /** Changes with the images' names and sizes in bytes. */
   fingerprint: string;
+  /** A hash of the images' files. */
+  contents(): Promise<string>;
   /** What to call an image in errors. */
   nameOf(row: number): string;
   bytesOf(row: number): Promise<Uint8Array>;
@@ -60,15 +74,6 @@ function cmykToRgb(ink: Uint8Array): Uint8Array {
     }
   }
   return new Uint8Array(out.buffer);
-}
-
-/** Brightness (ITU-R 601-2) by Pillow's formula: [pixels, 3] to [pixels, 1]. */
-function toGrey(rgb: Uint8Array): Uint8Array {
-  const out = new Uint8Array(rgb.length / 3);
-  for (let i = 0, p = 0; i < out.length; i++, p += 3) {
-    out[i] = (rgb[p]! * 19595 + rgb[p + 1]! * 38470 + rgb[p + 2]! * 7471 + 0x8000) >> 16;
-  }
-  return out;
 }
 
 /**
@@ -130,7 +135,10 @@ class Decoder {
       const box = small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale, header);
       const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
       const within = { top, left, height: part.height / scale, width: part.width / scale };
-      const made = (image: Image) => resized(image, part.to, part.resample, within);
+      const made = (image: Image) => {
+        const out = resized(image, part.to, part.resample, within);
+        return out === image ? { ...image, data: new Uint8Array(image.data) } : out; // a Buffer's `slice` is none
+      };
       if (header.scales && !header.cmyk && scale === 1) {
         const image = await this.#byEngine(bytes, box, made);
         if (image) return image;
@@ -150,7 +158,7 @@ class Decoder {
   /** Pixels of a file in this data set's channels. */
   #image(rgb: Uint8Array, { height, width }: Extent): Image {
     const { channels = 3 } = this.#options;
-    return { data: channels === 1 ? toGrey(rgb) : rgb, width, height, channels };
+    return { data: channels === 1 ? luma({ data: rgb, channels: 3 }) : rgb, width, height, channels };
   }
 
   /**
@@ -163,10 +171,7 @@ class Decoder {
     made: (image: Image) => Image,
   ): Promise<Image | undefined> {
     if (bytes.at(-2) !== 0xff || bytes.at(-1) !== 0xd9) return undefined;
-    return await jpegDecoder()?.(bytes, box, (rgb) => {
-      const image = made(this.#image(rgb, box));
-      return image.data === rgb ? { ...image, data: rgb.slice() } : image;
-    }).catch(() => undefined);
+    return await jpegDecoder()?.(bytes, box, (rgb) => made(this.#image(rgb, box))).catch(() => undefined);
   }
 
   /** A box of an image that is decoded at a fraction of its size. */
@@ -182,31 +187,31 @@ class Decoder {
   }
 }
 
-/** Images that are decoded beside one another, and wait for their turn. */
-const AHEAD = Math.min(32, 4 * navigator.hardwareConcurrency);
+/** What the options of decoding may be. */
+export const DECODING = {
+  size: count,
+  resample: RESAMPLE,
+  channels: oneOf(1, 3),
+  orient: flag,
+  maxPixels: count,
+};
 
-/** What `make` gives for 0 to `count`, in order, some of them begun ahead of their turn. */
-export async function* ahead<T>(count: number, make: (i: number) => Promise<T>): AsyncGenerator<T> {
-  const pending: Promise<T>[] = [];
-  for (let i = 0, done = 0; done < count; done++) {
-    for (; i < count && pending.length < AHEAD; i++) {
-      const made = make(i);
-      made.catch(() => {}); // it is thrown when its turn comes
-      pending.push(made);
-    }
-    yield await pending.shift()!;
-  }
+interface Origin extends Pick<Source, "fingerprint" | "contents"> {
+  decoder: Decoder;
+  /** How images look where nothing cuts parts out of them. */
+  view: Transform;
+  /** What else decides about the pixels. */
+  decoding: string;
 }
 
-/** Some of the images of a source; `view` is how they look where nothing cuts parts out of them. */
-export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder: Decoder; view: Transform }> {
+/** Some of the images of a source. */
+export class EncodedDataset extends Fetched<Whole & Origin> {
   /**
    * Opens a source. Throws a `DataError` if it is empty, or the first image decides about the size and is none; a
    * `RangeError` if an option cannot be.
    */
   static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
     const { resample = "bicubic", channels = 3 } = options, { length } = source.labels;
-    if (![1, 3].includes(channels)) throw new RangeError(`channels: expected 1 or 3, got ${channels}`);
     if (length === 0) throw new DataError("count", source.name, "expected images, found none");
     const { default: sharp } = await import("sharp");
     sharp.cache(false);
@@ -220,7 +225,8 @@ export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder:
       });
     }
     const view = compose(resize(side, resample), centerCrop(side));
-    const whole = { ...source, height: side, width: side, channels, decoder, view };
+    const decoding = JSON.stringify([side, channels, resample, options.orient ?? true]);
+    const whole = { ...source, height: side, width: side, channels, decoder, view, decoding };
     return new EncodedDataset(whole, Int32Array.from({ length }, (_, i) => i));
   }
 
@@ -230,38 +236,17 @@ export class EncodedDataset extends Rows<Whole & { fingerprint: string; decoder:
 
   /** Of the source, and of which of its images these are. */
   get fingerprint(): string {
-    const { whole: { fingerprint }, rows } = this;
-    return createHash("sha256").update(fingerprint).update(new Uint8Array(rows.buffer)).digest("hex");
+    return hashOf(this.whole.fingerprint, this.rows);
   }
 
-  /** What `get` gives, without a label, or what a change makes of the original. */
-  async #pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
-    const { view, decoder } = this.whole, { transform } = change ?? { transform: view };
+  override async contents(): Promise<string> {
+    return hashOf(this.whole.decoding + await this.whole.contents(), this.rows);
+  }
+
+  protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
+    const { view, decoder } = this.whole, transform = change?.transform ?? view;
     const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
     const begun = await decoder.part(this.rows[i]!, (image) => part(image, random));
-    return pixelsOf(rest(begun, random), change?.size ?? this, this.channels, i);
-  }
-
-  override async get(i: number): Promise<Example> {
-    return { image: await this.#pixels(this.checked(i), new Random(0)), label: this.labels[i]! };
-  }
-
-  batches(options: BatchOptions): AsyncIterable<Batch> {
-    return this.#passes(this.order(options), options);
-  }
-
-  async *#passes(order: Int32Array[], { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
-    const all = order.flatMap((indices) => [...indices]), still = new Random(0);
-    const random = (p: number) => change?.random(from * size + p) ?? still;
-    const images = ahead(all.length, (p) => this.#pixels(all[p]!, random(p), change));
-    try {
-      for (const indices of order) {
-        const pixels: Uint8Array[] = [];
-        while (pixels.length < indices.length) pixels.push((await images.next()).value!);
-        yield this.batch(pixels, indices, change);
-      }
-    } finally {
-      await images.return(undefined);
-    }
+    return pixelsOf(rest(begun, random), change?.size ?? this, this.channels, i, transform);
   }
 }

@@ -3,7 +3,10 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { basename, sep } from "node:path";
 import type { Dataset } from "./dataset.ts";
-import { ahead, type DecodeOptions, EncodedDataset } from "./encoded.ts";
+import { checkOptions, oneOf } from "../base/check.ts";
+import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
+import { ahead } from "./fetched.ts";
+import { contentsOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
 /** Options of {@linkcode imageFolder}. */
@@ -60,10 +63,10 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
  * Links to files inside the folder are followed; one that leads out of it, or to a folder, is refused.
  *
  * @param path The folder.
- * @returns The images, `skipped` with what was left out. A checkpoint knows them by their names and sizes in bytes.
+ * @returns The images, `skipped` with what was left out. A checkpoint knows them by their contents.
  * @throws {DataError} If the folder is missing or has no images, a link leads out of it, or the first file is no image; later, when
  *   an image is read that is broken ("image"), too large ("size") or gone ("missing").
- * @throws {RangeError} If an option cannot be.
+ * @throws {TypeError | RangeError} If an option is unknown or cannot be.
  *
  * @example
  * ```ts
@@ -77,9 +80,8 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
  * ```
  */
 export async function imageFolder(path: string, options: ImageFolderOptions = {}): Promise<ImageFolder> {
+  checkOptions("imageFolder", options, { ...DECODING, broken: oneOf("throw", "skip") });
   const { broken = "throw", resample, orient } = options;
-  const known = ["throw", "skip"];
-  if (!known.includes(broken)) throw new RangeError(`broken: expected ${known.join(" or ")}, got ${broken}`);
   const missing = (file: string) => (cause: Error) => {
     throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
@@ -95,6 +97,7 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       classes,
       labels: Int32Array.from(files, ({ label }) => label),
       fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, files])).digest("hex"),
+      contents: () => contentsOf(files.map((_, row) => nameOf(row))),
       nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
     }, decode);

@@ -1,6 +1,9 @@
 /** From a data set to the arrays that a training step takes: order, augmentation, normalisation. @module */
 import * as tf from "@tensorflow/tfjs";
-import { type Batch, type Dataset, pixelsOf } from "./dataset.ts";
+import { expect, isCount } from "../base/check.ts";
+import { checkedBatch, pixelsOf } from "./checks.ts";
+import type { Batch, Change, Dataset } from "./dataset.ts";
+import { Rows } from "./rows.ts";
 import { type Normalisation, normalize, type Transform } from "./transforms.ts";
 import { Random } from "../base/random.ts";
 
@@ -8,9 +11,13 @@ import { Random } from "../base/random.ts";
 export interface Feed {
   /** [B, H, W, C]: 0 to 255, or normalised where the feed has a {@linkcode Finish}. */
   images: Uint8Array | Float32Array;
+  /** As many versions of the images as `views` says, each augmented by its own chance; the first is `images`. */
+  views: (Uint8Array | Float32Array)[];
   shape: [number, number, number, number];
   /** [B] class numbers, or [B, K] shares of the classes. */
   labels: Int32Array | Float32Array;
+  /** [B] where in the data set each came from, as far as that says. */
+  indices: Int32Array;
   /** Passes over the data begun before this one. */
   epoch: number;
 }
@@ -28,20 +35,49 @@ export interface FeederOptions {
   batchSize: number;
   seed: number;
   augment: Transform | null;
-  normalisation: Normalisation;
+  /** Needed where the feed has a `finish`. */
+  normalisation?: Normalisation;
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
-  finish: Finish | undefined;
+  finish?: Finish | undefined;
+  /** Versions of each image. Default 1. */
+  views?: number;
 }
 
 /** Refuses a transform that gives another size than the network's, by a black image. */
 export function refuseTransform(dataset: Dataset, transform: Transform, size: FeederOptions["size"]): void {
   const { height, width, channels } = dataset, data = new Uint8Array(height * width * channels);
-  pixelsOf(transform({ data, height, width, channels }, new Random(0)), size, channels, 0);
+  const made = transform({ data, height, width, channels }, new Random(0));
+  pixelsOf(made, size, channels, 0, transform);
 }
 
 /** Patches read at once: enough to keep the kernels busy, few enough for the caches. */
 const TOKENS = 8192;
+
+/** Chance for each image of a pass, and a count of how often it was asked for. */
+class Chance {
+  #asked = 0;
+  readonly random: Change["random"];
+
+  constructor(draw: Change["random"]) {
+    this.random = (position) => {
+      this.#asked++;
+      return draw(position);
+    };
+  }
+
+  /** Refuses a data set that has not changed as many images. */
+  check({ name }: Dataset, images: number): void {
+    const expected = "`change.transform` applied to each image, with `change.random(position)`";
+    expect(this.#asked >= images, `${name}: batches`, expected, `it for ${this.#asked} of ${images}`);
+  }
+}
+
+/** A view of the images, in one pass over them. */
+interface Pass {
+  batches: Iterator<Batch> | AsyncIterator<Batch>;
+  chance: Chance;
+}
 
 /** Gives the data of update k, for k in rising order; the same seed gives the same data. */
 export class Feeder {
@@ -51,10 +87,16 @@ export class Feeder {
   readonly #options: FeederOptions;
   #epoch = -1;
   #next = 0;
-  #batches: Iterator<Batch> | AsyncIterator<Batch> | undefined;
+  #from = 0;
+  #passes: Pass[] = [];
+  /** What the first batch has to be, where a pass begins inside, of a data set of somebody's own. */
+  #expected: Batch | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(dataset: Dataset, options: FeederOptions) {
+    const { views = 1, finish } = options;
+    expect(isCount(views), "views", "an integer from 1", views);
+    expect(!finish || views === 1, "views", "1 where erasing, mixup or cutmix follow", views);
     this.#dataset = dataset;
     this.#options = options;
     this.updatesPerEpoch = Math.floor(dataset.length / options.batchSize);
@@ -70,38 +112,61 @@ export class Feeder {
   async #feed(k: number): Promise<Feed> {
     const epoch = Math.floor(k / this.updatesPerEpoch), index = k % this.updatesPerEpoch;
     if (epoch !== this.#epoch || index !== this.#next) await this.#open(epoch, index);
-    const result = await this.#batches!.next();
-    if (result.done) {
-      throw new RangeError(`${this.#dataset.name}: epoch ${epoch} ended before batch ${index}`);
-    }
     this.#next++;
-    return this.#make(result.value, k, epoch);
+    const batches = await Promise.all(this.#passes.map((pass) => this.#batch(pass)));
+    const [first, ...others] = batches as [Batch, ...Batch[]], at = `${this.#dataset.name}: batches`;
+    const agree = others.every(({ indices }) => String(indices) === String(first.indices));
+    expect(agree, at, "one order for each seed and epoch", "another in the second view");
+    const before = this.#expected?.images, same = !before || first.images.every((x, i) => x === before[i]);
+    expect(same, at, `batch ${index} first with from: ${index}`, "another");
+    this.#expected = undefined;
+    return this.#make(batches, k, epoch);
+  }
+
+  /** The next batch of a view, checked. */
+  async #batch({ batches, chance }: Pass): Promise<Batch> {
+    const { batchSize: size, size: extent, augment } = this.#options, { name } = this.#dataset;
+    const { done, value } = await batches.next(), got = this.#next - 1, last = this.updatesPerEpoch;
+    const expected = `${last} batches of ${size} in a pass`;
+    expect(!done, name, expected, `${got}: epoch ${this.#epoch} ended`);
+    const batch = checkedBatch(this.#dataset, value, { size, ...extent });
+    if (augment) chance.check(this.#dataset, (this.#next - this.#from) * size);
+    if (this.#next === last) expect((await batches.next()).done === true, name, expected, "more");
+    return batch;
   }
 
   async #open(epoch: number, from: number): Promise<void> {
-    const { batchSize: size, seed, augment: transform, size: extent } = this.#options;
-    const first = epoch * this.updatesPerEpoch;
-    const random = (i: number) => new Random(seed, "augment", first + Math.floor(i / size), i % size);
-    await this.#batches?.return?.();
-    const batches = this.#dataset.batches({
-      size,
-      seed,
-      epoch,
-      from,
-      ...transform && { change: { transform, size: extent, random } },
-    });
-    this.#batches = Symbol.asyncIterator in batches
-      ? batches[Symbol.asyncIterator]()
-      : batches[Symbol.iterator]();
-    this.#epoch = epoch;
-    this.#next = from;
+    await Promise.all(this.#passes.map(({ batches }) => batches.return?.()));
+    [this.#epoch, this.#next, this.#from] = [epoch, from, from];
+    if (from > 0 && !(this.#dataset instanceof Rows)) {
+      const { batches } = this.#pass(from - 1, 0);
+      await batches.next();
+      this.#expected = (await batches.next()).value;
+      await batches.return?.();
+    }
+    this.#passes = Array.from({ length: this.#options.views ?? 1 }, (_, view) => this.#pass(from, view));
   }
 
-  #make({ images: pixels, shape, labels }: Batch, k: number, epoch: number): Feed {
-    const { normalisation, finish } = this.#options;
-    if (!finish) return { images: pixels, shape, labels, epoch };
-    const images = normalize(pixels, shape, normalisation);
-    return { images, shape, labels: finish(images, shape, labels, k), epoch };
+  #pass(from: number, view: number): Pass {
+    const { batchSize: size, seed, augment: transform, size: extent } = this.#options;
+    const epoch = this.#epoch, first = epoch * this.updatesPerEpoch, label = view > 0 ? [view] : [];
+    const draw = (i: number) => new Random(seed, "augment", first + Math.floor(i / size), i % size, ...label);
+    const chance = new Chance(draw), { random } = chance;
+    const change = transform && { change: { transform, size: extent, random } };
+    const batches = this.#dataset.batches({ size, seed, epoch, from, ...change });
+    const iterator = Symbol.asyncIterator in batches
+      ? batches[Symbol.asyncIterator]()
+      : batches[Symbol.iterator]();
+    return { batches: iterator, chance };
+  }
+
+  #make(batches: Batch[], k: number, epoch: number): Feed {
+    const { normalisation, finish } = this.#options,
+      [{ images, shape, labels, indices }] = batches as [Batch];
+    const common = { shape, indices, epoch }, views = batches.map(({ images }) => images);
+    if (!finish) return { ...common, images, views, labels };
+    const floats = normalize(images, shape, normalisation!);
+    return { ...common, images: floats, views: [floats], labels: finish(floats, shape, labels, k) };
   }
 }
 
@@ -120,9 +185,22 @@ export async function* inOrder(
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
-  const change = prepare && { ...prepare, random: (i: number) => new Random(i) };
-  const options = { size, shuffle: false, dropLast: false, ...change && { change } };
-  for await (const batch of dataset.batches(options)) {
+  const chance = new Chance((i) => new Random(i)), { height, width } = prepare?.size ?? dataset;
+  const { random } = chance;
+  const options = { size, shuffle: false, dropLast: false, ...prepare && { change: { ...prepare, random } } };
+  let at = 0;
+  for await (const given of dataset.batches(options)) {
+    const expected = Math.min(size, dataset.length - at);
+    const batch = checkedBatch(dataset, given, { size: expected, height, width });
+    const { indices = [] } = batch, misplaced = indices.findIndex((i, k) => i !== at + k);
+    expect(
+      misplaced < 0,
+      `${dataset.name}: batches`,
+      `image ${at + misplaced} without \`shuffle\``,
+      indices[misplaced],
+    );
+    at += batch.size;
+    if (prepare) chance.check(dataset, at);
     const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
     const pixels = new Uint8Array(size * batch.images.length / batch.size);
     pixels.set(batch.images);
@@ -133,4 +211,5 @@ export async function* inOrder(
       images.dispose();
     }
   }
+  expect(at === dataset.length, `${dataset.name}: batches`, `${dataset.length} images in a pass`, at);
 }

@@ -16,6 +16,11 @@
 export { arrayDataset } from "./rows.ts";
 export type { ArrayDatasetOptions } from "./rows.ts";
 export type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
+export { generatedImages } from "./generated.ts";
+export type { GeneratedImagesOptions } from "./generated.ts";
+export { fingerprintOf } from "./fingerprint.ts";
+export { TrainingBatches, trainingBatches } from "./training_batches.ts";
+export type { TrainingBatch, TrainingBatchesOptions } from "./training_batches.ts";
 export { imageFolder } from "./folder.ts";
 export type { ImageFolder, ImageFolderOptions } from "./folder.ts";
 export type { DecodeOptions } from "./encoded.ts";
@@ -24,7 +29,15 @@ export { DataError, readIdx } from "./idx.ts";
 export type { DataErrorKind, Idx } from "./idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./fashion.ts";
 export type { FashionOptions } from "./fashion.ts";
-export { centerCrop, compose, horizontalFlip, normalize, randomResizedCrop, resize } from "./transforms.ts";
+export {
+  centerCrop,
+  compose,
+  describeTransform,
+  horizontalFlip,
+  normalize,
+  randomResizedCrop,
+  resize,
+} from "./transforms.ts";
 export type { Extent, Normalisation, Part, RandomResizedCropOptions, Size, Transform } from "./transforms.ts";
 export { randAugment } from "./randaugment.ts";
 export type { RandAugmentOptions } from "./randaugment.ts";

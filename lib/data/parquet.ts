@@ -3,7 +3,9 @@ import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import type { FileMetaData } from "hyparquet";
 import type { Dataset } from "./dataset.ts";
-import { type DecodeOptions, EncodedDataset } from "./encoded.ts";
+import { checkOptions } from "../base/check.ts";
+import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
+import { contentsOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
 /** Groups of rows whose encoded images are kept. */
@@ -47,6 +49,7 @@ export async function parquetImages(
   files: string | readonly string[],
   options: DecodeOptions = {},
 ): Promise<Dataset> {
+  checkOptions("parquetImages", options, DECODING);
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
   const open = async (file: string) => {
     try {
@@ -85,6 +88,7 @@ export async function parquetImages(
     classes: columns.classes,
     labels: Int32Array.from(labels),
     fingerprint: createHash("sha256").update(JSON.stringify([options, sizes])).digest("hex"),
+    contents: () => contentsOf(opened.map(({ file }) => file)),
     nameOf: (row) => `${basename(file)}, image ${row}`,
     bytesOf: async (row) => {
       const { group, at } = places[row]!;

@@ -2,7 +2,8 @@
 import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
-import type { Transform } from "./transforms.ts";
+import { any, checkOptions, index, notNegative, numberThat, share } from "../base/check.ts";
+import { described, type Transform } from "./transforms.ts";
 
 /** Changes an image; `m` is the magnitude, 0 to 1, and `fill` what comes in from outside the image. */
 type Operation = (image: Image, m: number, random: Random, fill: readonly number[]) => Image;
@@ -69,8 +70,8 @@ function blended(image: Image, plain: (i: number) => number, factor: number): Im
 /** The factor of an enhancement: 1 changes nothing. */
 const enhanced = (m: number, random: Random): number => Math.max(0.1, 1 + signed(m * 0.9, random));
 
-/** Luma (ITU-R 601-2), a byte for each pixel. */
-function luma({ data, channels }: Image): Uint8Array {
+/** Luma (ITU-R 601-2) by Pillow's formula, a byte for each pixel. */
+export function luma({ data, channels }: Pick<Image, "data" | "channels">): Uint8Array {
   if (channels !== 3) return data;
   const grey = new Uint8Array(data.length / 3);
   for (let i = 0, at = 0; i < grey.length; i++, at += 3) {
@@ -170,6 +171,14 @@ export interface RandAugmentOptions {
   mean?: readonly number[];
 }
 
+const RULES = {
+  magnitude: numberThat("a number from 0 to 10", (x) => x >= 0 && x <= 10),
+  deviation: notNegative,
+  count: index,
+  probability: share,
+  mean: any,
+};
+
 /**
  * Changes colours and geometry at random: of fifteen changes two are drawn, and each is made with a chance of one half
  * (timm's `rand-m9-mstd0.5-inc1`, bicubic).
@@ -190,23 +199,14 @@ export interface RandAugmentOptions {
  */
 export function randAugment(options: RandAugmentOptions = {}): Transform {
   const { magnitude = 9, deviation = 0.5, count = 2, probability = 0.5, mean = [0.5] } = options;
-  const ranges = {
-    magnitude: [magnitude, 10],
-    deviation: [deviation, Infinity],
-    probability: [probability, 1],
-  };
-  for (const [name, [value, most]] of Object.entries(ranges) as [string, [number, number]][]) {
-    if (!(value >= 0 && value <= most)) {
-      throw new RangeError(`randAugment: ${name}: expected a number from 0 to ${most}, got ${value}`);
-    }
-  }
+  checkOptions("randAugment", options, RULES);
   const fill = mean.map((x) => Math.min(255, roundEven(255 * x)));
-  return (image, random) => {
+  return described("randAugment", [{ magnitude, deviation, count, probability, mean }], (image, random) => {
     const drawn = Array.from({ length: count }, () => OPERATIONS[random.integer(OPERATIONS.length)]!);
     return drawn.reduce((made, operation) => {
       if (random.uniform() > probability) return made;
       const strength = Math.min(10, Math.max(0, random.normal(magnitude, deviation)));
       return operation(made, strength / 10, random, fill);
     }, image);
-  };
+  });
 }

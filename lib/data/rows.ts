@@ -1,7 +1,10 @@
 /** Data sets by their rows: what subsets of the same images share, and the set kept in memory. @module */
+import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
+import { any, checkOptions, expect, flag, index, isCount } from "../base/check.ts";
+import { bytesOf, pixelsOf } from "./checks.ts";
 import {
   type Batch,
   type BatchOptions,
@@ -9,7 +12,6 @@ import {
   type Dataset,
   type Example,
   type MemoryDataset,
-  pixelsOf,
   refuseMislabelled,
 } from "./dataset.ts";
 
@@ -17,7 +19,7 @@ import {
 export interface ArrayDatasetOptions {
   name: string;
   /** [N, H, W, C], 0 to 255. Kept, not copied. */
-  images: Uint8Array;
+  images: Uint8Array | Uint8ClampedArray;
   /** N, H, W, C. */
   shape: readonly [number, number, number, number];
   /** [N] indices into `classes`. */
@@ -28,6 +30,7 @@ export interface ArrayDatasetOptions {
 /**
  * A data set from arrays in memory.
  *
+ * @throws {TypeError} If the images are not 8-bit values: those from 0 to 1 have to be multiplied by 255 and rounded.
  * @throws {RangeError} If a length does not fit the shape, there are no images, or a label is outside the classes.
  *
  * @example
@@ -46,21 +49,12 @@ export interface ArrayDatasetOptions {
  * ```
  */
 export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
-  const { images, shape, classes } = options, [n, h, w, c] = shape;
-  const labels = Int32Array.from(options.labels);
-  if (images.length !== n * h * w * c) {
-    throw new RangeError(
-      `${options.name}: expected ${n * h * w * c} bytes for images [${shape}], got ${images.length}`,
-    );
-  }
-  if (labels.length !== n) {
-    throw new RangeError(
-      `${options.name}: expected a label for each of ${n} images, got ${labels.length} labels`,
-    );
-  }
-  refuseMislabelled({ name: options.name, length: n, labels: options.labels, classes });
-  const [height, width, channels] = [h, w, c], { name } = options;
-  const rows = Int32Array.from({ length: n }, (_, i) => i);
+  checkOptions("arrayDataset", options, { name: any, images: any, shape: any, labels: any, classes: any });
+  const { name, shape, classes } = options, [length, height, width, channels] = shape;
+  const images = bytesOf(name, options.images, shape), labels = Int32Array.from(options.labels);
+  expect(labels.length === length, name, `a label for each of ${length} images`, `${labels.length} labels`);
+  refuseMislabelled({ name, length, labels: options.labels, classes });
+  const rows = Int32Array.from({ length }, (_, i) => i);
   return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
 }
 
@@ -69,6 +63,16 @@ export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "wi
   /** [all images] */
   labels: Int32Array;
 }
+
+const BATCHES = {
+  size: any,
+  seed: index,
+  epoch: index,
+  shuffle: flag,
+  dropLast: flag,
+  from: index,
+  change: any,
+};
 
 /** Some of the images of a whole, by their rows in it. */
 export abstract class Rows<W extends Whole> {
@@ -92,6 +96,8 @@ export abstract class Rows<W extends Whole> {
   /** Other rows of the same. */
   protected abstract of(rows: Int32Array): this;
   abstract get(i: number): Example | Promise<Example>;
+  /** A hash of what the images are made of, for `fingerprintOf`; undefined where that cannot be told but by looking at some. */
+  abstract contents(): string | undefined | Promise<string>;
 
   get length(): number {
     return this.rows.length;
@@ -108,8 +114,9 @@ export abstract class Rows<W extends Whole> {
     const { name, length, height, width, channels, classes } = this;
     const count = (label: number) => this.labels.reduce((n, l) => n + Number(l === label), 0);
     const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
-    return `${name}: ${length} images ${height}×${width}×${channels}, ${classes.length} classes\n` +
-      `(${shown}${classes.length > 20 ? ", …" : ""})`;
+    const first = `${name}: ${length} images ${height}×${width}×${channels}`;
+    if (classes.length === 0) return `${first}, without labels`;
+    return `${first}, ${classes.length} classes\n(${shown}${classes.length > 20 ? ", …" : ""})`;
   }
 
   [consoleDisplay](): string {
@@ -118,7 +125,7 @@ export abstract class Rows<W extends Whole> {
 
   /** Two images of each of the first ten classes. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    const { height, width, channels } = this, shown = Math.min(10, this.classes.length);
+    const { height, width, channels } = this, shown = Math.min(10, this.classes.length || 1);
     const found = Array.from({ length: shown }, (): number[] => []);
     this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
     const chosen = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
@@ -126,7 +133,7 @@ export abstract class Rows<W extends Whole> {
     );
     const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
       const { image, label } = await this.get(i);
-      return { data: image, height, width, channels, caption: this.classes[label]! };
+      return { data: image, height, width, channels, caption: this.classes[label] ?? "" };
     }));
     const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name });
     return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
@@ -134,53 +141,36 @@ export abstract class Rows<W extends Whole> {
 
   subset(which: readonly number[] | Int32Array | number, seed = 0): this {
     if (typeof which === "number") {
-      if (!(which > 0 && which <= 1)) {
-        throw new RangeError(
-          `${this.name}: expected a fraction above 0 and up to 1, or a list of indices, got ${which}`,
-        );
-      }
+      const expected = "a fraction above 0 and up to 1, or a list of indices";
+      expect(which > 0 && which <= 1, this.name, expected, which);
       const count = Math.max(1, Math.round(which * this.length));
       which = new Random(seed, "subset").permutation(this.length).slice(0, count).sort();
     }
-    if (which.length === 0) {
-      throw new RangeError(`${this.name}: expected at least one index, got an empty subset`);
-    }
+    expect(which.length > 0, this.name, "at least one index", "an empty subset");
     return this.of(Int32Array.from(which, (i) => this.rows[this.checked(i)]!));
   }
 
   balanced(perClass: number, seed = 0): this {
-    if (!Number.isInteger(perClass) || perClass < 1) {
-      throw new RangeError(
-        `${this.name}: expected a whole number of images per class, from 1, got ${perClass}`,
-      );
-    }
+    expect(isCount(perClass), this.name, "a whole number of images per class, from 1", perClass);
     const taken = this.classes.map((): number[] => []);
     for (const i of new Random(seed, "balanced").permutation(this.length)) {
       const ofClass = taken[this.labels[i]!]!;
       if (ofClass.length < perClass) ofClass.push(i);
     }
     const short = taken.findIndex((indices) => indices.length < perClass);
-    if (short >= 0) {
-      throw new RangeError(
-        `${this.name}: expected ${perClass} images of each class, class "${this.classes[short]}" has ` +
-          `${taken[short]!.length}; ask for fewer`,
-      );
-    }
+    const got = `class "${this.classes[short]}" has ${taken[short]?.length}; ask for fewer`;
+    expect(short < 0, this.name, `${perClass} images of each class`, got);
     return this.subset(taken.flat().sort((a, b) => a - b));
   }
 
   /** The indices of each batch of a pass, in order. */
   protected order(options: BatchOptions): Int32Array[] {
+    checkOptions("batches", options, BATCHES);
     const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true, from = 0 } = options;
-    if (!Number.isInteger(size) || size < 1) {
-      throw new RangeError(`batch size: expected a whole number from 1, got ${size}`);
-    }
-    if (dropLast && size > this.length) {
-      throw new RangeError(
-        `batch size: expected at most the ${this.length} images of ${this.name}, got ${size}; ` +
-          `make it smaller, or keep the partial batch with dropLast: false`,
-      );
-    }
+    expect(isCount(size), "batch size", "a whole number from 1", size);
+    const help = "make it smaller, or keep the partial batch with dropLast: false";
+    const most = `at most the ${this.length} images of ${this.name}`;
+    expect(!dropLast || size <= this.length, "batch size", most, `${size}; ${help}`);
     const order = shuffle
       ? new Random(seed, "epoch", epoch).permutation(this.length)
       : Int32Array.from({ length: this.length }, (_, i) => i);
@@ -218,6 +208,12 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
     return { image: this.#pixels(this.checked(i)).slice(), label: this.labels[i]! };
   }
 
+  override contents(): string {
+    const hash = createHash("sha256");
+    for (let i = 0; i < this.length; i++) hash.update(this.#pixels(i));
+    return hash.digest("hex");
+  }
+
   batches(options: BatchOptions): Iterable<Batch> {
     return this.#passes(this.order(options), options);
   }
@@ -228,11 +224,8 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
       const pixels = Array.from(indices, (i, j) => {
         const data = this.#pixels(i);
         if (!change) return data;
-        const made = change.transform(
-          { data, height, width, channels },
-          change.random((from + k) * B + j),
-        );
-        return pixelsOf(made, change.size, channels, i);
+        const { transform, size } = change, image = { data: data.slice(), height, width, channels };
+        return pixelsOf(transform(image, change.random((from + k) * B + j)), size, channels, i, transform);
       });
       yield this.batch(pixels, indices, change);
     }

@@ -3,6 +3,8 @@ import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
 import type { Box } from "@nepa/engine";
+import { any, checkOptions, oneOf } from "../base/check.ts";
+import { imageOf, nameOf } from "./checks.ts";
 import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
@@ -10,6 +12,38 @@ export interface Transform {
   (image: Image, random: Random): Image;
   /** Where a part of the image is resized first: which, and what follows. A file need not be decoded beyond it. */
   readonly begins?: { part(image: Extent, random: Random): Part; rest: Transform };
+  /** What it is, with its options, if it is one of this package or a function of yours that was given a text. */
+  readonly description?: string | undefined;
+}
+
+/**
+ * What a transform is, as far as can be told: those of this package by their names and options, a function of your own by its
+ * name and its source text. What that takes from outside, a strength say, cannot be seen: a text of your own says it.
+ *
+ * @returns A text, or undefined for a function without a name, or for one composed of such.
+ *
+ * @example
+ * ```ts
+ * import { compose, describeTransform, horizontalFlip, type Image, resize } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(describeTransform(compose(resize(14), horizontalFlip())), 'compose(resize(14, "bilinear"), horizontalFlip(0.5))');
+ * const darker = (by: number) =>
+ *   Object.assign((image: Image) => ({ ...image, data: image.data.map((x) => x * by) }), { description: `darker(${by})` });
+ * assertEquals(describeTransform(darker(0.5)), "darker(0.5)");
+ * ```
+ */
+export function describeTransform(transform: Transform): string | undefined {
+  const { description, name } = transform;
+  if (Object.hasOwn(transform, "description")) return description;
+  return name ? `${name}: ${transform}` : undefined;
+}
+
+/** A transform with its name and options. */
+export function described(name: string, values: readonly unknown[], transform: Transform): Transform {
+  return Object.assign(transform, {
+    description: `${name}(${values.map((v) => JSON.stringify(v)).join(", ")})`,
+  });
 }
 
 /** A part of an image, and the size to which it is brought. */
@@ -21,14 +55,17 @@ export interface Part extends Box {
 /** Height and width in pixels. */
 export type Extent = Pick<Image, "height" | "width">;
 
+/** What may be said of a filter. */
+export const RESAMPLE = oneOf("bilinear", "bicubic");
+
 const same: Transform = (image) => image;
 
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
-  const whole = (image: Image, random: Random) => {
+  const composed = (image: Image, random: Random) => {
     const { to, resample, ...box } = part(image, random);
     return rest(resized(image, to, resample, box), random);
   };
-  return Object.assign(whole, { begins: { part, rest } });
+  return Object.assign(composed, { begins: { part, rest } });
 }
 
 /** How images become floats: per channel, or one number for all. */
@@ -112,7 +149,9 @@ export function horizontalFlip(probability = 0.5): Transform {
   if (!(probability >= 0 && probability <= 1)) {
     throw new RangeError(`horizontalFlip: expected a probability from 0 to 1, got ${probability}`);
   }
-  return (image, random) => random.uniform() < probability ? mirrored(image) : image;
+  return described("horizontalFlip", [probability], (image, random) => {
+    return random.uniform() < probability ? mirrored(image) : image;
+  });
 }
 
 function mirrored({ data, height, width, channels }: Image): Image {
@@ -161,9 +200,11 @@ function checkedSize(name: string, size: Size): Size {
  */
 export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   checkedSize("resize", size);
-  return beginning(({ height, width }) => {
+  checkOptions("resize", { resample }, { resample: RESAMPLE });
+  const part = ({ height, width }: Extent) => {
     return { top: 0, left: 0, height, width, to: target({ height, width }, size), resample };
-  });
+  };
+  return described("resize", [size, resample], beginning(part));
 }
 
 function target({ height, width }: Extent, size: Size): Extent {
@@ -188,7 +229,7 @@ function target({ height, width }: Extent, size: Size): Extent {
  */
 export function centerCrop(size: Size): Transform {
   const { height, width } = sides(checkedSize("centerCrop", size));
-  return (image) => {
+  return described("centerCrop", [size], (image) => {
     if (image.height < height || image.width < width) {
       throw new RangeError(
         `centerCrop: expected an image of at least ${height}x${width}, got ${image.height}x${image.width}; resize it first`,
@@ -200,7 +241,7 @@ export function centerCrop(size: Size): Transform {
       height,
       width,
     });
-  };
+  });
 }
 
 /** Options of {@linkcode randomResizedCrop}. */
@@ -232,6 +273,7 @@ export interface RandomResizedCropOptions {
  * ```
  */
 export function randomResizedCrop(options: RandomResizedCropOptions): Transform {
+  checkOptions("randomResizedCrop", options, { size: any, scale: any, ratio: any, resample: RESAMPLE });
   const { size, scale = [0.08, 1], ratio = [3 / 4, 4 / 3], resample = "bilinear" } = options;
   const out = sides(checkedSize("randomResizedCrop", size));
   if (!(scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1 && ratio[0] > 0 && ratio[0] <= ratio[1])) {
@@ -239,9 +281,10 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
       `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
     );
   }
-  return beginning((image, random) => {
+  const part = (image: Extent, random: Random) => {
     return { ...drawBox(image, scale, ratio, random), to: out, resample };
-  });
+  };
+  return described("randomResizedCrop", [{ size, scale, ratio, resample }], beginning(part));
 }
 
 function drawBox(
@@ -289,7 +332,10 @@ function cropped(image: Image, { top, left, height, width }: Box): Image {
  * ```
  */
 export function compose(...transforms: readonly Transform[]): Transform {
-  const [{ begins } = same, ...others] = transforms;
-  if (begins) return beginning(begins.part, compose(begins.rest, ...others));
-  return (image, random) => transforms.reduce((made, transform) => transform(made, random), image);
+  const [{ begins } = same, ...others] = transforms, parts = transforms.map(describeTransform);
+  const composed: Transform = begins
+    ? beginning(begins.part, compose(begins.rest, ...others))
+    : (image, random) => transforms.reduce((made, f) => imageOf(nameOf(f), f(made, random)), image);
+  const description = parts.includes(undefined) ? undefined : `compose(${parts.join(", ")})`;
+  return Object.assign(composed, { description });
 }

@@ -9,7 +9,8 @@ import { currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { Nepa } from "../model/nepa.ts";
 import { Random } from "../base/random.ts";
-import { fingerprint, remembered } from "./cache.ts";
+import { fingerprintOf } from "../data/fingerprint.ts";
+import { hashOf, remembered } from "../data/kept.ts";
 import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
@@ -207,8 +208,9 @@ async function probePixels(
   const { name, version } = currentEngine(), search = [how.lambdas, HELD_OUT, SELECTING, FINAL];
   const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
+  const sets = await Promise.all([train, test].map((set) => fingerprintOf(set, Infinity)));
   const found = await remembered(
-    `raw-pixels-${await fingerprint([train, test], settings)}`,
+    `raw-pixels-${hashOf(JSON.stringify([sets, settings]))}`,
     async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
   return toProbe(found, test);

@@ -31,6 +31,7 @@ async function read(
     classes: ["one"],
     labels: Int32Array.of(0),
     fingerprint: "",
+    contents: () => Promise.resolve(""),
     nameOf: () => file,
     bytesOf: () => Deno.readFile(file),
   }, { size: 8, ...options });

@@ -1,0 +1,94 @@
+/** What images, batches and labels have to be, and what is said where they are not. @module */
+import { expect, isCount, shown } from "../base/check.ts";
+import type { Batch, Dataset, Image } from "./dataset.ts";
+import type { Extent, Transform } from "./transforms.ts";
+
+/** What a message says of a value of the wrong kind. */
+function kindOf(value: unknown): string {
+  if (typeof value !== "object" || value === null) return shown(value);
+  return value instanceof Promise ? "a promise" : `an object of type ${value.constructor?.name ?? "none"}`;
+}
+
+/**
+ * 8-bit values.
+ *
+ * @param name Of what they are, for messages.
+ * @param shape How many, as a shape.
+ * @throws {TypeError | RangeError} If they are of another type, or not as many.
+ */
+export function bytesOf(name: string, data: unknown, shape: readonly number[]): Uint8Array {
+  const length = shape.reduce((a, b) => a * b, 1);
+  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+    const help = "multiply by 255 and round what lies between 0 and 1, then `Uint8Array.from` it";
+    throw new TypeError(`${name}: expected 8-bit values in a Uint8Array, got ${kindOf(data)}; ${help}`);
+  }
+  expect(data.length === length, name, `${length} bytes for [${shape}]`, data.length);
+  const plain = data.constructor === Uint8Array; // a Buffer's `slice` shares its memory
+  return plain ? data as Uint8Array : new Uint8Array(data.buffer, data.byteOffset, length);
+}
+
+/** An image, as somebody's function gave it. Throws a `TypeError` or a `RangeError` if it is none. */
+export function imageOf(name: string, made: unknown): Image {
+  const image = (made ?? {}) as Image, { height, width, channels } = image;
+  if (![height, width, channels].every(isCount)) {
+    throw new TypeError(`${name}: expected an image { data, height, width, channels }, got ${kindOf(made)}`);
+  }
+  const data = bytesOf(name, image.data, [height, width, channels]);
+  return data === image.data ? image : { data, height, width, channels };
+}
+
+/** The pixels of an image that has to be of a size. Throws a `TypeError` or a `RangeError` if it is not. */
+export function pixelsIn(
+  name: string,
+  made: unknown,
+  expected: readonly [height: number, width: number, channels: number],
+  [comes, help]: readonly [string, string] = ["", ""],
+): Uint8Array {
+  const { data, height, width, channels } = imageOf(name, made), got = [height, width, channels].join("x");
+  expect(got === expected.join("x"), name, `${expected.join("x")}${comes}`, `${got}${help}`);
+  return data;
+}
+
+/** What to call a transform in messages. */
+export const nameOf = ({ description, name }: Transform): string =>
+  description ?? (name || "a function without a name");
+
+/** The pixels of image `index` that came out of a transform; refused unless they have the size that is expected. */
+export function pixelsOf(
+  made: Image,
+  { height, width }: Extent,
+  channels: number,
+  index: number,
+  transform: Transform,
+): Uint8Array {
+  const at = `augment: ${nameOf(transform)}: image ${index}`;
+  return pixelsIn(at, made, [height, width, channels], [" to come out", "; end it with a resize"]);
+}
+
+/**
+ * A batch that is what was asked for. Throws a `TypeError` or a `RangeError` if its images are not 8-bit values of that size,
+ * its labels not those of the data set, or its numbers do not agree.
+ */
+export function checkedBatch(
+  { name, length, channels, classes, labels: all }: Dataset,
+  batch: Batch,
+  { size, height, width }: Extent & { size: number },
+): Batch {
+  const at = `${name}: batches`, shape = [size, height, width, channels];
+  expect(String(batch?.shape) === String(shape), at, `images [${shape}]`, shown(batch?.shape));
+  expect(batch.size === size, at, `size ${size}`, batch.size);
+  const images = bytesOf(at, batch.images, shape), { labels, indices } = batch;
+  for (const [what, values] of Object.entries({ labels, ...indices !== undefined && { indices } })) {
+    const fits = values instanceof Int32Array && values.length === size;
+    expect(fits, at, `${what} in an Int32Array of ${size}`, `${kindOf(values)}, ${values?.length}`);
+  }
+  indices?.forEach((i, k) => {
+    expect(i >= 0 && i < length, at, `indices from 0 to ${length - 1}`, i);
+    expect(labels[k] === all[i], at, `the label of image ${i}, ${all[i]}`, labels[k]);
+  });
+  const wrong = classes.length === 0
+    ? undefined
+    : labels.find((label) => !(label >= 0 && label < classes.length));
+  expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${classes.length - 1}`, wrong);
+  return images === batch.images ? batch : { ...batch, images };
+}

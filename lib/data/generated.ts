@@ -1,0 +1,137 @@
+/** Data sets that are a function from a number to an image. @module */
+import { any, callable, checkOptions, count, expect, isCount, numberThat, text } from "../base/check.ts";
+import type { Random } from "../base/random.ts";
+import { pixelsIn, pixelsOf } from "./checks.ts";
+import { type Change, type Dataset, type Image, refuseMislabelled } from "./dataset.ts";
+import { Fetched } from "./fetched.ts";
+import { hashOf } from "./kept.ts";
+import type { Whole } from "./rows.ts";
+
+/** What {@linkcode generatedImages} needs. */
+export interface GeneratedImagesOptions {
+  /**
+   * Image `i`, from 0: its pixels [height, width, channels], 0 to 255, or all of an `Image`; always the same for the same
+   * `i`. It is called each time that the image is needed, for one image after another, and what it gives is copied.
+   */
+  get: (i: number) => Uint8Array | Image | Promise<Uint8Array | Image>;
+  /** Number of images. */
+  length: number;
+  /** Size of the images. Default, as of the next two: as `get(0)` says, where that is an `Image` and no promise. */
+  height?: number;
+  width?: number;
+  channels?: number;
+  /** [length] indices into `classes`, or a function that gives the one of image `i`. Default: the images have no labels. */
+  labels?: ArrayLike<number> | ((i: number) => number);
+  classes?: readonly string[];
+  /** Default "generated images". */
+  name?: string;
+  /** A text that changes when the images do. Default: a resumed training compares 64 of the images. */
+  fingerprint?: string;
+}
+
+type Generated = Whole & Pick<GeneratedImagesOptions, "get"> & { fingerprint: string | undefined };
+
+class GeneratedDataset extends Fetched<Generated> implements Dataset {
+  protected override readonly beside = 1; // `get` may give the same array, filled anew
+
+  protected override of(rows: Int32Array): this {
+    return new GeneratedDataset(this.whole, rows) as this;
+  }
+
+  protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
+    const { height, width, channels } = this, row = this.rows[i]!, given = this.whole.get(row);
+    const made = given instanceof Promise ? await given : given; // no turn is waited for where there is nothing to wait for
+    const image = isImage(made) ? made : { data: made, height, width, channels };
+    const data = pixelsIn(`${this.name}: get(${row})`, image, [height, width, channels]).slice();
+    if (!change) return data;
+    const { transform, size } = change;
+    return pixelsOf(transform({ data, height, width, channels }, random), size, channels, i, transform);
+  }
+
+  override contents(): string | undefined {
+    const { whole: { fingerprint }, rows } = this;
+    return fingerprint && hashOf(fingerprint, rows);
+  }
+}
+
+const isImage = (made: unknown): made is Image =>
+  typeof made === "object" && made !== null && "height" in made;
+
+/** The size that is given, or that of the first image. */
+function sizeOf({ name, get, ...given }: GeneratedImagesOptions & { name: string }) {
+  const { height, width, channels } = given;
+  if (height !== undefined && width !== undefined && channels !== undefined) {
+    return { height, width, channels };
+  }
+  const first = get(0), help = "; give `height`, `width` and `channels`";
+  expect(
+    isImage(first),
+    `${name}: get(0)`,
+    "an image { data, height, width, channels }",
+    `something else${help}`,
+  );
+  return { height: first.height, width: first.width, channels: first.channels, ...given };
+}
+
+const RULES = {
+  get: callable,
+  length: numberThat("an integer from 1 to 2^31 - 1", (x) => isCount(x) && x < 2 ** 31),
+  height: count,
+  width: count,
+  channels: count,
+  labels: any,
+  classes: any,
+  name: text,
+  fingerprint: text,
+};
+
+/**
+ * A data set that is a function from a number to an image: images that are drawn, computed, or read from somewhere, of any
+ * number, since none is kept. A training that is resumed asks for the images that it would have asked for.
+ *
+ * @throws {TypeError | RangeError} If an option is missing or cannot be; later, when an image is asked for, if it is not
+ *   8-bit values of the size that was promised.
+ *
+ * @example
+ * ```ts
+ * import { generatedImages, Random } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const noise = generatedImages({
+ *   length: 1_000_000,
+ *   height: 8,
+ *   width: 8,
+ *   channels: 1,
+ *   get(i) {
+ *     const random = new Random(0, "image", i);
+ *     return Uint8Array.from({ length: 64 }, () => random.integer(256));
+ *   },
+ * });
+ * assertEquals((await noise.subset([7, 3]).get(1)).image, (await noise.get(3)).image);
+ * ```
+ */
+export function generatedImages(options: GeneratedImagesOptions): Dataset {
+  checkOptions("generatedImages", options, RULES);
+  const { name = "generated images", get, length, labels, classes = [], fingerprint } = options;
+  for (const needed of ["get", "length"] as const) {
+    expect(options[needed] !== undefined, "generatedImages", needed, "none");
+  }
+  const labelled = labels !== undefined;
+  expect(
+    labelled === classes.length > 0,
+    name,
+    "labels and classes, or neither",
+    labelled ? "labels" : "classes",
+  );
+  const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;
+  if (given) {
+    expect(given.length === length, name, `a label for each of ${length} images`, `${given.length} labels`);
+    refuseMislabelled({ name, length, labels: given, classes });
+  }
+  const whole = { name, get, classes, fingerprint, ...sizeOf({ ...options, name }) };
+  const rows = Int32Array.from({ length }, (_, i) => i);
+  return new GeneratedDataset(
+    { ...whole, labels: given ? Int32Array.from(given) : new Int32Array(length) },
+    rows,
+  );
+}
