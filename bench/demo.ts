@@ -23,37 +23,13 @@ import {
   Nepa,
   NepaClassifier,
   pretrain,
-  type ProbeResult,
-  type Run,
   Table,
   useEngine,
 } from "nepa";
 import { formatDuration } from "../lib/display/progress.ts";
 import { chance } from "../lib/eval/scores.ts";
 import { PROJECT } from "../notebooks/.tools/setup.ts";
-import { demoReport } from "./demo_report.ts";
-
-/** What `result.json` holds; accuracies from 0 to 1. */
-export interface DemoResult {
-  engine: string;
-  preset: string;
-  recipe: string;
-  seed: number;
-  /** Updates of the pretraining. */
-  steps: number;
-  /** Of the whole demo. */
-  seconds: number;
-  lossFirst: number;
-  lossLast: number;
-  probeAccuracy: number;
-  probeBestLayerAccuracy: number;
-  /** With all tokens of block 3 joined, fitted to `JOINED_IMAGES` at most. */
-  probeAllTokensAccuracy: number;
-  rawPixelsAccuracy: number;
-  randomInitAccuracy: number;
-  fewLabelsAccuracy: number;
-  fewLabelsScratchAccuracy: number;
-}
+import { type Demo, demoReport, type DemoResult, type FewLabels } from "./demo_report.ts";
 
 const SEED = 0, PRESET = "mini", RECIPE = "small", BATCH_SIZE = 64;
 
@@ -144,16 +120,6 @@ function part(dataset: MemoryDataset, count: number): MemoryDataset {
   return count < dataset.length ? dataset.subset(count / dataset.length, SEED) : dataset;
 }
 
-/** Accuracies after fine-tuning on a few labels. */
-export interface FewLabels {
-  labels: number;
-  steps: number;
-  pretrained: number;
-  scratch: number;
-  /** Why the two accuracies say nothing about pretraining, where they do not. */
-  caution?: string;
-}
-
 /** What keeps the difference of two accuracies on as many test images from meaning something, if anything does. */
 function caution(steps: number, one: number, other: number, images: number): string | undefined {
   if (steps < WHOLE.fewLabelsSteps / 2) {
@@ -197,18 +163,6 @@ async function fewLabels(
 function stop(): never {
   say("stopped; nothing was written");
   Deno.exit(130);
-}
-
-/** Everything the report shows. */
-export interface Demo {
-  result: DemoResult;
-  run: Run<Nepa>;
-  model: Nepa;
-  test: MemoryDataset;
-  probe: ProbeResult;
-  few: FewLabels;
-  tables: { probe: Table; fewLabels: Table; loss: Table };
-  note: string | undefined;
 }
 
 /** What was found, as tables. */

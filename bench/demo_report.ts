@@ -4,13 +4,60 @@ import {
   barChart,
   formatPercent,
   imageGrid,
+  type MemoryDataset,
+  type Nepa,
   plotExpectation,
   plotPatches,
   type ProbeResult,
+  type Run,
   runFigure,
+  type Table,
 } from "nepa";
-import type { Demo } from "./demo.ts";
 import { report } from "./report.ts";
+
+/** What `result.json` holds; accuracies from 0 to 1. */
+export interface DemoResult {
+  engine: string;
+  preset: string;
+  recipe: string;
+  seed: number;
+  /** Updates of the pretraining. */
+  steps: number;
+  /** Of the whole demo. */
+  seconds: number;
+  lossFirst: number;
+  lossLast: number;
+  probeAccuracy: number;
+  probeBestLayerAccuracy: number;
+  /** With all tokens of block 3 joined, fitted to 10,000 images at most. */
+  probeAllTokensAccuracy: number;
+  rawPixelsAccuracy: number;
+  randomInitAccuracy: number;
+  fewLabelsAccuracy: number;
+  fewLabelsScratchAccuracy: number;
+}
+
+/** Accuracies after fine-tuning on a few labels. */
+export interface FewLabels {
+  labels: number;
+  steps: number;
+  pretrained: number;
+  scratch: number;
+  /** Why the two accuracies say nothing about pretraining, where they do not. */
+  caution?: string;
+}
+
+/** Everything the report shows. */
+export interface Demo {
+  result: DemoResult;
+  run: Run<Nepa>;
+  model: Nepa;
+  test: MemoryDataset;
+  probe: ProbeResult;
+  few: FewLabels;
+  tables: { probe: Table; fewLabels: Table; loss: Table };
+  note: string | undefined;
+}
 
 /** Accuracies from below, under names that read well. */
 function byLayer({ perLayer = {} }: ProbeResult): Record<string, number> {

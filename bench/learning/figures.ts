@@ -4,12 +4,23 @@ import type { LayoutAxis } from "plotly-types";
 import { palette } from "../../lib/display/figure.ts";
 import { boardFigure, type Line } from "../../lib/display/lines.ts";
 import type { ByLayer, Finetuned, Pretrained, Probed } from "./cells.ts";
-import { type Book, found, meanOf, stdOf } from "./page.ts";
-import type { Plan, SizePlan } from "./plan.ts";
+import { bestOf, type Book, found, meanOf, stdOf } from "./page.ts";
+import type { Plan, Size, SizePlan } from "./plan.ts";
 import { MINI, NANO, PIXELS, type Reference } from "./reference.ts";
 import type { Cell } from "./run.ts";
 
-const SIZES = [["nano", NANO, palette[0]], ["mini", MINI, palette[1]]] as const;
+/** What the official code reaches with one size, by layer and by number of labels. */
+interface Reached {
+  trained: { lossLast: Reference };
+  probe: Readonly<Record<string, Reference>>;
+  finetune: Readonly<Record<number, Reference>>;
+  scratch: Readonly<Record<number, Reference>>;
+}
+
+const SIZES: readonly (readonly [size: Size, reached: Reached, color: string])[] = [
+  ["nano", NANO, palette[0]],
+  ["mini", MINI, palette[1]],
+];
 
 /** A dashed line across, with its name in the legend. */
 function across(name: string, y: number, color: string): Trace {
@@ -29,7 +40,6 @@ const HIDDEN_AXIS: Partial<LayoutAxis> = { overlaying: "x", range: [0, 1], visib
 /** Losses of every pretraining, with where the official code's end. */
 export function lossFigure(book: Book, plan: Plan): Figure {
   const traces = SIZES.flatMap(([size, reference, color]) => {
-    const { lossLast } = "trained" in reference ? reference.trained : reference;
     const curves = plan[size].trained.flatMap(({ pretrain }) => book(pretrain) ?? []);
     return [
       ...curves.map(({ curve }, i): Trace => ({
@@ -42,7 +52,7 @@ export function lossFigure(book: Book, plan: Plan): Figure {
         y: curve.loss,
         line: { color, width: 1.5 },
       })),
-      across(`${size}, official: last 50 steps`, lossLast.mean, color),
+      across(`${size}, official: last 50 steps`, reference.trained.lossLast.mean, color),
     ];
   });
   return new Figure(traces, {
@@ -104,13 +114,6 @@ export function probeFigure(book: Book, plan: Plan): Figure {
   });
 }
 
-/** From scratch, by the layer scale that did best on the images put aside. */
-export function bestScratch(book: Book, cells: readonly Cell<Finetuned>[]): Finetuned | undefined {
-  const all = cells.map(book);
-  if (all.some((result) => !result)) return undefined;
-  return all.reduce((best, result) => result!.validation > best!.validation ? result : best);
-}
-
 /** Test accuracies by number of labels, in percent. */
 export function tunedPoints(
   book: Book,
@@ -120,14 +123,14 @@ export function tunedPoints(
   const some = [...plan.trained[0]!.finetune.keys()].map((labels) => ({
     labels,
     finetune: plan.trained.flatMap(({ finetune }) => percent(book(finetune.get(labels)))),
-    scratch: plan.scratch.flatMap((cells) => percent(bestScratch(book, cells.get(labels)!))),
+    scratch: plan.scratch.flatMap((cells) => percent(bestOf(book, cells.get(labels)!))),
   }));
   const all = plan.all, labels = all && book(all.finetune)?.labels;
   if (!all || !labels) return some;
   return [...some, {
     labels,
     finetune: percent(book(all.finetune)),
-    scratch: percent(bestScratch(book, all.scratch)),
+    scratch: percent(bestOf(book, all.scratch)),
   }];
 }
 

@@ -50,6 +50,27 @@ export function found<T>(
   });
 }
 
+/** What cells came to, beside the reference's; `further` are the official code's with further seeds. */
+export function rowOf<T>(
+  book: Book,
+  what: string,
+  cells: readonly Cell<T>[],
+  pick: (result: T) => number | undefined,
+  { further = [], ...row }: Omit<Row, "what" | "found" | "further"> & { further?: readonly Cell<T>[] },
+): Row {
+  return { what, found: found(book, cells, pick), further: found(book, further, pick), ...row };
+}
+
+/** The result that did best on the images put aside, where all were run. */
+export function bestOf<T extends { validation: number }>(
+  book: Book,
+  cells: readonly (Cell<T> | undefined)[],
+): T | undefined {
+  const results = cells.flatMap((cell) => book(cell) ?? []);
+  if (results.length < cells.length) return undefined;
+  return results.reduce((best, other) => other.validation > best.validation ? other : best);
+}
+
 export function meanOf(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0) / values.length;
 }

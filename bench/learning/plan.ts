@@ -16,6 +16,7 @@ import {
 } from "./cells.ts";
 import { measureCell, type Measured, type Method } from "./measure.ts";
 import { OFFICIAL, type Official, officialCell } from "./peer.ts";
+import json from "./plan.json" with { type: "json" };
 import type { Cell } from "./run.ts";
 
 /** How much is done. */
@@ -34,54 +35,18 @@ export interface Budget {
   allLabels: number;
 }
 
-/** The whole: what the reference did. */
-export const WHOLE: Budget = {
-  images: [60_000, 10_000],
-  steps: { mini: 5000, nano: 1500, ablation: 600 },
-  split: { fit: 10_000, judged: 5000 },
-  aside: 2000,
-  tunings: [[600, 300], [6000, 600]],
-  allLabels: 1200,
-};
+/** The whole, what the reference did; and a little of everything, to try it. */
+export const WHOLE = json.whole as unknown as Budget, TRIAL = json.trial as unknown as Budget;
 
-/** A little of everything, to try it. */
-export const TRIAL: Budget = {
-  images: [400, 200],
-  steps: { mini: 60, nano: 8, ablation: 6 },
-  split: { fit: 200, judged: 100 },
-  aside: 50,
-  tunings: [[100, 4]],
-  allLabels: 4,
-};
-
-/** How every network here is pretrained. */
-export const PRETRAINING = {
-  batchSize: 64,
-  learningRate: 3e-3,
-  weightDecay: 0.05,
-  betas: [0.9, 0.95],
-  warmupRatio: 0.1,
-  clipNorm: 1,
-  flip: 0.5,
-} as const;
-
-/** How every classifier here is trained. */
-export const FINETUNING = {
-  batchSize: 64,
-  learningRate: 3e-3,
-  weightDecay: 0.05,
-  betas: [0.9, 0.999],
-  warmupRatio: 0.2,
-  clipNorm: 1,
-  labelSmoothing: 0.1,
-  flip: 0.5,
-} as const;
+/** How every network here is pretrained, and every classifier trained; of training images a half is mirrored. */
+export const PRETRAINING = json.pretraining as typeof json.pretraining & { betas: [number, number] };
+export const FINETUNING = json.finetuning as typeof json.finetuning & { betas: [number, number] };
 
 /** The two sizes. */
 export type Size = "mini" | "nano";
 
 /** Seconds on two quiet cores: of an update, of reading all images' features, of a linear probe, of k-NN. */
-const COST = { mini: { step: 0.062, features: 21 }, nano: { step: 0.157, features: 60 }, probe: 5, knn: 7 };
+const COST = json.cost;
 
 /** What the frozen features of one network are asked. */
 export interface Frozens {
@@ -113,17 +78,9 @@ export interface SizePlan {
 }
 
 /** What the ablations leave out. */
-export const ABLATIONS: Readonly<Record<string, Method>> = {
-  "full method": {},
-  "no shift": { shift: false },
-  "no causal mask": { causal: false },
-  "no stop-gradient": { stopGradient: false },
-};
+const ABLATIONS: Readonly<Record<string, Method>> = json.ablations;
 
-/** Layer scales tried from scratch. */
-export const SCRATCH_SCALES = [1e-5, 0.1] as const;
-
-const seedsOf = (count: number) => Array.from({ length: count }, (_, seed) => seed);
+export const seedsOf = (count: number) => Array.from({ length: count }, (_, seed) => seed);
 
 /** What is evaluated of a network, by its name. */
 function evaluations(
@@ -188,7 +145,7 @@ function scratch(
   tuning: readonly [number | "all", number],
   budget: Budget,
 ) {
-  return SCRATCH_SCALES.map((layerscaleValue) => {
+  return json.scratchScales.map((layerscaleValue) => {
     const network: NepaOptions = { preset: size, layerscaleValue },
       name = `${size}/seed${seed}/scratch-${layerscaleValue.toExponential()}`;
     return tuned(name, { network, seed }, tuning, [size, rank, seed], budget);

@@ -3,7 +3,7 @@ import { type Collapse, formatNumber } from "nepa";
 import type { Probed } from "./cells.ts";
 import { tunedPoints } from "./figures.ts";
 import type { Measured } from "./measure.ts";
-import { type Book, found, type Row } from "./page.ts";
+import { type Book, type Row, rowOf } from "./page.ts";
 import type { SizePlan, Trained } from "./plan.ts";
 import type { Reference } from "./reference.ts";
 import type { Cell } from "./run.ts";
@@ -22,21 +22,21 @@ export function spreadRows(
   cells: readonly Cell<Measured>[],
   pick: (m: Measured) => Collapse,
   reference: readonly Reference[],
-  official: readonly Cell<Measured>[] = [],
+  further: readonly Cell<Measured>[] = [],
 ): Row[] {
-  const parts = [["feature std", "featureStd", 3], ["effective rank", "effectiveRank", 2], [
-    "mean cosine",
-    "meanCosine",
-    3,
-  ]] as const;
-  return parts.map(([name, key, digits], i) => ({
-    what: `${what}: ${name}`,
-    found: found(book, cells, (measured) => pick(measured)[key]),
-    reference: reference[i],
-    further: found(book, official, (measured) => pick(measured)[key]),
-    digits,
-    better: "neither",
-  }));
+  const parts = [
+    ["feature std", "featureStd", 3],
+    ["effective rank", "effectiveRank", 2],
+    ["mean cosine", "meanCosine", 3],
+  ] as const;
+  return parts.map(([name, key, digits], i) =>
+    rowOf(book, `${what}: ${name}`, cells, (measured) => pick(measured)[key], {
+      reference: reference[i],
+      further,
+      digits,
+      better: "neither",
+    })
+  );
 }
 
 /** Accuracies of probes by layer. */
@@ -46,17 +46,14 @@ export function probeRows(
   cells: readonly Cell<Probed>[],
   references: Readonly<Record<string, Reference>>,
   layers = LAYERS,
-  official: readonly Cell<Probed>[] = [],
+  further: readonly Cell<Probed>[] = [],
 ): Row[] {
-  return layers.map((layer) => {
-    const of = ({ accuracy }: Probed) => percent(accuracy[layer]);
-    return {
-      what: `${what}, ${layerName(layer)}`,
-      found: found(book, cells, of),
+  return layers.map((layer) =>
+    rowOf(book, `${what}, ${layerName(layer)}`, cells, ({ accuracy }) => percent(accuracy[layer]), {
       reference: references[layer],
-      further: found(book, official, of),
-    };
-  });
+      further,
+    })
+  );
 }
 
 /** Training and held-out loss. */
@@ -66,26 +63,21 @@ export function lossRows(
   reference: { lossLast: Reference; heldOut: Reference },
   official: readonly Pick<Trained, "pretrain" | "measure">[],
 ): Row[] {
-  const last = (some: typeof official) =>
-    found(book, some.map(({ pretrain }) => pretrain), ({ lossLast }) => lossLast);
-  const held = (some: typeof official) => found(book, some.map(({ measure }) => measure), ({ loss }) => loss);
+  const pretrain = (some: typeof official) => some.map(({ pretrain }) => pretrain);
+  const measure = (some: typeof official) => some.map(({ measure }) => measure);
   return [
-    {
-      what: "training loss, mean of the last 50 steps",
-      found: last(trained),
+    rowOf(book, "training loss, mean of the last 50 steps", pretrain(trained), ({ lossLast }) => lossLast, {
       reference: reference.lossLast,
-      further: last(official),
+      further: pretrain(official),
       digits: 4,
       better: "less",
-    },
-    {
-      what: "held-out loss, 10,000 test images",
-      found: held(trained),
+    }),
+    rowOf(book, "held-out loss, 10,000 test images", measure(trained), ({ loss }) => loss, {
       reference: reference.heldOut,
-      further: held(official),
+      further: measure(official),
       digits: 4,
       better: "less",
-    },
+    }),
   ];
 }
 

@@ -3,10 +3,9 @@ import { formatNumber } from "nepa";
 import type { Probed } from "./cells.ts";
 import { ablationFigure, bestBlock, labelsFigure, lossFigure, probeFigure } from "./figures.ts";
 import type { Measured } from "./measure.ts";
-import { miniSection } from "./mini_section.ts";
-import { type Book, found, type Row, type Section } from "./page.ts";
-import { type Budget, cellsOf, FINETUNING, type Plan, PRETRAINING, type SizePlan } from "./plan.ts";
-import { ABLATION, NANO, PIXELS, type Reference, type Spread } from "./reference.ts";
+import { type Book, type Row, rowOf, type Section } from "./page.ts";
+import { type Budget, cellsOf, FINETUNING, type Frozens, type Plan, PRETRAINING } from "./plan.ts";
+import { ABLATION, MINI, NANO, PIXELS, type Reference } from "./reference.ts";
 import { LAYERS, lossRows, percent, probeRows, spreadRows, tunedRows } from "./rows.ts";
 import type { Cell } from "./run.ts";
 
@@ -46,10 +45,11 @@ function pretraining(plan: Plan): Section {
     (["z", "h", "pooled"] as const).flatMap((part) =>
       spreadRows(part, book, cells, (m) => m[part], reference[part], further)
     );
-  const trivial = [["previousPatch", "the previous patch's z"], [
-    "meanDirection",
-    "the mean direction of all z",
-  ], ["meanDirectionPerPosition", "the mean direction at each position"]] as const;
+  const trivial = [
+    ["previousPatch", "the previous patch's z"],
+    ["meanDirection", "the mean direction of all z"],
+    ["meanDirectionPerPosition", "the mean direction at each position"],
+  ] as const;
   return {
     title: "2. Pretraining: nano",
     cells: [
@@ -62,42 +62,48 @@ function pretraining(plan: Plan): Section {
       return [
         [
           ...lossRows(book, nano, NANO.trained, official.nano),
-          {
-            what: "held-out loss of weights averaged with 0.99, seed 0",
-            found: found(book, [averaged.measure], ({ loss }) => loss),
-            reference: NANO.averagedHeldOut,
-            digits: 4,
-            better: "less",
-          },
+          rowOf(
+            book,
+            "held-out loss of weights averaged with 0.99, seed 0",
+            [averaged.measure],
+            ({ loss }) => loss,
+            {
+              reference: NANO.averagedHeldOut,
+              digits: 4,
+              better: "less",
+            },
+          ),
           ...spreads(book, measures, NANO.trained, theirs),
         ],
         "Untrained:",
         [
-          {
-            what: "loss of the first step",
-            found: found(book, nano.trained.map(({ pretrain }) => pretrain), ({ lossFirst }) => lossFirst),
-            reference: NANO.untrained.lossFirst,
-            digits: 3,
-            better: "neither",
-          },
-          {
-            what: "held-out loss, untrained",
-            found: found(book, fresh, ({ loss }) => loss),
+          rowOf(
+            book,
+            "loss of the first step",
+            nano.trained.map(({ pretrain }) => pretrain),
+            (of) => of.lossFirst,
+            {
+              reference: NANO.untrained.lossFirst,
+              digits: 3,
+              better: "neither",
+            },
+          ),
+          rowOf(book, "held-out loss, untrained", fresh, ({ loss }) => loss, {
             reference: NANO.untrained.heldOut,
             digits: 4,
             better: "neither",
-          },
+          }),
           ...spreads(book, fresh, NANO.untrained).map((row) => ({ ...row, what: `${row.what}, untrained` })),
         ],
         "Mean cosine of trivial guesses with z, which the network's (the held-out loss without its sign) has to beat:",
-        trivial.map(([key, what]): Row => ({
-          what,
-          found: found(book, measures, (m) => m.trivial[key]),
-          reference: NANO.trivial[key],
-          further: found(book, theirs, (m) => m.trivial[key]),
-          digits: 3,
-          better: "neither",
-        })),
+        trivial.map(([key, what]) =>
+          rowOf(book, what, measures, (m) => m.trivial[key], {
+            reference: NANO.trivial[key],
+            further: theirs,
+            digits: 3,
+            better: "neither",
+          })
+        ),
         scales.length > 0
           ? `The mean |layer scale| of a block lies between ${Math.min(...scales).toFixed(3)} and ${
             Math.max(...scales).toFixed(3)
@@ -113,23 +119,16 @@ function frozen(plan: Plan): Section {
   const { nano, fresh, averaged, bidirectional, pixels } = plan,
     theirs = plan.official.nano,
     probes = nano.trained.map(({ probe }) => probe);
-  const final = (what: string, book: Book, cells: readonly Cell<Probed>[], reference: Reference): Row => ({
-    what,
-    found: found(book, cells, ({ accuracy }) => percent(accuracy.final)),
-    reference,
-  });
+  const final = (what: string, book: Book, cells: readonly Cell<Probed>[], reference: Reference) =>
+    rowOf(book, what, cells, ({ accuracy }) => percent(accuracy.final), { reference });
+  type Near = typeof pixels;
   const near = (
     what: string,
     book: Book,
-    cells: readonly SizePlan["trained"][number]["knn"][],
+    cells: readonly Near[],
     reference: Reference,
-    { layer = "final", further = [] }: { layer?: string; further?: typeof cells } = {},
-  ): Row => ({
-    what,
-    found: found(book, cells, (accuracy) => percent(accuracy[layer])),
-    reference,
-    further: found(book, further, (accuracy) => percent(accuracy[layer])),
-  });
+    { layer = "final", further = [] }: { layer?: string; further?: readonly Near[] } = {},
+  ) => rowOf(book, what, cells, (accuracy) => percent(accuracy[layer]), { reference, further });
   return {
     title: "3. Frozen features: nano",
     cells: [
@@ -163,11 +162,9 @@ function frozen(plan: Plan): Section {
           [nano.untrained.probe],
           NANO.untrainedNull.probe,
         ),
-        {
-          what: "raw pixels",
-          found: found(book, [fresh[0]!.probe], ({ accuracy }) => percent(accuracy["raw pixels"])),
+        rowOf(book, "raw pixels", [fresh[0]!.probe], ({ accuracy }) => percent(accuracy["raw pixels"]), {
           reference: PIXELS.probe,
-        },
+        }),
       ],
       "Nearest neighbours, final features:",
       [
@@ -215,42 +212,43 @@ function fewLabels(plan: Plan, { tunings, aside, allLabels }: Budget): Section {
 function ablations(plan: Plan, { split, steps }: Budget): Section {
   const rows = (book: Book, name: string): Row[] => {
     const cells = plan.ablations[name]!,
-      reference = ABLATION[name]!,
-      spread = (part: "z" | "h", of: Spread) =>
+      reference = ABLATION[name as keyof typeof ABLATION],
+      spread = (part: "z" | "h", of: readonly Reference[]) =>
         spreadRows(`${name}: ${part}`, book, cells.map(({ measure }) => measure), (m) => m[part], of);
-    const probes = cells.map(({ probe }) => probe);
+    const probes = cells.map(({ probe }) => probe), near = cells.map(({ knn }) => knn);
     const better = name === "full method" ? "more" : "neither";
+    const accuracy = (
+      key: "probe" | "best" | "knn",
+    ) => ({ reference: reference[key], digits: 1, better } as const);
     return [
-      {
-        what: `${name}: loss, last 50 steps`,
-        found: found(book, cells.map(({ pretrain }) => pretrain), ({ lossLast }) => lossLast),
-        reference: reference.lossLast,
-        digits: 4,
-        better: "neither",
-      },
+      rowOf(
+        book,
+        `${name}: loss, last 50 steps`,
+        cells.map(({ pretrain }) => pretrain),
+        ({ lossLast }) => lossLast,
+        {
+          reference: reference.lossLast,
+          digits: 4,
+          better: "neither",
+        },
+      ),
       ...spread("z", reference.z),
       ...spread("h", reference.h),
-      {
-        what: `${name}: probe, final`,
-        found: found(book, probes, ({ accuracy }) => percent(accuracy.final)),
-        reference: reference.probe,
-        digits: 1,
-        better,
-      },
-      {
-        what: `${name}: probe, best block`,
-        found: found(book, probes, ({ accuracy }) => bestBlock(accuracy)),
-        reference: reference.best,
-        digits: 1,
-        better,
-      },
-      {
-        what: `${name}: nearest neighbours, final`,
-        found: found(book, cells.map(({ knn }) => knn), ({ final }) => percent(final)),
-        reference: reference.knn,
-        digits: 1,
-        better,
-      },
+      rowOf(
+        book,
+        `${name}: probe, final`,
+        probes,
+        ({ accuracy }) => percent(accuracy.final),
+        accuracy("probe"),
+      ),
+      rowOf(
+        book,
+        `${name}: probe, best block`,
+        probes,
+        ({ accuracy }) => bestBlock(accuracy),
+        accuracy("best"),
+      ),
+      rowOf(book, `${name}: nearest neighbours, final`, near, ({ final }) => percent(final), accuracy("knn")),
     ];
   };
   return {
@@ -269,6 +267,62 @@ function ablations(plan: Plan, { split, steps }: Budget): Section {
         alt: "Loss, spread and rank of the ablations",
         figure: ablationFigure(book, plan),
       },
+    ],
+  };
+}
+
+/** Accuracies of frozen features, as rows of their own are shown. */
+const READ = {
+  best: ["probe, best block", ({ probe }: Frozens, book: Book) => {
+    const accuracy = book(probe)?.accuracy;
+    return accuracy && bestBlock(accuracy);
+  }],
+  knn: [
+    "nearest neighbours, final",
+    ({ knn }: Frozens, book: Book) => percent(book(knn)?.final),
+  ],
+  bestKnn: ["nearest neighbours, best block", ({ knn }: Frozens, book: Book) => {
+    const accuracy = book(knn);
+    return accuracy && bestBlock(accuracy);
+  }],
+} as const;
+
+const valuesOf = (cells: readonly Frozens[], book: Book, key: keyof typeof READ) =>
+  cells.flatMap((cell) => READ[key][1](cell, book) ?? []);
+
+/** The section on mini. */
+function miniSection({ mini, official }: Plan): Section {
+  const { trained, untrained } = mini, theirs = official.mini;
+  const measures = (cells: typeof theirs) => cells.map(({ measure }) => measure);
+  const probes = (cells: typeof theirs) => cells.map(({ probe }) => probe);
+  const reads = Object.keys(READ) as (keyof typeof READ)[], fresh = "untrained, without layer scale: ";
+  return {
+    title: "6. mini",
+    cells: cellsOf([mini, theirs]),
+    write: (book) => [
+      [
+        ...lossRows(book, mini, MINI.trained, theirs),
+        ...spreadRows("z", book, measures(trained), ({ z }) => z, MINI.trained.z, measures(theirs)),
+        ...[
+          ...probeRows("probe", book, probes(trained), MINI.probe, LAYERS.slice(1), probes(theirs)),
+          ...reads.map((key) => ({
+            what: READ[key][0],
+            found: valuesOf(trained, book, key),
+            reference: MINI[key],
+            further: valuesOf(theirs, book, key),
+          })),
+          ...tunedRows(book, mini, MINI),
+          rowOf(book, `${fresh}probe, final`, [untrained.probe], ({ accuracy }) => percent(accuracy.final), {
+            reference: MINI.untrainedNull.probe,
+          }),
+          ...(["best", "knn"] as const).map((key) => ({
+            what: fresh + READ[key][0],
+            found: valuesOf([untrained], book, key),
+            reference: MINI.untrainedNull[key],
+          })),
+        ].map((row): Row => ({ ...row, digits: 1 })),
+      ],
+      "The best block is the one that does best on the test images, as in the reference.",
     ],
   };
 }

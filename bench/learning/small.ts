@@ -1,27 +1,133 @@
 /** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
-import type { NepaOptions } from "nepa";
-import { pretrainCell, type Pretrained, type Pretraining, type Source, type Task } from "./cells.ts";
-import { type Budget, type Plan, PRETRAINING } from "./plan.ts";
-import type { Cell } from "./run.ts";
 import {
-  type Frozen,
-  frozenCell,
-  pixelsCell,
-  type Reading,
-  type Tuned,
-  tunedCell,
-  type Tuning,
-} from "./small_cells.ts";
+  type Dataset,
+  evaluate,
+  finetune,
+  type FinetuneOptions,
+  fitHead,
+  linearProbe,
+  NepaClassifier,
+  type NepaOptions,
+  type Probe,
+  type ProbeOptions,
+} from "nepa";
+import { readSets } from "../../lib/eval/features.ts";
+import {
+  about,
+  augmented,
+  ended,
+  NEAR,
+  nearest,
+  pixelRows,
+  type Plain,
+  pretrainCell,
+  type Pretrained,
+  type Pretraining,
+  putAside,
+  type Rows,
+  setsOf,
+  type Source,
+  type Split,
+  type Task,
+  withModel,
+} from "./cells.ts";
+import { type Budget, type Plan, PRETRAINING, seedsOf } from "./plan.ts";
+import type { Cell, Place } from "./run.ts";
+import json from "./small.json" with { type: "json" };
 
-/** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
-const COST = { step: 0.065, long: 200, short: 60, tuning: 40 };
+/** Penalties for all probes here: joined tokens are 2,176 numbers, which need larger ones than 128 do. */
+const LAMBDAS = [1e-1, 1e-2, 1e-3, 1e-4];
 
-/** The reading of the recipe, and a plain one. */
-export const WHOLE = "block 3, all tokens";
-export const MEAN_READ = "block 3, mean";
+/** How frozen features are read. */
+export type Reading = Pick<ProbeOptions, "layer" | "pool">;
 
-/** All tokens of a block, which the recipe reads. */
-const joined = (layer: number) => ({ layer, pool: "all" }) as const;
+/** Of frozen features. */
+export interface Frozen {
+  probe: number;
+  lambda: number;
+  converged: boolean;
+  knn: number;
+  centred: number;
+}
+
+/** How a classifier is made and trained. */
+export interface Tuning {
+  /** Read all tokens after block 3, or the mean after the last. */
+  joined: boolean;
+  /** The head is fitted before. */
+  fitted: boolean;
+  training: Plain<FinetuneOptions>;
+}
+
+/** Of a fine-tuning: on the images put aside, on the test images, and before the first update. */
+export interface Tuned {
+  validation: number;
+  accuracy: number;
+  before: number;
+}
+
+/** A probe's result with the neighbours' votes on the same rows, as they are and centred. */
+async function withNeighbours(
+  { accuracy: probe, lambda, converged }: Pick<Probe, "accuracy" | "lambda" | "converged">,
+  sets: ReturnType<typeof setsOf>,
+  rows: Rows,
+): Promise<Frozen> {
+  const [knn, centred] = [await nearest(sets, rows), await nearest(sets, rows, true)];
+  return { probe, lambda, converged, knn, centred };
+}
+
+/** A cell that reads frozen features: a linear probe, neighbours. */
+export function frozenCell(task: Task, source: Source, reading: Reading, split: Split): Cell<Frozen> {
+  const { options, needs } = about(source);
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const sets = setsOf(place, split), { fit, judged } = sets, { layer = "final" } = reading;
+      const found = await linearProbe(model, fit, judged, { ...reading, lambdas: LAMBDAS });
+      const [bank, asked] = await readSets(model, [fit, judged], [layer], reading);
+      return await withNeighbours(found, sets, [bank!.get(layer)!, asked!.get(layer)!]);
+    });
+  return { ...task, options: { reading, split, lambdas: LAMBDAS, ...NEAR, ...options }, needs, run };
+}
+
+/** The same of raw pixels. */
+export function pixelsCell(task: Task, split: Split): Cell<Frozen> {
+  const source: Source = { network: { preset: "mini", numHiddenLayers: 1 }, seed: 0 };
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const sets = setsOf(place, split), how = { lambdas: LAMBDAS, references: true };
+      const { probes } = await linearProbe(model, sets.fit, sets.judged, how);
+      return await withNeighbours(probes.get("raw pixels")!, sets, await pixelRows(sets));
+    });
+  return { ...task, options: { pixels: true, split, lambdas: LAMBDAS, ...NEAR }, run };
+}
+
+/** A cell that trains a classifier with 600 labels. */
+export function tunedCell(
+  task: Task,
+  source: Source,
+  tuning: Tuning,
+  aside: number,
+  seed: number,
+): Cell<Tuned> {
+  const { options, needs } = about(source), { joined, fitted, training } = tuning;
+  const run = (place: Place) =>
+    withModel(source, place, async (model) => {
+      const { train, test } = place, { heldOut, rest } = putAside(train, aside);
+      const few = rest.balanced(Math.min(60, Math.floor(rest.length / 20)), seed);
+      const reading = joined ? { pool: "all", causal: true, config: { numHiddenLayers: 3 } } as const : {};
+      const classifier = NepaClassifier.from(model, { classes: train.classes, seed, ...reading });
+      const read = async (set: Dataset) => (await evaluate(classifier, set)).accuracy;
+      try {
+        if (fitted) await fitHead(classifier, few);
+        const before = await read(test);
+        await ended(finetune(classifier, few, { ...augmented(training), seed }));
+        return { before, validation: await read(heldOut), accuracy: await read(test) };
+      } finally {
+        classifier.dispose();
+      }
+    });
+  return { ...task, options: { tuning, aside, seed, ...options }, needs, run };
+}
 
 /** One kind of pretraining. */
 export interface Arm {
@@ -50,74 +156,37 @@ export interface SmallPlan {
   triedPixels: Cell<Frozen>;
 }
 
-const SMALL: Tuning = { joined: true, fitted: true, training: { recipe: "small", learningRate: 1e-3 } };
+/** A training from scratch: the best on the images put aside counts. */
+interface Way {
+  network: NepaOptions;
+  tuning: Tuning;
+}
 
-const CROPS = { crop: 0.6, steps: 600 };
+/** A short training that only ranks a change; as many updates as cost as much as 1,800 of mini. */
+interface Trial {
+  reading: Reading;
+  network: NepaOptions;
+  training: Pretraining["training"];
+  steps: number;
+}
 
-/** The recipe with crops. */
-export const CROPPED = "crops of 60 to 100 %, 600 steps";
-
-/** What notebooks and demo do with few labels. */
-export const MEAN_TUNED = "mean of the tokens, head at zero, recipe default";
-
-/** The recipe for few labels, and with something changed. */
-export const TUNINGS: Readonly<Record<string, Tuning>> = {
-  "recipe small": SMALL,
-  "peak 5e-4": { ...SMALL, training: { recipe: "small", learningRate: 5e-4 } },
-  "peak 2e-3": { ...SMALL, training: { recipe: "small", learningRate: 2e-3 } },
-  [CROPPED]: { ...SMALL, training: { ...SMALL.training, ...CROPS } },
-  "head at zero": { ...SMALL, fitted: false },
-  [MEAN_TUNED]: { joined: false, fitted: false, training: {} },
+/** How the arms are read and tuned, the trainings from scratch, and the changes at equal time, all by their titles. */
+const { readings, tunings, scratch, tried } = json as unknown as {
+  readings: Readonly<Record<string, Reading>>;
+  tunings: Readonly<Record<string, Tuning>>;
+  scratch: Readonly<Record<string, Way>>;
+  tried: Readonly<Record<string, Trial>>;
 };
+export { scratch as WAYS, tunings as TUNINGS };
 
-const fresh = (layerscaleValue: number | null, tuning: Tuning): readonly [NepaOptions, Tuning] => [
-  { layerscaleValue },
-  { ...tuning, training: { layerDecay: 1, ...tuning.training } },
-];
-const MEAN: Tuning = { joined: false, fitted: false, training: {} };
-const ZERO: Tuning = { ...SMALL, fitted: false, training: { recipe: "small", learningRate: 3e-3 } };
+/** Titles in `small.json`: how the recipe reads and a plainer way; the recipe with crops; what notebooks and demo do. */
+export const WHOLE = "block 3, all tokens",
+  MEAN_READ = "block 3, mean",
+  CROPPED = "crops of 60 to 100 %, 600 steps",
+  MEAN_TUNED = "mean of the tokens, head at zero, recipe default";
 
-/** Trainings from scratch: the best on the images put aside counts. */
-export const WAYS: Readonly<Record<string, readonly [NepaOptions, Tuning]>> = {
-  "default, layer scale 1e-5": fresh(1e-5, MEAN),
-  "default, layer scale 0.1": fresh(0.1, MEAN),
-  "all tokens, head at zero, layer scale 0.1, peak 3e-3": fresh(0.1, ZERO),
-  "all tokens, head at zero, layer scale null, peak 3e-3": fresh(null, ZERO),
-  "all tokens, head fitted, layer scale null": fresh(null, SMALL),
-  [`all tokens, head at zero, layer scale 0.1, peak 3e-3, ${CROPPED}`]: fresh(0.1, {
-    ...ZERO,
-    training: { ...ZERO.training, ...CROPS },
-  }),
-};
-
-/** Updates of the trainings that only rank changes, for a network that costs as much as mini. */
-const RANKING = 1800;
-
-/** Changes to the recipe, at equal time: what is read, the network, the training. */
-const TRIED: Readonly<Record<string, [Reading, NepaOptions, Pretraining["training"], number]>> = {
-  "recipe small": [joined(3), {}, {}, RANKING],
-  "targets as they are": [joined(3), {}, { standardizeTargets: false }, RANKING],
-  "layer scale 0.1": [joined(3), { layerscaleValue: 0.1 }, {}, RANKING],
-  "peak 6e-3": [joined(3), {}, { learningRate: 6e-3 }, RANKING],
-  "peak 1.2e-2": [joined(3), {}, { learningRate: 1.2e-2 }, RANKING],
-  "peak 6e-3, layer scale 0.1": [joined(3), { layerscaleValue: 0.1 }, { learningRate: 6e-3 }, RANKING],
-  "peak 6e-3, crops of 60 to 100 %": [joined(3), {}, { learningRate: 6e-3, crop: 0.6 }, RANKING],
-  "peak 6e-3, one and two positions ahead": [joined(3), {}, { learningRate: 6e-3, ahead: [1, 2] }, RANKING],
-  "peak 6e-3, the next and the patch below": [joined(3), {}, { learningRate: 6e-3, ahead: [1, 4] }, RANKING],
-  "peak 6e-3, batches of 32": [joined(3), {}, { learningRate: 6e-3, batchSize: 32 }, RANKING * 1.67],
-  "192 numbers a token, 3 blocks": [
-    joined(2),
-    {
-      hiddenSize: 192,
-      numHiddenLayers: 3,
-      numAttentionHeads: 4,
-      intermediateSize: 768,
-    },
-    {},
-    RANKING * 0.6,
-  ],
-  "6 blocks": [joined(4), { numHiddenLayers: 6 }, {}, RANKING * 0.67],
-};
+/** Seconds on two quiet cores: of an update, of a probe and neighbours of long features and of short ones, of a fine-tuning. */
+const COST = json.cost;
 
 const named = (title: string) => title.replaceAll(/[ ,]+/g, "-");
 const mapped = <T, R>(
@@ -125,6 +194,9 @@ const mapped = <T, R>(
   of: (value: T, title: string) => R,
 ): Record<string, R> =>
   Object.fromEntries(Object.entries(record).map(([title, value]) => [title, of(value, title)]));
+
+const only = <T>(record: Readonly<Record<string, T>>, ...titles: string[]): Record<string, T> =>
+  Object.fromEntries(titles.map((title) => [title, record[title]!]));
 
 /** Makes cells, as the budget says. */
 function makers(budget: Budget, seeds: number) {
@@ -178,17 +250,10 @@ function makers(budget: Budget, seeds: number) {
   return { task, tuned, frozen, pretrained, arm, trial, rankOf };
 }
 
-/** How the arms are read. */
-const READINGS: Readonly<Record<string, Reading>> = {
-  [WHOLE]: joined(3),
-  [MEAN_READ]: { layer: 3, pool: "mean" },
-  "last norm, all tokens": { layer: "final", pool: "all" },
-};
-
 /** The cells for so many seeds; the default recipe's network is the plan's. */
 export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): SmallPlan {
   const { task, tuned, frozen, pretrained, arm, trial, rankOf } = makers(budget, seeds);
-  const all = Array.from({ length: seeds }, (_, seed) => seed), steps = trial ? budget.steps.mini : 4800;
+  const all = seedsOf(seeds), steps = trial ? budget.steps.mini : 4800;
   const pretrain = all.map((seed) => pretrained(`seed${seed}/pretrain`, [steps, seed, rankOf(seed)], {}, {}));
   const higher = all.map((seed) =>
     pretrained(`peak-6e-3/seed${seed}/pretrain`, [steps, seed, 5], {}, { learningRate: 6e-3 })
@@ -197,23 +262,20 @@ export function makeSmallPlan({ mini }: Plan, budget: Budget, seeds: number): Sm
     fresh = { preset: "mini", layerscaleValue: null } as const;
   return {
     pixels: pixelsCell(task("pixels", 4, COST.short), "all"),
-    untrained: frozen("untrained", { network: fresh, seed: 0 }, joined(3)),
+    untrained: frozen("untrained", { network: fresh, seed: 0 }, readings[WHOLE]!),
     pretrain,
-    small: arm("small", pretrain, READINGS, TUNINGS),
-    higher: arm("peak-6e-3", higher, { [WHOLE]: joined(3) }, {
-      "recipe small": SMALL,
-      [CROPPED]: TUNINGS[CROPPED]!,
-    }),
-    plain: arm("plain", plain, READINGS, TUNINGS),
+    small: arm("small", pretrain, readings, tunings),
+    higher: arm("peak-6e-3", higher, only(readings, WHOLE), only(tunings, "recipe small", CROPPED)),
+    plain: arm("plain", plain, readings, tunings),
     scratch: mapped(
-      WAYS,
-      ([network, tuning], title) =>
+      scratch,
+      ({ network, tuning }, title) =>
         all.map((seed) =>
           tuned(`scratch/${named(title)}`, { network: { preset: "mini", ...network }, seed }, tuning, seed)
         ),
     ),
-    tried: mapped(TRIED, ([reading, network, training, updates], title) => {
-      const count = trial ? 4 : Math.round(updates), name = `tried/${named(title)}`;
+    tried: mapped(tried, ({ reading, network, training, steps }, title) => {
+      const count = trial ? 4 : steps, name = `tried/${named(title)}`;
       const trained = pretrained(`${name}/pretrain`, [count, 0, 8], network, training);
       return frozenCell(task(`${name}/frozen`, 8, COST.short), { trained }, reading, budget.split);
     }),

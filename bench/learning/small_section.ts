@@ -1,9 +1,19 @@
 /** What the learning bench's page says of `recipe: "small"`. @module */
-import { type Book, found, meanOf, noiseOf, type Section, stdOf, table } from "./page.ts";
+import { bestOf, type Book, found, meanOf, noiseOf, type Section, stdOf, table } from "./page.ts";
 import { type Budget, cellsOf, PRETRAINING } from "./plan.ts";
 import type { Cell } from "./run.ts";
-import { type Arm, CROPPED, MEAN_READ, MEAN_TUNED, type SmallPlan, TUNINGS, WAYS, WHOLE } from "./small.ts";
-import type { Frozen, Tuned } from "./small_cells.ts";
+import {
+  type Arm,
+  CROPPED,
+  type Frozen,
+  MEAN_READ,
+  MEAN_TUNED,
+  type SmallPlan,
+  type Tuned,
+  TUNINGS,
+  WAYS,
+  WHOLE,
+} from "./small.ts";
 
 const percent = (values: readonly number[]) =>
   values.length === 0
@@ -17,11 +27,7 @@ function bestScratch(book: Book, { scratch }: SmallPlan, crops: boolean): Tuned[
   const ways = Object.entries(scratch).filter(([title]) => title.includes("crops") === crops).map((
     [, cells],
   ) => cells);
-  return ways[0]!.flatMap((_, seed) => {
-    const tried = ways.map((cells) => book(cells[seed])).filter((result) => result !== undefined);
-    if (tried.length < ways.length) return [];
-    return [tried.reduce((best, other) => other.validation > best.validation ? other : best)];
-  });
+  return ways[0]!.flatMap((_, seed) => bestOf(book, ways.map((cells) => cells[seed])) ?? []);
 }
 
 function frozenRow(book: Book, title: string, cells: readonly Cell<Frozen>[]): string[] {
@@ -58,7 +64,7 @@ function tunedTable(book: Book, plan: SmallPlan): string {
     ...arm("pretrained, recipe small, peak 6e-3", plan.higher),
     ...arm("pretrained, recipe default", plan.plain),
     ...Object.entries(plan.scratch).map(([title, cells]) =>
-      row(`from scratch: ${title}`, of(cells), WAYS[title]![1].fitted)
+      row(`from scratch: ${title}`, of(cells), WAYS[title]!.tuning.fitted)
     ),
     row(
       "from scratch, without crops: for each seed the best on the images put aside",
@@ -87,24 +93,18 @@ function above(what: string, one: readonly number[], other: readonly number[]): 
 
 /** The recipe against the default one. */
 function versus(book: Book, { small, plain }: SmallPlan): string {
-  const frozen = (title: string, of: "probe" | "knn") =>
-    above(
-      `${of === "probe" ? "Linear probe" : "k-NN"}, ${title}`,
-      ...[small, plain].map((arm) => found(book, arm.frozen[title]!, (result) => result[of])) as [
-        number[],
-        number[],
-      ],
-    );
-  const tuned = (title: string) =>
-    above(
-      `600 labels, ${title}`,
-      ...[small, plain].map((arm) => found(book, arm.tuned[title]!, ({ accuracy }) => accuracy)) as [
-        number[],
-        number[],
-      ],
-    );
-  const readings = [WHOLE, MEAN_READ].flatMap((title) => [frozen(title, "probe"), frozen(title, "knn")]);
-  return [...readings, ...["recipe small", CROPPED, MEAN_TUNED].map(tuned)].join("\n");
+  const line = (what: string, of: (arm: Arm) => number[]) => above(what, of(small), of(plain));
+  const frozen = (title: string, what: string, key: "probe" | "knn") =>
+    line(`${what}, ${title}`, (arm) => found(book, arm.frozen[title]!, (result) => result[key]));
+  return [
+    ...[WHOLE, MEAN_READ].flatMap((title) => [
+      frozen(title, "Linear probe", "probe"),
+      frozen(title, "k-NN", "knn"),
+    ]),
+    ...["recipe small", CROPPED, MEAN_TUNED].map((title) =>
+      line(`600 labels, ${title}`, (arm) => found(book, arm.tuned[title]!, ({ accuracy }) => accuracy))
+    ),
+  ].join("\n");
 }
 
 /** What was aimed at. */
