@@ -165,26 +165,26 @@ export type Source = { trained: Cell<Pretrained>; averaged?: boolean } | {
 /** The images of an evaluation. Counts: of the training images, some to fit to and others to be judged by. */
 export type Split = "all" | { fit: number; judged: number };
 
-/** What of a cell's options and needs comes from its source. */
-export const about = (source: Source) =>
-  "trained" in source
-    ? { options: { averaged: source.averaged ?? false }, needs: [source.trained] }
-    : { options: { ...source }, needs: [] };
-
-/** Uses the source's network. */
-export async function withModel<T>(
+/** A cell that does something with its source's network, with options of its own. */
+export function modelCell<T>(
+  task: Task,
   source: Source,
-  place: Place,
-  use: (model: Nepa) => Promise<T>,
-): Promise<T> {
-  const model = "trained" in source
-    ? await Nepa.load(`${place.folderOf(source.trained)}/${source.averaged ? "ema" : "model"}`)
-    : new Nepa(source.network, { seed: source.seed });
-  try {
-    return await use(model);
-  } finally {
-    model.dispose();
-  }
+  options: object,
+  work: (model: Nepa, place: Place) => Promise<T>,
+): Cell<T> {
+  const trained = "trained" in source ? source : undefined;
+  const run = async (place: Place) => {
+    const model = "trained" in source
+      ? await Nepa.load(`${place.folderOf(source.trained)}/${source.averaged ? "ema" : "model"}`)
+      : new Nepa(source.network, { seed: source.seed });
+    try {
+      return await work(model, place);
+    } finally {
+      model.dispose();
+    }
+  };
+  const about = trained ? { averaged: trained.averaged ?? false } : source;
+  return { ...task, options: { ...options, ...about }, needs: trained ? [trained.trained] : [], run };
 }
 
 /** Images to fit to, and those to be judged by. */
@@ -222,21 +222,17 @@ export interface Frozen {
 
 /** A cell that fits linear probes. */
 export function probeCell(task: Task, source: Source, frozen: Frozen): Cell<Probed> {
-  const { options, needs } = about(source), { split, ...reading } = frozen;
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const { fit, judged } = setsOf(place, split);
-      const { probes } = await linearProbe(model, fit, judged, reading);
-      return {
-        accuracy: Object.fromEntries([...probes].map(([name, { accuracy }]) => [name, accuracy])),
-        fits: Object.fromEntries(
-          [...probes].map((
-            [name, { lambda, converged, excess, iterations }],
-          ) => [name, { lambda, converged, excess, iterations }]),
-        ),
-      };
-    });
-  return { ...task, options: { probe: frozen, ...options }, needs, run };
+  const { split, ...reading } = frozen;
+  return modelCell(task, source, { probe: frozen }, async (model, place) => {
+    const { fit, judged } = setsOf(place, split);
+    const { probes } = await linearProbe(model, fit, judged, reading);
+    const each = <R>(of: (probe: Probe) => R): Record<string, R> =>
+      Object.fromEntries([...probes].map(([name, probe]) => [name, of(probe)]));
+    return {
+      accuracy: each(({ accuracy }) => accuracy),
+      fits: each(({ lambda, converged, excess, iterations }) => ({ lambda, converged, excess, iterations })),
+    };
+  });
 }
 
 /** How neighbours vote. */
@@ -263,23 +259,26 @@ export async function pixelRows({ fit, judged }: ReturnType<typeof setsOf>): Pro
 
 /** A cell that lets the nearest neighbours vote, in each layer or the last; without a source, in the pixels. */
 export function knnCell(task: Task, source: Source | undefined, frozen: Frozen): Cell<ByLayer> {
-  const { options, needs } = source ? about(source) : { options: { pixels: true }, needs: [] };
   const { split, layers = false, causal = true } = frozen;
-  const run = async (place: Place): Promise<ByLayer> => {
+  const options = { knn: { ...frozen, ...NEAR, centred: false } };
+  if (!source) {
+    const run = async (place: Place) => {
+      const sets = setsOf(place, split);
+      return { pixels: await nearest(sets, await pixelRows(sets)) };
+    };
+    return { ...task, options: { ...options, pixels: true }, run };
+  }
+  return modelCell(task, source, options, async (model, place) => {
     const sets = setsOf(place, split), found: ByLayer = {};
-    if (!source) return { pixels: await nearest(sets, await pixelRows(sets)) };
-    await withModel(source, place, async (model) => {
-      const blocks = Array.from({ length: layers ? model.config.numHiddenLayers : 0 }, (_, i) => i + 1);
-      const wanted: Layer[] = [...blocks, "final"];
-      const [bank, asked] = await readSets(model, [sets.fit, sets.judged], wanted, { causal });
-      for (const layer of wanted) {
-        found[layer] = await nearest(sets, [bank!.get(layer)!, asked!.get(layer)!]);
-        bank!.delete(layer);
-      }
-    });
+    const blocks = Array.from({ length: layers ? model.config.numHiddenLayers : 0 }, (_, i) => i + 1);
+    const wanted: Layer[] = [...blocks, "final"];
+    const [bank, asked] = await readSets(model, [sets.fit, sets.judged], wanted, { causal });
+    for (const layer of wanted) {
+      found[layer] = await nearest(sets, [bank!.get(layer)!, asked!.get(layer)!]);
+      bank!.delete(layer);
+    }
     return found;
-  };
-  return { ...task, options: { knn: { ...frozen, ...NEAR, centred: false }, ...options }, needs, run };
+  });
 }
 
 /** What a fine-tuning cell is told. */
@@ -306,20 +305,18 @@ export interface Finetuned {
 
 /** A cell that fine-tunes, or trains from scratch where the source has random weights. */
 export function finetuneCell(task: Task, source: Source, tuning: Finetuning): Cell<Finetuned> {
-  const { options, needs } = about(source), { labels, aside, seed, training } = tuning;
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const { train, test } = place, { heldOut, rest } = putAside(train, aside);
-      const labelled = labels === "all" ? rest : rest.balanced(labels / train.classes.length, seed);
-      const classifier = NepaClassifier.from(model, { classes: train.classes, seed });
-      try {
-        await ended(finetune(classifier, labelled, { ...augmented(training), seed }));
-        const validation = (await evaluate(classifier, heldOut)).accuracy;
-        const { accuracy, perClass } = await evaluate(classifier, test);
-        return { labels: labelled.length, validation, accuracy, perClass };
-      } finally {
-        classifier.dispose();
-      }
-    });
-  return { ...task, options: { finetune: tuning, ...options }, needs, run };
+  const { labels, aside, seed, training } = tuning;
+  return modelCell(task, source, { finetune: tuning }, async (model, { train, test }) => {
+    const { heldOut, rest } = putAside(train, aside);
+    const labelled = labels === "all" ? rest : rest.balanced(labels / train.classes.length, seed);
+    const classifier = NepaClassifier.from(model, { classes: train.classes, seed });
+    try {
+      await ended(finetune(classifier, labelled, { ...augmented(training), seed }));
+      const validation = (await evaluate(classifier, heldOut)).accuracy;
+      const { accuracy, perClass } = await evaluate(classifier, test);
+      return { labels: labelled.length, validation, accuracy, perClass };
+    } finally {
+      classifier.dispose();
+    }
+  });
 }

@@ -10,8 +10,8 @@ import {
   type Trivial,
   trivialPredictors,
 } from "nepa";
-import { about, setsOf, type Source, type Split, type Task, withModel } from "./cells.ts";
-import type { Cell, Place } from "./run.ts";
+import { modelCell, setsOf, type Source, type Split, type Task } from "./cells.ts";
+import type { Cell } from "./run.ts";
 
 /** The method, or less of it. */
 export interface Method {
@@ -104,16 +104,13 @@ async function readLayerScale(model: Nepa): Promise<number[]> {
 
 /** A cell that reads the loss and the collapse meter on images held out. */
 export function measureCell(task: Task, source: Source, split: Split, method: Method = {}): Cell<Measured> {
-  const { options, needs } = about(source);
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const { judged } = setsOf(place, split), count = Math.min(METERED, judged.length);
-      const first = judged.subset(Array.from({ length: count }, (_, i) => i));
-      return {
-        loss: await readLoss(model, judged, method),
-        ...await readCollapse(model, first, method.causal ?? true),
-        layerScale: await readLayerScale(model),
-      };
-    });
-  return { ...task, options: { measure: { split, method }, ...options }, needs, run };
+  return modelCell(task, source, { measure: { split, method } }, async (model, place) => {
+    const { judged } = setsOf(place, split), count = Math.min(METERED, judged.length);
+    const first = judged.subset(Array.from({ length: count }, (_, i) => i));
+    return {
+      loss: await readLoss(model, judged, method),
+      ...await readCollapse(model, first, method.causal ?? true),
+      layerScale: await readLayerScale(model),
+    };
+  });
 }

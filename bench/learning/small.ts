@@ -13,9 +13,9 @@ import {
 } from "nepa";
 import { readSets } from "../../lib/eval/features.ts";
 import {
-  about,
   augmented,
   ended,
+  modelCell,
   NEAR,
   nearest,
   pixelRows,
@@ -29,10 +29,9 @@ import {
   type Source,
   type Split,
   type Task,
-  withModel,
 } from "./cells.ts";
 import { type Budget, type Plan, PRETRAINING, seedsOf } from "./plan.ts";
-import type { Cell, Place } from "./run.ts";
+import type { Cell } from "./run.ts";
 import json from "./small.json" with { type: "json" };
 
 /** Penalties for all probes here: joined tokens are 2,176 numbers, which need larger ones than 128 do. */
@@ -77,56 +76,45 @@ async function withNeighbours(
 }
 
 /** A cell that reads frozen features: a linear probe, neighbours. */
-export function frozenCell(task: Task, source: Source, reading: Reading, split: Split): Cell<Frozen> {
-  const { options, needs } = about(source);
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const sets = setsOf(place, split), { fit, judged } = sets, { layer = "final" } = reading;
-      const found = await linearProbe(model, fit, judged, { ...reading, lambdas: LAMBDAS });
-      const [bank, asked] = await readSets(model, [fit, judged], [layer], reading);
-      return await withNeighbours(found, sets, [bank!.get(layer)!, asked!.get(layer)!]);
-    });
-  return { ...task, options: { reading, split, lambdas: LAMBDAS, ...NEAR, ...options }, needs, run };
+function frozenCell(task: Task, source: Source, reading: Reading, split: Split): Cell<Frozen> {
+  const options = { reading, split, lambdas: LAMBDAS, ...NEAR };
+  return modelCell(task, source, options, async (model, place) => {
+    const sets = setsOf(place, split), { fit, judged } = sets, { layer = "final" } = reading;
+    const found = await linearProbe(model, fit, judged, { ...reading, lambdas: LAMBDAS });
+    const [bank, asked] = await readSets(model, [fit, judged], [layer], reading);
+    return await withNeighbours(found, sets, [bank!.get(layer)!, asked!.get(layer)!]);
+  });
 }
 
-/** The same of raw pixels. */
-export function pixelsCell(task: Task, split: Split): Cell<Frozen> {
+/** The same of raw pixels, for which a probe wants some network. */
+function pixelsCell(task: Task, split: Split): Cell<Frozen> {
   const source: Source = { network: { preset: "mini", numHiddenLayers: 1 }, seed: 0 };
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const sets = setsOf(place, split), how = { lambdas: LAMBDAS, references: true };
-      const { probes } = await linearProbe(model, sets.fit, sets.judged, how);
-      return await withNeighbours(probes.get("raw pixels")!, sets, await pixelRows(sets));
-    });
-  return { ...task, options: { pixels: true, split, lambdas: LAMBDAS, ...NEAR }, run };
+  const cell = modelCell(task, source, {}, async (model, place) => {
+    const sets = setsOf(place, split), how = { lambdas: LAMBDAS, references: true };
+    const { probes } = await linearProbe(model, sets.fit, sets.judged, how);
+    return await withNeighbours(probes.get("raw pixels")!, sets, await pixelRows(sets));
+  });
+  return { ...cell, options: { pixels: true, split, lambdas: LAMBDAS, ...NEAR } };
 }
 
 /** A cell that trains a classifier with 600 labels. */
-export function tunedCell(
-  task: Task,
-  source: Source,
-  tuning: Tuning,
-  aside: number,
-  seed: number,
-): Cell<Tuned> {
-  const { options, needs } = about(source), { joined, fitted, training } = tuning;
-  const run = (place: Place) =>
-    withModel(source, place, async (model) => {
-      const { train, test } = place, { heldOut, rest } = putAside(train, aside);
-      const few = rest.balanced(Math.min(60, Math.floor(rest.length / 20)), seed);
-      const reading = joined ? { pool: "all", causal: true, config: { numHiddenLayers: 3 } } as const : {};
-      const classifier = NepaClassifier.from(model, { classes: train.classes, seed, ...reading });
-      const read = async (set: Dataset) => (await evaluate(classifier, set)).accuracy;
-      try {
-        if (fitted) await fitHead(classifier, few);
-        const before = await read(test);
-        await ended(finetune(classifier, few, { ...augmented(training), seed }));
-        return { before, validation: await read(heldOut), accuracy: await read(test) };
-      } finally {
-        classifier.dispose();
-      }
-    });
-  return { ...task, options: { tuning, aside, seed, ...options }, needs, run };
+function tunedCell(task: Task, source: Source, tuning: Tuning, aside: number, seed: number): Cell<Tuned> {
+  const { joined, fitted, training } = tuning;
+  return modelCell(task, source, { tuning, aside, seed }, async (model, { train, test }) => {
+    const { heldOut, rest } = putAside(train, aside);
+    const few = rest.balanced(Math.min(60, Math.floor(rest.length / 20)), seed);
+    const reading = joined ? { pool: "all", causal: true, config: { numHiddenLayers: 3 } } as const : {};
+    const classifier = NepaClassifier.from(model, { classes: train.classes, seed, ...reading });
+    const read = async (set: Dataset) => (await evaluate(classifier, set)).accuracy;
+    try {
+      if (fitted) await fitHead(classifier, few);
+      const before = await read(test);
+      await ended(finetune(classifier, few, { ...augmented(training), seed }));
+      return { before, validation: await read(heldOut), accuracy: await read(test) };
+    } finally {
+      classifier.dispose();
+    }
+  });
 }
 
 /** One kind of pretraining. */
