@@ -1,7 +1,14 @@
-/** Fashion-MNIST, which comes with this package. @module */
+/** Fashion-MNIST: of this clone, of a folder, or from the Hugging Face hub. @module */
+import { createHash } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { checkOptions, text } from "../base/check.ts";
+import { decodePng } from "../display/png.ts";
+import { dataSetFolder } from "../files/hub.ts";
 import type { MemoryDataset } from "./dataset.ts";
+import { pixelsIn } from "./checks.ts";
+import { DataError, idxImages } from "./idx.ts";
+import { parquetSource } from "./parquet.ts";
 import { arrayDataset } from "./rows.ts";
-import { DataError, type Idx, readIdx } from "./idx.ts";
 
 /** The classes, in the order of the labels. */
 export const FASHION_CLASSES: readonly string[] = [
@@ -17,41 +24,33 @@ export const FASHION_CLASSES: readonly string[] = [
   "Ankle boot",
 ];
 
-const FILES = {
-  trainImages: [
-    "train-images-idx3-ubyte.gz",
-    "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-  ],
-  trainLabels: [
-    "train-labels-idx1-ubyte.gz",
-    "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-  ],
-  testImages: [
-    "t10k-images-idx3-ubyte.gz",
-    "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-  ],
-  testLabels: [
-    "t10k-labels-idx1-ubyte.gz",
-    "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-  ],
-} as const;
+/** SHA-256 of all pixels, then all labels, a byte each. */
+const SUMS = {
+  train: "16d82e2b505296aa2b78bd5ea0992634f30419a4c97def7c907d154a35ac6157",
+  test: "9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4",
+};
+type Split = keyof typeof SUMS;
 
-const HOME = new URL("../../data/fashion-mnist/", import.meta.url);
+const HOME = new URL("../../data/fashion-mnist/", import.meta.url), HUB = "zalando-datasets/fashion_mnist";
 const REMEDY = "get the four files from https://github.com/zalandoresearch/fashion-mnist (data/fashion) " +
   "and name their folder: fashionMnist({ path })";
 
 /** Options of {@linkcode fashionMnist}. */
 export interface FashionOptions {
-  /** A folder with the four IDX files of MNIST's layout, gzipped or not. Default: the files of this package. */
+  /**
+   * A folder with the four IDX files of MNIST's layout, gzipped or not. Default: the files of this clone; where there are
+   * none, since the package was installed, `zalando-datasets/fashion_mnist` on the Hugging Face hub, fetched once.
+   */
   path?: string;
 }
 
 /**
  * Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28 x 28, grey, ten classes (Xiao, Rasul and
- * Vollgraf, 2017).
+ * Vollgraf, 2017). Unless they are of a folder of yours, pixels and labels are compared with the sums of the authors' files.
  *
- * @throws {DataError} If a file is missing or damaged, not an IDX file, images and labels are not as many, or a file
- *   of this package is not the one that was shipped.
+ * @throws {DataError} If a file is missing or damaged, of another kind, images and labels are not as many, or they are not
+ *   the authors'.
+ * @throws {HubError} If they have to come from the hub and cannot.
  *
  * @example
  * ```ts
@@ -62,98 +61,53 @@ export interface FashionOptions {
  * assertEquals([train.length, test.length], [60000, 10000]);
  * ```
  */
-export async function fashionMnist(
-  { path }: FashionOptions = {},
-): Promise<{ train: MemoryDataset; test: MemoryDataset }> {
-  const read = ([file, sha256]: readonly [string, string]) =>
-    path === undefined ? shipped(file, sha256) : given(path, file);
-  const dimensions = { trainImages: 3, trainLabels: 1, testImages: 3, testLabels: 1 };
-  const load = async (key: keyof typeof FILES): Promise<[string, Idx]> => {
-    const { file, bytes, check } = await read(FILES[key]);
-    const array = await readIdx(file, bytes, dimensions[key]);
-    await check?.();
-    return [file, array];
-  };
-  const [trainImages, trainLabels, testImages, testLabels] = await Promise.all([
-    load("trainImages"),
-    load("trainLabels"),
-    load("testImages"),
-    load("testLabels"),
-  ]);
-  return {
-    train: joined("Fashion-MNIST train", trainImages, trainLabels),
-    test: joined("Fashion-MNIST test", testImages, testLabels),
-  };
+export async function fashionMnist(options: FashionOptions = {}): Promise<Record<Split, MemoryDataset>> {
+  checkOptions("fashionMnist", options, { path: text });
+  const { path } = options, splits: Split[] = ["train", "test"];
+  const here = HOME.protocol === "file:" && await Deno.stat(HOME).then(() => true, () => false);
+  let read = (split: Split) => fromFiles(path ?? fileURLToPath(HOME), split);
+  if (path === undefined && !here) {
+    const folder = await dataSetFolder(HUB, splits.map(parquetOf));
+    read = (split) => fromParquet(`${folder}/${parquetOf(split)}`, split);
+  }
+  const [train, test] = await Promise.all(splits.map(read)) as [MemoryDataset, MemoryDataset];
+  if (path !== undefined) return { train, test };
+  return { train: authentic(train, "train"), test: authentic(test, "test") };
 }
 
-interface Content {
-  file: string;
-  bytes: Uint8Array<ArrayBuffer>;
-  check?: () => Promise<void>;
+const nameOf = (split: Split) => `Fashion-MNIST ${split}`;
+const parquetOf = (split: Split) => `fashion_mnist/${split}-00000-of-00001.parquet`;
+
+async function fromFiles(folder: string, split: Split): Promise<MemoryDataset> {
+  const file = (kind: string) =>
+    `${folder.replace(/\/+$/, "")}/${split === "test" ? "t10k" : split}-${kind}-ubyte.gz`;
+  const [images, labels] = [file("images-idx3"), file("labels-idx1")];
+  try {
+    return await idxImages({ images, labels, classes: FASHION_CLASSES, name: nameOf(split) });
+  } catch (error) {
+    if (error instanceof DataError && error.kind === "missing") error.message += `; ${REMEDY}`;
+    throw error;
+  }
 }
 
-async function given(path: string, name: string): Promise<Content> {
-  const names = [name, name.replace(/\.gz$/, "")].map((file) => `${path.replace(/\/+$/, "")}/${file}`);
-  for (const file of names) {
-    try {
-      return { file, bytes: await Deno.readFile(file) };
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
+async function fromParquet(file: string, split: Split): Promise<MemoryDataset> {
+  const columns = { image: "image", label: "label", classes: FASHION_CLASSES }, name = nameOf(split);
+  const { labels, bytesOf, nameOf: rowName } = await parquetSource([file], {}, columns);
+  const images = new Uint8Array(labels.length * 28 * 28);
+  for (let i = 0; i < labels.length; i++) {
+    images.set(pixelsIn(rowName(i), decodePng(await bytesOf(i)), [28, 28, 1]), i * 28 * 28);
   }
-  throw new DataError("missing", names[0]!, `expected this file or ${names[1]}, found neither; ${REMEDY}`);
+  return arrayDataset({ name, images, shape: [labels.length, 28, 28, 1], labels, classes: FASHION_CLASSES });
 }
 
-async function shipped(name: string, sha256: string): Promise<Content> {
-  const url = new URL(name, HOME), response = await fetch(url).catch((cause) => cause as Error);
-  if (response instanceof Error || !response.ok) {
-    const got = response instanceof Error ? response.message : `${response.status} ${response.statusText}`;
-    throw new DataError("missing", url.href, `expected the file of this package, got ${got}; ${REMEDY}`);
-  }
-  const bytes = new Uint8Array(await response.arrayBuffer());
-  const check = async () => {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-    if (digest !== sha256) {
-      throw new DataError(
-        "checksum",
-        url.href,
-        `expected sha256 ${sha256}, got ${digest}: not the file that was shipped; restore it (git checkout), or ${REMEDY}`,
-      );
-    }
-  };
-  return { file: url.href, bytes, check };
-}
-
-function joined(
-  name: string,
-  [imageFile, images]: [string, Idx],
-  [labelFile, labels]: [string, Idx],
-): MemoryDataset {
-  const [n = 0, height = 0, width = 0] = images.shape;
-  if (labels.shape[0] !== n) {
-    throw new DataError(
-      "count",
-      labelFile,
-      `expected a label for each of the ${n} images of ${imageFile}, got ${
-        labels.shape[0]
-      }; take both files from one source`,
-    );
-  }
-  const wrong = labels.data.findIndex((label) => label >= FASHION_CLASSES.length);
-  if (wrong >= 0) {
-    throw new DataError(
-      "labels",
-      labelFile,
-      `expected labels 0 to 9, got ${
-        labels.data[wrong]
-      } for image ${wrong}; this is not a data set of ten classes`,
-    );
-  }
-  return arrayDataset({
-    name,
-    images: images.data,
-    shape: [n, height, width, 1],
-    labels: labels.data,
-    classes: FASHION_CLASSES,
-  });
+/** Refuses images or labels that are not the authors'. */
+function authentic(set: MemoryDataset, split: Split): MemoryDataset {
+  const hash = createHash("sha256");
+  for (const { images } of set.batches({ size: 10000, shuffle: false, dropLast: false })) hash.update(images);
+  const sum = hash.update(Uint8Array.from(set.labels)).digest("hex");
+  if (sum === SUMS[split]) return set;
+  const text = `expected sha256 ${
+    SUMS[split]
+  } of pixels and labels, got ${sum}: not the data that were published`;
+  throw new DataError("checksum", set.name, `${text}; restore the files (git checkout), or ${REMEDY}`);
 }

@@ -1,4 +1,8 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
+import { basename } from "node:path";
+import { any, checkOptions, text } from "../base/check.ts";
+import type { MemoryDataset } from "./dataset.ts";
+import { arrayDataset } from "./rows.ts";
 
 /** What was wrong with a data file. */
 export type DataErrorKind =
@@ -45,9 +49,8 @@ async function* unpacked(file: string, bytes: Uint8Array<ArrayBuffer>): AsyncGen
   try {
     yield* stream;
   } catch (cause) {
-    throw new DataError("gzip", file, `expected whole gzip data, got an error while unpacking: ${AGAIN}`, {
-      cause,
-    });
+    const text = `expected whole gzip data, got an error while unpacking: ${AGAIN}`;
+    throw new DataError("gzip", file, text, { cause });
   }
 }
 
@@ -55,31 +58,20 @@ function header(file: string, bytes: Uint8Array, dimensions: number, most: numbe
   const hex = (byte: number) => byte.toString(16).padStart(2, "0");
   const magic = [...bytes.subarray(0, 4)].map(hex).join(" "), expected = `00 00 08 ${hex(dimensions)}`;
   if (magic !== expected) {
-    throw new DataError(
-      "magic",
-      file,
-      `expected an IDX file of bytes in ${dimensions} dimensions, which begins ${expected}, got ${
-        magic || "nothing"
-      }; ` +
-        `check that images and labels are not swapped and that this is an IDX file`,
-    );
+    const begins = `expected an IDX file of bytes in ${dimensions} dimensions, which begins ${expected}`;
+    const help = "check that images and labels are not swapped and that this is an IDX file";
+    throw new DataError("magic", file, `${begins}, got ${magic || "nothing"}; ${help}`);
   }
-  if (bytes.length < 4 + 4 * dimensions) {
-    throw new DataError(
-      "size",
-      file,
-      `expected a header of ${4 + 4 * dimensions} bytes, got ${bytes.length}: ${AGAIN}`,
-    );
+  const least = 4 + 4 * dimensions;
+  if (bytes.length < least) {
+    throw new DataError("size", file, `expected a header of ${least} bytes, got ${bytes.length}: ${AGAIN}`);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const shape = Array.from({ length: dimensions }, (_, i) => view.getUint32(4 + 4 * i));
   const size = shape.reduce((a, b) => a * b, 1);
   if (size === 0 || size > most) {
-    throw new DataError(
-      "size",
-      file,
-      `expected 1 to ${most} bytes, got a header that says [${shape}]: ${AGAIN}`,
-    );
+    const got = `got a header that says [${shape}]: ${AGAIN}`;
+    throw new DataError("size", file, `expected 1 to ${most} bytes, ${got}`);
   }
   return shape;
 }
@@ -131,4 +123,67 @@ export async function readIdx(
     throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
   }
   return { data, shape };
+}
+
+/** Options of {@linkcode idxImages}. */
+export interface IdxImagesOptions {
+  /** Paths of the files, gzipped or not; `.gz` at the end may be there or missing. */
+  images: string;
+  labels: string;
+  /** Names of the classes. Default: "0", "1", … up to the highest label. */
+  classes?: readonly string[];
+  /** Default: the images' file. */
+  name?: string;
+}
+
+/**
+ * Labelled grey images from two IDX files, as MNIST, Fashion-MNIST, KMNIST and EMNIST have them. EMNIST's images lie
+ * transposed, and the labels of its "letters" begin at 1: give 27 classes.
+ *
+ * @throws {DataError} If a file is missing, damaged or of another kind, or the two do not belong together.
+ *
+ * @example
+ * ```ts
+ * import { idxImages } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const [images, labels] = ["images-idx3", "labels-idx1"].map((part) => `data/fashion-mnist/t10k-${part}-ubyte.gz`);
+ * assertEquals((await idxImages({ images: images!, labels: labels! })).length, 10000);
+ * ```
+ */
+export async function idxImages(options: IdxImagesOptions): Promise<MemoryDataset> {
+  checkOptions("idxImages", options, { images: text, labels: text, classes: any, name: text });
+  const [imageFile, images] = await idxFile(options.images, 3),
+    [labelFile, labels] = await idxFile(options.labels, 1);
+  const [n = 0, height = 0, width = 0] = images.shape, [count] = labels.shape;
+  if (count !== n) {
+    const expected = `expected a label for each of the ${n} images of ${imageFile}, got ${count}`;
+    throw new DataError("count", labelFile, `${expected}; take both files from one source`);
+  }
+  const highest = labels.data.reduce((a, b) => Math.max(a, b), 0);
+  const { classes = Array.from({ length: highest + 1 }, (_, i) => `${i}`), name = basename(imageFile) } =
+    options;
+  if (highest >= classes.length) {
+    const got = `${highest} for image ${labels.data.indexOf(highest)}`;
+    const expected = `expected labels 0 to ${classes.length - 1}, got ${got}`;
+    throw new DataError(
+      "labels",
+      labelFile,
+      `${expected}; this is not a data set of ${classes.length} classes`,
+    );
+  }
+  const shape = [n, height, width, 1] as const;
+  return arrayDataset({ name, images: images.data, shape, labels: labels.data, classes });
+}
+
+/** The array in a file, whose name may end with .gz or not. */
+async function idxFile(path: string, dimensions: number): Promise<[string, Idx]> {
+  const plain = path.replace(/\.gz$/, ""), names = path === plain ? [path, `${path}.gz`] : [path, plain];
+  for (const file of names) {
+    const bytes = await Deno.readFile(file).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    if (bytes) return [file, await readIdx(file, bytes, dimensions)];
+  }
+  throw new DataError("missing", path, `expected this file or ${names[1]}, found neither`);
 }

@@ -25,8 +25,8 @@ export { imageFolder } from "./folder.ts";
 export type { ImageFolder, ImageFolderOptions } from "./folder.ts";
 export type { DecodeOptions } from "./encoded.ts";
 export { parquetImages } from "./parquet.ts";
-export { DataError, readIdx } from "./idx.ts";
-export type { DataErrorKind, Idx } from "./idx.ts";
+export { DataError, idxImages, readIdx } from "./idx.ts";
+export type { DataErrorKind, Idx, IdxImagesOptions } from "./idx.ts";
 export { FASHION_CLASSES, fashionMnist } from "./fashion.ts";
 export type { FashionOptions } from "./fashion.ts";
 export {

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import type { FileMetaData } from "hyparquet";
 import type { Dataset } from "./dataset.ts";
 import { checkOptions } from "../base/check.ts";
-import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
+import { type DecodeOptions, DECODING, EncodedDataset, type Source } from "./encoded.ts";
 import { contentsOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
@@ -14,7 +14,14 @@ const GROUPS = 8;
 type Row = Record<string, unknown>;
 
 /** Which columns have images and labels, and the names of the classes. */
-function columnsOf(file: string, { key_value_metadata }: FileMetaData) {
+interface Columns {
+  image: string;
+  label: string;
+  classes: readonly string[];
+}
+
+/** What a file's notes say of them. */
+function columnsOf(file: string, { key_value_metadata }: FileMetaData): Columns {
   const notes = key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
   const { features: noted = {} } = JSON.parse(notes).info ?? {};
   const features = Object.entries<{ _type: string; names?: string[] }>(noted);
@@ -50,18 +57,27 @@ export async function parquetImages(
   options: DecodeOptions = {},
 ): Promise<Dataset> {
   checkOptions("parquetImages", options, DECODING);
+  return await EncodedDataset.open(await parquetSource([files].flat(), options), options);
+}
+
+/** What Parquet files have, by their notes, or by columns that are known. */
+export async function parquetSource(
+  files: readonly string[],
+  options: DecodeOptions = {},
+  known?: Columns,
+): Promise<Source> {
   const { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } = await import("hyparquet");
   const open = async (file: string) => {
     try {
       const buffer = await asyncBufferFromFile(file), metadata = await parquetMetadataAsync(buffer);
-      return { file, buffer, metadata, columns: columnsOf(file, metadata) };
+      return { file, buffer, metadata, columns: known ?? columnsOf(file, metadata) };
     } catch (cause) {
       if (cause instanceof DataError) throw cause;
       const got = `expected a Parquet file, but ${(cause as Error).message}`;
       throw new DataError("magic", file, got, { cause });
     }
   };
-  const opened = await Promise.all([files].flat().map(open)), labels: number[] = [];
+  const opened = await Promise.all(files.map(open)), labels: number[] = [];
   const places: { group: number; at: number }[] = [], groups: (() => Promise<Row[]>)[] = [];
   for (const { buffer: file, metadata, columns: { image, label } } of opened) {
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
@@ -83,7 +99,7 @@ export async function parquetImages(
   };
   const sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
   const [{ file, columns } = { file: "no file", columns: { image: "", classes: [] } }] = opened;
-  return await EncodedDataset.open({
+  return {
     name: basename(file),
     classes: columns.classes,
     labels: Int32Array.from(labels),
@@ -94,5 +110,5 @@ export async function parquetImages(
       const { group, at } = places[row]!;
       return ((await rowsOf(group))[at]![columns.image] as { bytes: Uint8Array }).bytes;
     },
-  }, options);
+  };
 }

@@ -1,6 +1,6 @@
 /** PNG files from pixels. @module */
 import { Buffer } from "node:buffer";
-import { crc32, deflateSync } from "node:zlib";
+import { crc32, deflateSync, inflateSync } from "node:zlib";
 import { expect } from "../base/check.ts";
 
 /** Pixels, 8 bits a channel: [height, width, channels] with 1 (grey), 3 (RGB) or 4 (RGBA) channels. */
@@ -41,6 +41,41 @@ export function encodePng(pixels: Pixels): Uint8Array<ArrayBuffer> {
   const signature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
   const [body, end] = [chunk("IDAT", deflateSync(raw)), chunk("IEND", new Uint8Array())];
   return new Uint8Array(Buffer.concat([signature, header, body, end]));
+}
+
+/** The pixels of an 8-bit PNG file that is not interlaced: grey, RGB or RGBA. Throws a `RangeError` if it is none. */
+export function decodePng(file: Uint8Array): Pixels & { data: Uint8Array } {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength), parts: Uint8Array[] = [];
+  const kinds: Record<string, number> = { "8,0,0,0,0": 1, "8,2,0,0,0": 3, "8,6,0,0,0": 4 };
+  const kind = file.subarray(24, 29).join(), channels = kinds[kind] ?? 0;
+  expect(channels > 0, "PNG", "8 bits, grey, RGB or RGBA, not interlaced", kind || "nothing");
+  const [width, height] = [view.getUint32(16), view.getUint32(20)], row = width * channels;
+  for (let at = 8; at + 8 <= file.length; at += 12 + view.getUint32(at)) {
+    const type = String.fromCharCode(...file.subarray(at + 4, at + 8));
+    if (type === "IDAT") parts.push(file.subarray(at + 8, at + 8 + view.getUint32(at)));
+  }
+  const raw = inflateSync(Buffer.concat(parts)), data = new Uint8Array(height * row);
+  expect(raw.length === height * (row + 1), "PNG", `${height * (row + 1)} bytes`, raw.length);
+  for (let y = 0, i = 0; y < height; y++) {
+    const filter = raw[y * (row + 1)]!;
+    for (let x = 0; x < row; x++, i++) {
+      const a = x < channels ? 0 : data[i - channels]!, b = y === 0 ? 0 : data[i - row]!;
+      const c = x < channels || y === 0 ? 0 : data[i - row - channels]!;
+      const [pa, pb, pc] = [Math.abs(b - c), Math.abs(a - c), Math.abs(a + b - 2 * c)];
+      const paeth = pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+      const guess = filter === 0
+        ? 0
+        : filter === 1
+        ? a
+        : filter === 2
+        ? b
+        : filter === 3
+        ? (a + b) >> 1
+        : paeth;
+      data[i] = raw[i + y + 1]! + guess;
+    }
+  }
+  return { data, height, width, channels };
 }
 
 /** A PNG file as a URL that holds it. */

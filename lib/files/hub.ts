@@ -1,5 +1,5 @@
 /**
- * Where a model is: in a folder here, or on the Hugging Face hub, from which it is fetched once into the cache folder
+ * Where a model or a data set is: in a folder here, or on the Hugging Face hub, from which it is fetched once into the cache folder
  * that Python's huggingface_hub keeps, in the same layout, so that either finds what the other has fetched.
  *
  * @module
@@ -10,7 +10,15 @@ import { say } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import type { Environment } from "@nepa/engine";
 import { expect } from "../base/check.ts";
-import { COMMIT, fetchBlob, type Hub, HubError, type HubFile, listModel, PassingError } from "./hub_files.ts";
+import {
+  COMMIT,
+  fetchBlob,
+  type Hub,
+  HubError,
+  type HubFile,
+  listFilesOf,
+  PassingError,
+} from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
 import { AVERAGED } from "./torch_file.ts";
 
@@ -54,18 +62,59 @@ async function settings(env: Environment) {
   return { cache, endpoint, token: token || undefined, patience: Number(env.HF_HUB_DOWNLOAD_TIMEOUT) || 30 };
 }
 
+/** What is wanted from the hub. */
+interface Wanted {
+  type: Hub["type"];
+  /** The files to fetch: `need` finds one by its path, `has` says whether there is one, `fetched` brings one at once. */
+  files(tools: {
+    need: (path: string) => HubFile;
+    has: (path: string) => boolean;
+    fetched: (path: string) => Promise<string>;
+  }): Promise<HubFile[]>;
+  /** Whether a folder has all that is needed. */
+  complete(folder: string): Promise<boolean>;
+  /** What to say of a folder that is complete and lacks something. */
+  lacks(folder: string): Promise<string>;
+}
+
+const isIn = (folder: string) => (name: string) => isFile(join(folder, name));
+const allIn = async (folder: string, names: Iterable<string>) =>
+  (await Promise.all([...names].map(isIn(folder)))).every(Boolean);
+
+/** What a model needs. */
+const aModel = (weights: string): Wanted => ({
+  type: "model",
+  async files({ need, has, fetched }) {
+    const needed = [CONFIG, ...has(PREPROCESSOR) ? [PREPROCESSOR] : []];
+    const parted = weights === WEIGHTS && has(INDEX) && !has(WEIGHTS);
+    needed.push(...parted ? await indexedFiles(await fetched(INDEX)) : [weights]);
+    return needed.map(need);
+  },
+  async complete(folder) {
+    if (!await isIn(folder)(CONFIG)) return false;
+    if (await isIn(folder)(weights)) return true;
+    if (weights !== WEIGHTS || !await isIn(folder)(INDEX)) return false;
+    return await allIn(folder, await indexedFiles(join(folder, INDEX)));
+  },
+  lacks: async (folder) => await isIn(folder)(PREPROCESSOR) ? "" : `, which has no ${PREPROCESSOR}`,
+});
+
+/** Some files of a data set. */
+const someFiles = (paths: readonly string[]): Wanted => ({
+  type: "dataset",
+  files: ({ need }) => Promise.resolve(paths.map(need)),
+  complete: (folder) => allIn(folder, paths),
+  lacks: () => Promise.resolve(""),
+});
+
 /** The folder of a revision in the cache, if all that is needed of it is there. */
-async function cached(storage: string, revision: string, weights: string): Promise<string | undefined> {
+async function cached(storage: string, revision: string, wanted: Wanted): Promise<string | undefined> {
   const commit = COMMIT.test(revision)
     ? revision
     : (await readIfThere(join(storage, "refs", revision)))?.trim();
   if (!commit || !COMMIT.test(commit)) return undefined;
-  const folder = join(storage, "snapshots", commit), has = (name: string) => isFile(join(folder, name));
-  if (!await has(CONFIG)) return undefined;
-  if (await has(weights)) return folder;
-  if (weights !== WEIGHTS || !await has(INDEX)) return undefined;
-  const there = await Promise.all([...await indexedFiles(join(folder, INDEX))].map(has));
-  return there.every(Boolean) ? folder : undefined;
+  const folder = join(storage, "snapshots", commit);
+  return await wanted.complete(folder) ? folder : undefined;
 }
 
 /** Sees that a file is in its commit's folder. Processes, Python's too, wait for each other. */
@@ -103,21 +152,20 @@ async function fetchFiles(hub: Hub, folder: string, files: readonly HubFile[]): 
   }
 }
 
-/** Fetches what a model needs, then notes which commit the revision is. */
-async function fetchModel(hub: Hub, storage: string, weights: string): Promise<string> {
-  const { commit, files } = await listModel(hub), { repo, revision } = hub;
+/** Fetches what is wanted, then notes which commit the revision is. */
+async function fetchAll(hub: Hub, storage: string, wanted: Wanted): Promise<string> {
+  const { commit, files } = await listFilesOf(hub), { repo, revision } = hub;
   const folder = join(storage, "snapshots", commit), ref = join(storage, "refs", revision);
   const need = (path: string) => {
     const file = files.get(path), found = [...files.keys()].slice(0, 20).map((name) => JSON.stringify(name));
     if (file) return file;
     throw new HubError(`${repo}: expected ${path} at ${revision}, got ${found.join(", ") || "no files"}`);
   };
-  const needed = [need(CONFIG), ...files.has(PREPROCESSOR) ? [need(PREPROCESSOR)] : []];
-  if (weights === WEIGHTS && files.has(INDEX) && !files.has(WEIGHTS)) {
-    await fetchFile(hub, folder, need(INDEX));
-    needed.push(...[...await indexedFiles(join(folder, INDEX))].map(need));
-  } else needed.push(need(weights));
-  await fetchFiles(hub, folder, needed);
+  const fetched = async (path: string) => {
+    await fetchFile(hub, folder, need(path));
+    return join(folder, path);
+  };
+  await fetchFiles(hub, folder, await wanted.files({ need, has: (path) => files.has(path), fetched }));
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
     await Deno.writeTextFile(ref, commit);
@@ -125,25 +173,42 @@ async function fetchModel(hub: Hub, storage: string, weights: string): Promise<s
   return folder;
 }
 
-/** The folder of a model on the hub: as it is there now, or as it was last where the hub is out of reach. */
-async function hubFolder(repo: string, revision: string, options: SourceOptions): Promise<string> {
-  const { environment = Deno.env.toObject(), pause = 500, ema } = options, weights = ema ? AVERAGED : WEIGHTS;
+/** The folder of what is wanted from the hub: as it is there now, or as it was last where the hub is out of reach. */
+async function hubFolder(repo: string, wanted: Wanted, options: SourceOptions): Promise<string> {
+  const { environment = Deno.env.toObject(), pause = 500, revision = "main" } = options, { type } = wanted;
   expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
-  const storage = join(cache, `models--${repo.replace("/", "--")}`);
+  const storage = join(cache, `${type}s--${repo.replace("/", "--")}`);
   const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
   const off = switches.find((name) => isOn(environment[name]));
   try {
-    if (!off) return await fetchModel({ ...from, repo, revision, pause }, storage, weights);
+    if (!off) return await fetchAll({ ...from, type, repo, revision, pause }, storage, wanted);
     const help = `unset ${off}, or give the path of its folder`;
     throw new PassingError(`${repo}, ${revision}: expected it in ${storage}, since ${off} is set: ${help}`);
   } catch (error) {
-    const folder = error instanceof PassingError ? await cached(storage, revision, weights) : undefined;
+    const folder = error instanceof PassingError ? await cached(storage, revision, wanted) : undefined;
     if (!folder) throw error;
-    const bare = await isFile(join(folder, PREPROCESSOR)) ? "" : `, which has no ${PREPROCESSOR}`;
-    say(`${repo}, ${revision}: ${off ? `${off} is set` : (error as Error).message}; taking ${folder}${bare}`);
+    const why = off ? `${off} is set` : (error as Error).message;
+    say(`${repo}, ${revision}: ${why}; taking ${folder}${await wanted.lacks(folder)}`);
     return folder;
   }
+}
+
+/**
+ * The folder that holds some files of a data set on the Hugging Face hub, which are fetched where they are missing.
+ *
+ * @param repo "organisation/name".
+ * @param paths Paths in the data set's repository.
+ * @param options As for {@linkcode modelFolder}.
+ * @returns A folder with the files at these paths.
+ * @throws {HubError} If they cannot be had.
+ */
+export async function dataSetFolder(
+  repo: string,
+  paths: readonly string[],
+  options: SourceOptions = {},
+): Promise<string> {
+  return await hubFolder(repo, someFiles(paths), options);
 }
 
 /**
@@ -160,7 +225,7 @@ export async function modelFolder(source: string, options: SourceOptions = {}): 
   if (typeof source !== "string") throw new TypeError(`source: expected a folder or a name, got ${source}`);
   const isFolder = await Deno.stat(source).then(({ isDirectory }) => isDirectory, () => false);
   const { revision } = options, isName = HUB_NAME.test(source);
-  if (isName && !isFolder) return await hubFolder(source, revision ?? "main", options);
+  if (isName && !isFolder) return await hubFolder(source, aModel(options.ema ? AVERAGED : WEIGHTS), options);
   if (revision !== undefined) {
     const what = isFolder ? "a folder here: leave the revision out, or move the folder" : "another path";
     throw new TypeError(`revision: expected a name on the hub, "organisation/name", got ${source}, ${what}`);

@@ -15,10 +15,11 @@ export class PassingError extends HubError {
   }
 }
 
-/** A model on a hub, and who asks for it: the token goes to the endpoint ("https://huggingface.co") alone. */
+/** A model or a data set on a hub, and who asks for it: the token goes to the endpoint ("https://huggingface.co") alone. */
 export interface Hub {
   readonly endpoint: string;
   readonly token: string | undefined;
+  readonly type: "model" | "dataset";
   /** "organisation/name". */
   readonly repo: string;
   readonly revision: string;
@@ -37,6 +38,9 @@ export interface HubFile {
 
 /** What git calls a commit. */
 export const COMMIT = /^[0-9a-f]{40}$/;
+
+/** Where it is to be seen, and its files begin. */
+const pageOf = ({ endpoint, type, repo }: Hub) => `${endpoint}/${type === "model" ? "" : "datasets/"}${repo}`;
 
 const TRIES = 5, LONGEST_PAUSE = 60_000, PASSING = [408, 429, 500, 502, 503, 504];
 
@@ -66,12 +70,13 @@ function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progres
 }
 
 /** Why the hub said no, and what helps. */
-function refused({ endpoint, repo, revision, token }: Hub, { status, headers }: Response): HubError {
+function refused(hub: Hub, { status, headers }: Response): HubError {
+  const { endpoint, repo, revision, token } = hub;
   if (PASSING.includes(status)) {
     const again = 1000 * Number(headers.get("retry-after")) || 0;
     return new PassingError(`${repo}: ${endpoint} could not answer (HTTP ${status}): try again later`, again);
   }
-  const code = headers.get("x-error-code"), page = `${endpoint}/${repo}`;
+  const code = headers.get("x-error-code"), page = pageOf(hub);
   const login = token === undefined
     ? "log in with `hf auth login` or set HF_TOKEN"
     : "the token from HF_TOKEN or `hf auth login` may have expired or may not read it: renew it";
@@ -121,13 +126,14 @@ async function request<T>(
  *
  * @throws {HubError} If it cannot be had, or is not what a hub answers.
  */
-export async function listModel(hub: Hub): Promise<{ commit: string; files: Map<string, HubFile> }> {
-  const { listFiles, modelInfo } = await import("@huggingface/hub");
-  const { endpoint: hubUrl, repo, revision } = hub, files = new Map<string, HubFile>();
+export async function listFilesOf(hub: Hub): Promise<{ commit: string; files: Map<string, HubFile> }> {
+  const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
+  const { endpoint: hubUrl, type, repo: name, revision } = hub, files = new Map<string, HubFile>();
   const read = async (response: Response) => new Response(await response.arrayBuffer(), response);
   const ask: typeof fetch = (url) => retrying(hub, () => request(hub, String(url), undefined, read));
   try {
-    const { sha } = await modelInfo({ name: repo, revision, hubUrl, fetch: ask, additionalFields: ["sha"] });
+    const asked = { name, revision, hubUrl, fetch: ask, additionalFields: ["sha"] as ["sha"] };
+    const { sha } = await (type === "model" ? modelInfo(asked) : datasetInfo(asked)), repo = { type, name };
     if (!COMMIT.test(sha)) throw new TypeError("no commit");
     for await (const entry of listFiles({ repo, revision: sha, recursive: true, hubUrl, fetch: ask })) {
       const { type, path, size } = entry, hash = entry.lfs?.oid ?? entry.oid ?? "";
@@ -141,7 +147,7 @@ export async function listModel(hub: Hub): Promise<{ commit: string; files: Map<
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     const help = "check HF_ENDPOINT, and whether a proxy or a login page of the network is in the way";
-    throw new HubError(`${repo}: expected a Hugging Face hub at ${hubUrl}, got: ${error.message}; ${help}`);
+    throw new HubError(`${name}: expected a Hugging Face hub at ${hubUrl}, got: ${error.message}; ${help}`);
   }
 }
 
@@ -201,7 +207,7 @@ export async function fetchBlob(
   show: (bytes: number) => void,
 ): Promise<void> {
   const path = file.path.split("/").map(encodeURIComponent).join("/"), part = `${blob}.incomplete`;
-  const url = `${hub.endpoint}/${hub.repo}/resolve/${commit}/${path}`;
+  const url = `${pageOf(hub)}/resolve/${commit}/${path}`;
   const furthest = await Deno.stat(part).then(({ size }) => size, () => -1), reached = { furthest };
   if (furthest !== file.size) await retrying(hub, () => advance(hub, url, part, file, reached, show));
   if (!await isIntact(part, file)) {

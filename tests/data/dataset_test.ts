@@ -1,6 +1,14 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { gzipSync } from "node:zlib";
-import { arrayDataset, DataError, type DataErrorKind, fashionMnist, type MemoryDataset, readIdx } from "nepa";
+import {
+  arrayDataset,
+  DataError,
+  type DataErrorKind,
+  fashionMnist,
+  idxImages,
+  type MemoryDataset,
+  readIdx,
+} from "nepa";
 
 /** An IDX file of bytes. */
 function idx(shape: number[], data: ArrayLike<number>): Uint8Array<ArrayBuffer> {
@@ -50,22 +58,6 @@ function numbered(n: number, classes = 3): MemoryDataset {
     classes: Array.from({ length: classes }, (_, i) => `class ${i}`),
   });
 }
-
-Deno.test("Fashion-MNIST has its images, labels and classes", async () => {
-  const { train, test } = await fashionMnist();
-  assertEquals([train.length, train.height, train.width, train.channels], [60000, 28, 28, 1]);
-  assertEquals(test.length, 10000);
-  assertEquals([...train.labels.subarray(0, 10)], [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]);
-  assertEquals([...test.labels.subarray(0, 10)], [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
-  assertEquals(train.classes[train.get(0).label], "Ankle boot");
-  for (const set of [train, test]) {
-    const counts = set.classes.map((_, label) => set.labels.filter((l) => l === label).length);
-    assertEquals(new Set(counts), new Set([set.length / 10]));
-  }
-  let sum = 0;
-  for (const { images } of train.batches({ size: 1000, shuffle: false })) for (const x of images) sum += x;
-  assertEquals((sum / 60000 / 784 / 255).toFixed(4), "0.2860"); // the mean that others publish for it
-});
 
 Deno.test("fashionMnist reads a folder of IDX files, gzipped or not", async () => {
   const path = await folder();
@@ -142,6 +134,21 @@ Deno.test("images and labels that do not belong together are named errors", asyn
     "labels",
     "10 for image 4",
   );
+});
+
+Deno.test("any pair of IDX files is a data set: by the names of its files, with its classes or their numbers", async () => {
+  const path = await folder(),
+    [images, labels] = ["images-idx3", "labels-idx1"].map((part) => `${path}/train-${part}-ubyte`);
+  const plain = await idxImages({ images: images!, labels: `${labels}.gz` });
+  assertEquals([plain.name, plain.length, plain.classes.length], ["train-images-idx3-ubyte.gz", 6, 10]);
+  assertEquals([plain.get(1).image, plain.classes[9]], [ramp(2 * 784).slice(784), "9"]);
+  const classes = Array.from({ length: 27 }, (_, i) => i === 0 ? "none" : String.fromCharCode(96 + i));
+  const letters = await idxImages({ images: images!, labels: labels!, classes, name: "letters" });
+  assertEquals([letters.name, letters.classes[letters.get(5).label]], ["letters", "i"]);
+  await Deno.remove(path, { recursive: true });
+  const error = await assertRejects(() => idxImages({ images: images!, labels: labels! }), DataError);
+  assertEquals([error.kind, error.file], ["missing", images]);
+  await assertRejects(() => idxImages({ image: "x" } as never), TypeError, "did you mean images?");
 });
 
 Deno.test("IDX arrays keep shape and order", async () => {
@@ -260,43 +267,4 @@ Deno.test("a data set tells what it is, and shows two pictures of each class in 
     "class 1",
     "class 2",
   ]);
-});
-
-Deno.test("the files that are shipped lie beside the package, and a changed one is refused by its checksum", async () => {
-  const package_ = new URL("../../", import.meta.url), elsewhere = await Deno.makeTempDir();
-  const copy = async (folder: string) => {
-    await Deno.mkdir(`${elsewhere}/${folder}`, { recursive: true });
-    for await (const { name, isFile } of Deno.readDir(new URL(folder, package_))) {
-      if (isFile) {
-        await Deno.copyFile(new URL(`${folder}/${name}`, package_), `${elsewhere}/${folder}/${name}`);
-      }
-    }
-  };
-  for (const folder of ["lib/base", "lib/data", "lib/display", "data/fashion-mnist"]) await copy(folder);
-  const labels = `${elsewhere}/data/fashion-mnist/t10k-labels-idx1-ubyte.gz`;
-  const other = idx([10000], new Uint8Array(10000));
-  await Deno.writeFile(labels, gzipSync(other));
-  const moved = await import(`file://${elsewhere}/lib/data/fashion.ts`);
-  const error = await assertRejects(
-    () => moved.fashionMnist(),
-    Error,
-    "not the file that was shipped",
-  ) as DataError;
-  assertEquals([error.name, error.kind, error.file], ["DataError", "checksum", `file://${labels}`]);
-  await Deno.remove(labels);
-  const missing = await assertRejects(() => moved.fashionMnist(), Error, "t10k-labels") as DataError;
-  assertEquals([missing.name, missing.kind], ["DataError", "missing"]);
-  await Deno.remove(elsewhere, { recursive: true });
-});
-
-Deno.test("the sums that data/README.md states are those of the files", async () => {
-  const folder = new URL("../../data/", import.meta.url),
-    readme = await Deno.readTextFile(new URL("README.md", folder));
-  const rows = [...readme.matchAll(/^\| `([^`]+\.gz)` .* \| ([\d,]+) \| `([0-9a-f]{64})` \|$/gm)];
-  assertEquals(rows.length, 4);
-  for (const [, name, size, sum] of rows) {
-    const bytes = await Deno.readFile(new URL(`fashion-mnist/${name}`, folder));
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-    assertEquals([bytes.length.toLocaleString("en-US"), digest], [size!, sum!], name);
-  }
 });

@@ -18,6 +18,8 @@ export interface HubChanges {
   /** Changes what the list of files says. */
   listed?: (entry: Record<string, unknown>) => Record<string, unknown>;
   commit?: string;
+  /** "datasets/organisation/name" for a data set. */
+  repo?: string;
 }
 
 export const COMMIT = "0123456789abcdef0123456789abcdef01234567";
@@ -56,7 +58,9 @@ export function cutOff(bytes: Uint8Array<ArrayBuffer>, after: number, range: str
 const refuse = (status: number, code: string) =>
   Response.json({ error: code }, { status, headers: { "x-error-code": code } });
 
-/** The model "lab/model" with these files; safetensors are large ones, kept on the other host. */
+const LARGE = /\.(safetensors|parquet)$/;
+
+/** The model "lab/model", or another, with these files; safetensors and Parquet are large ones, kept on the other host. */
 export class HubServer implements AsyncDisposable {
   readonly seen: Seen[] = [];
   readonly endpoint: string;
@@ -88,12 +92,16 @@ export class HubServer implements AsyncDisposable {
     const url = new URL(request.url), { pathname: path } = url, { headers } = request;
     const seen = { host, path, token: headers.get("authorization"), range: headers.get("range") };
     this.seen.push(seen);
-    const name = decodeURIComponent(path.replace(/^\/lab\/model\/resolve\/[^/]+\/|^\//, ""));
+    const { repo = "lab/model" } = this.changes, start = `/${repo}/resolve/`;
+    const [, file] = path.startsWith(start)
+      ? /^[^/]+\/(.*)/.exec(path.slice(start.length))!
+      : [, path.slice(1)];
+    const name = decodeURIComponent(file!);
     const answer = this.changes.answer?.(seen, this.#files.get(name));
     if (answer) return answer;
     if (host === "storage") return part(this.#files.get(name)!, seen.range);
     const { token, commit = COMMIT } = this.changes;
-    if (!path.includes("lab/model") || (token && seen.token !== `Bearer ${token}`)) {
+    if (!path.includes(repo) || (token && seen.token !== `Bearer ${token}`)) {
       return refuse(seen.token ? 404 : 401, "RepoNotFound");
     }
     const revision = /\/revision\/([^/?]+)$/.exec(path)?.[1];
@@ -102,7 +110,7 @@ export class HubServer implements AsyncDisposable {
       return known
         ? Response.json({
           _id: "1",
-          id: "lab/model",
+          id: repo.replace("datasets/", ""),
           sha: commit,
           siblings: [...this.#files.keys()].map((rfilename) => ({ rfilename })),
         })
@@ -111,7 +119,7 @@ export class HubServer implements AsyncDisposable {
     if (path.includes("/tree/")) return this.#list(url);
     const bytes = this.#files.get(name);
     if (!bytes) return refuse(404, "EntryNotFound");
-    if (!name.endsWith(".safetensors")) {
+    if (!LARGE.test(name)) {
       const response = part(bytes, seen.range);
       response.headers.set("etag", `"${gitHash(bytes)}"`);
       response.headers.set("x-repo-commit", commit);
@@ -130,7 +138,7 @@ export class HubServer implements AsyncDisposable {
   #list(url: URL): Response {
     const entries = [...this.#files].map(([path, bytes]) => {
       const entry: Record<string, unknown> = { type: "file", oid: gitHash(bytes), size: bytes.length, path };
-      if (path.endsWith(".safetensors")) {
+      if (LARGE.test(path)) {
         entry.lfs = { oid: sha256(bytes), size: bytes.length, pointerSize: 130 };
       }
       return this.changes.listed?.(entry) ?? entry;
