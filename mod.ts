@@ -28,7 +28,7 @@ export type { FinetuneOptions } from "./lib/training/finetune.ts";
 export type { FinetuneRecipe, FinetuneSettings } from "./lib/training/recipes.ts";
 export { pretrain } from "./lib/training/pretrain.ts";
 export type { PretrainLoss, PretrainOptions } from "./lib/training/pretrain.ts";
-export type { TrainOptions } from "./lib/training/options.ts";
+export type { Group, TrainOptions } from "./lib/training/options.ts";
 export type { CheckpointOptions } from "./lib/training/checkpoint_options.ts";
 export { RunFolderError } from "./lib/training/run_folder.ts";
 export type { RunFolderErrorKind } from "./lib/training/run_folder.ts";

@@ -6,7 +6,7 @@
  *       [--peer torch --official CHECKOUT [--peer-batch 64,256] [--python PYTHON]]
  */
 import { fashionMnist, type MemoryDataset, Nepa, useEngine } from "nepa";
-import { allLayers, readSets } from "../lib/eval/features.ts";
+import { readSets } from "../lib/eval/features.ts";
 import { type Contender, count, race, readOptions, show, showJson, timeEach } from "./common.ts";
 import { TorchPeer } from "./peer.ts";
 
@@ -32,7 +32,7 @@ function ours(model: Nepa, sets: readonly MemoryDataset[]): Ours {
     name: "nepa",
     steps: (n) =>
       timeEach(n, async () => {
-        const found = await readSets(model, sets, allLayers(model), {});
+        const found = await readSets(model, sets, model.layers, {});
         contender.value = found.at(-1)!.get("final")!.slice(-model.config.hiddenSize);
       }),
     stop: () => model.dispose(),

@@ -77,7 +77,7 @@ async function makeOurs(): Promise<Map<string, Nepa | NepaClassifier>> {
     models = new Map<string, Nepa | NepaClassifier>();
   const add = async (name: string, run: ReturnType<typeof pretrain> | ReturnType<typeof finetune>) => {
     await run.finish();
-    models.set(`ours, ${name}, EMA`, run.ema!);
+    models.set(`ours, ${name}, EMA`, run.ema as Nepa | NepaClassifier);
   };
   const model = new Nepa(small, { seed: 1 });
   models.set("ours, pretraining", model);

@@ -11,7 +11,7 @@ import {
   rotate,
   tf,
 } from "nepa";
-import { activations } from "../lib/model/transformer.ts";
+import { activations } from "../lib/model/ops.ts";
 
 /** What kinds of work there are, in the order in which they are shown. */
 export const KINDS = [

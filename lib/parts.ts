@@ -4,23 +4,40 @@
  * @module
  */
 export * as tf from "@tensorflow/tfjs";
-export { Random } from "./base/random.ts";
-export { lossAndGradients, withGradient } from "./base/gradient.ts";
-export type { LossAndGradients } from "./base/gradient.ts";
+export { perImage, Random } from "./base/random.ts";
+export { lossAndGradients, stopGradient, withGradient } from "./base/gradient.ts";
+export type { LossAndGradients, LossOutput } from "./base/gradient.ts";
+export { trainingBatches } from "./data/training_batches.ts";
+export { loadObjective, saveObjective } from "./files/variables.ts";
 export { fromOfficialConfig, nepaConfig, presets, toOfficialConfig, trainingFlops } from "./model/config.ts";
 export type { Activation, NepaConfig, NepaOptions, Preset } from "./model/config.ts";
 export { causalMask } from "./model/masks.ts";
-export { attention, block, layerNorm, linear, mlp } from "./model/transformer.ts";
+export { attention, block, mlp } from "./model/transformer.ts";
+export { crossEntropy, gather, layerNorm, linear } from "./model/ops.ts";
 export type { BlockContext, Weights } from "./model/transformer.ts";
 export { rotate, rotation } from "./model/rope.ts";
 export type { RopeDraws, Rotation } from "./model/rope.ts";
-export { crossEntropy, nepaLoss } from "./model/objective.ts";
-export type { NepaLossOptions } from "./model/objective.ts";
+export { nepaLoss } from "./model/nepa.ts";
+export type { NepaLossOptions } from "./model/nepa.ts";
 export { Nepa } from "./model/nepa.ts";
 export type { FeatureOptions, ForwardOptions, ForwardOutputs, NepaInit } from "./model/nepa.ts";
-export type { Draws } from "./model/draws.ts";
+export type { Draws } from "./base/random.ts";
 export { NepaClassifier } from "./model/classifier.ts";
 export type { ClassifierInit, ClassifierOptions, ClassifierOutputs } from "./model/classifier.ts";
+export { Mlp } from "./model/mlp.ts";
+export type { MlpOptions } from "./model/mlp.ts";
+export type {
+  AfterContext,
+  DrawContext,
+  Encoder,
+  Layer,
+  LossContext,
+  Method,
+  Objective,
+  OutputContext,
+  Outputs,
+  TokenOptions,
+} from "./model/method.ts";
 export { Network } from "./model/network.ts";
 export type { Initial } from "./model/network.ts";
 export { AdamW, clipByGlobalNorm } from "./optim/adamw.ts";
@@ -28,3 +45,5 @@ export type { AdamWOptions } from "./optim/adamw.ts";
 export { Ema } from "./optim/ema.ts";
 export { layerCosine, layersAbove, warmupCosine } from "./optim/schedule.ts";
 export type { LayerCosineOptions, WarmupCosineOptions } from "./optim/schedule.ts";
+export { update, updateRandom } from "./training/step.ts";
+export type { Numbers, UpdateInputs, UpdateOptions, UpdateOutputs } from "./training/step.ts";

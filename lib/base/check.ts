@@ -98,10 +98,16 @@ export function didYouMean(name: string, known: readonly string[]): string {
  * @param where The function's name, for messages; "" for none.
  * @param options As they were given.
  * @param rules What each option may be, by its name.
+ * @param prefix What stands before a name in messages about its value, such as "checkpoint.".
  * @throws {TypeError} If there is an option of another name, or the options are no object.
  * @throws {RangeError} If a value cannot be: "name: expected …, got …".
  */
-export function checkOptions(where: string, options: object, rules: Readonly<Record<string, Rule>>): void {
+export function checkOptions(
+  where: string,
+  options: object,
+  rules: Readonly<Record<string, Rule>>,
+  prefix: string = "",
+): void {
   const at = where && `${where}: `;
   if (typeof options !== "object" || options === null) {
     throw new TypeError(`${at}expected an object of options, got ${shown(options)}`);
@@ -112,6 +118,18 @@ export function checkOptions(where: string, options: object, rules: Readonly<Rec
   }
   for (const [name, [expected, holds]] of Object.entries(rules)) {
     const value = (options as Record<string, unknown>)[name];
-    if (value !== undefined) expect(holds(value), name, expected, shown(value));
+    if (value !== undefined) expect(holds(value), prefix + name, expected, shown(value));
   }
+}
+
+const LIBRARY = import.meta.resolve("../");
+
+/**
+ * Where the library was called from: the innermost place on the stack outside of it, "file:///home/me/train.ts:12:20".
+ *
+ * @param error Made where it is called.
+ */
+export function callSite({ stack = "" }: Error): string | undefined {
+  const places = [...stack.matchAll(/^ {4}at (?:.* \()?([^()\s]+:\d+:\d+)\)?$/gm)].map(([, place]) => place!);
+  return places.find((place) => !place.startsWith(LIBRARY) && !/^(ext|node):/.test(place));
 }

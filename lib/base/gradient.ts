@@ -4,8 +4,11 @@ import * as tf from "@tensorflow/tfjs";
 /**
  * A function of tensors that brings its own gradient, so that fewer operations are run than by the chain rule.
  *
+ * Where a gradient is itself differentiated, what was saved would be taken for constant: there `forward` is run without its
+ * own gradient, and has tfjs's.
+ *
  * @param inputs What it depends on.
- * @param forward Computes the value, and names the tensors that the gradient needs.
+ * @param forward Computes the value from the inputs, and names the tensors that the gradient needs.
  * @param backward From the gradient of the value, and what was saved, the gradient of each input.
  * @returns The value.
  *
@@ -27,6 +30,15 @@ export function withGradient<T extends tf.Tensor>(
   forward: () => { value: T; saved?: tf.Tensor[] },
   backward: (dy: tf.Tensor, saved: readonly tf.Tensor[]) => tf.Tensor | tf.Tensor[],
 ): T {
+  if (tf.engine().state.gradientDepth > 1) return forward().value;
+  return ownGradient(inputs, forward, backward);
+}
+
+function ownGradient<T extends tf.Tensor>(
+  inputs: readonly tf.Tensor[],
+  forward: () => { value: T; saved?: tf.Tensor[] },
+  backward: (dy: tf.Tensor, saved: readonly tf.Tensor[]) => tf.Tensor | tf.Tensor[],
+): T {
   return tf.customGrad((...given) => {
     const save = given.at(-1) as tf.GradSaveFunc, { value, saved = [] } = forward();
     save(saved);
@@ -34,19 +46,74 @@ export function withGradient<T extends tf.Tensor>(
   })(...inputs) as T;
 }
 
+/**
+ * The value, cut off from the gradient.
+ *
+ * @param x Of any shape.
+ * @returns The same numbers; gradients through it are zero.
+ *
+ * @example
+ * ```ts
+ * import { stopGradient, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const gradient = tf.tidy(() => tf.grad((x) => tf.mul(x, stopGradient(x)))(tf.scalar(3)));
+ * assertEquals(gradient.dataSync()[0], 3); // 6 without
+ * gradient.dispose();
+ * ```
+ */
+export function stopGradient<T extends tf.Tensor>(x: T): T {
+  return ownGradient([x], () => ({ value: tf.clone(x) }), (dy) => tf.zerosLike(dy));
+}
+
+/** What a loss gives: a number, or that number and others to be logged, by name. */
+export type LossOutput = tf.Scalar | { readonly loss: tf.Scalar; readonly [metric: string]: tf.Scalar };
+
 /** The value of a loss, and its gradients by the names of the parameters. */
 export type LossAndGradients = {
   readonly loss: tf.Scalar;
   readonly gradients: Record<string, tf.Tensor>;
+  /** The other numbers that the loss gives. */
+  readonly metrics: Record<string, tf.Scalar>;
+  /** Parameters that the loss does not depend on. */
+  readonly unreached: readonly string[];
 };
+
+/** Checks what a loss gave, and parts the loss from the other numbers. */
+export function lossAndMetrics(output: unknown): { loss: tf.Scalar; metrics: Record<string, tf.Scalar> } {
+  const plain = output instanceof tf.Tensor ? { loss: output } : output;
+  const kind = plain instanceof Promise ? "a promise (a loss cannot be async)" : typeof plain;
+  if (kind !== "object" || plain === null) {
+    const help = "return a scalar tensor, or { loss, … } of such";
+    throw new TypeError(`loss: expected a scalar tensor, got ${plain === null ? "null" : kind}; ${help}`);
+  }
+  const all = plain as Record<string, unknown>;
+  if (!("loss" in all)) {
+    throw new TypeError(`loss: expected { loss, … }, got { ${Object.keys(all).join(", ")} } without loss`);
+  }
+  for (const [name, value] of Object.entries(all)) {
+    const tensor = value instanceof tf.Tensor,
+      shape = tensor ? `[${value.shape}] ${value.dtype}` : typeof value;
+    if (tensor && value.rank === 0 && value.dtype === "float32") continue;
+    throw new TypeError(
+      `loss: ${name}: expected a float32 scalar tensor, shape [], got ${shape}; take its mean`,
+    );
+  }
+  const { loss, ...metrics } = all as Record<string, tf.Scalar>;
+  return { loss: loss!, metrics };
+}
 
 /**
  * Runs `loss` and takes its gradients.
  *
- * @param loss A function that gives a number, such as `() => nepaLoss(model.forward(images))`.
- * @param parameters What to take the gradients by: a model's `parameters`, or some of them.
- * @returns The loss and, for every parameter, a gradient of its shape (zeros if the loss does not depend on it). The
- * caller disposes of them, or calls this inside `tf.tidy`.
+ * @param loss A function that gives a number, such as `() => nepaLoss(model.forward(images))`, or `{ loss, … }` with other
+ * numbers beside it, whose gradients are not taken.
+ * @param parameters What to take the gradients by: a model's `parameters`, or some of them. Those with `trainable = false`
+ * are left out.
+ * @returns The loss and, for every parameter, a gradient of its shape (zeros if the loss does not depend on it, which
+ * `unreached` tells). The caller disposes of them, or calls this inside `tf.tidy`.
+ * @throws {TypeError} If the loss is no scalar tensor, or depends on none of the parameters.
  *
  * @example
  * ```ts
@@ -64,12 +131,34 @@ export type LossAndGradients = {
  * ```
  */
 export function lossAndGradients(
-  loss: () => tf.Scalar,
+  loss: () => LossOutput,
   parameters: ReadonlyMap<string, tf.Variable>,
 ): LossAndGradients {
-  const { value, grads } = tf.variableGrads(loss, [...parameters.values()]);
-  const gradients = Object.fromEntries(
-    [...parameters].map(([name, variable]) => [name, grads[variable.name] ?? tf.zerosLike(variable)]),
-  );
-  return { loss: value, gradients };
+  const kept: Record<string, tf.Scalar> = {};
+  const trained = [...parameters].filter(([, variable]) => variable.trainable);
+  try {
+    const { value, grads } = tf.variableGrads(() => {
+      const { loss: value, metrics } = lossAndMetrics(loss());
+      for (const [name, metric] of Object.entries(metrics)) kept[name] = tf.keep(stopGradient(metric));
+      return value;
+    }, trained.map(([, variable]) => variable));
+    const unreached = trained.filter(([, { name }]) => !grads[name]).map(([name]) => name);
+    const gradients = [...parameters].map(([name, variable]) =>
+      [name, grads[variable.name] ?? tf.zerosLike(variable)] as const
+    );
+    const metrics = Object.entries(kept).map(([name, metric]) => [name, metric.clone()] as const);
+    return {
+      loss: value,
+      gradients: Object.fromEntries(gradients),
+      metrics: Object.fromEntries(metrics),
+      unreached,
+    };
+  } catch (error) {
+    if (!(error as Error).message?.startsWith("Cannot compute gradient of y=f(x)")) throw error;
+    throw new TypeError(
+      `loss: expected it to depend on the parameters, it reaches none of the ${trained.length}`,
+    );
+  } finally {
+    tf.dispose(kept);
+  }
 }

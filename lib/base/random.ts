@@ -4,6 +4,8 @@
  *
  * @module
  */
+import * as tf from "@tensorflow/tfjs";
+import { didYouMean } from "./check.ts";
 
 /** One 32-bit avalanche (the finaliser of MurmurHash3). */
 function mix(h: number): number {
@@ -62,7 +64,12 @@ export class Random {
   }
 
   /** A number from `low` (included) to `high` (left out), uniform, 53 bits. */
-  uniform(low = 0, high = 1): number {
+  uniform(low?: number, high?: number): number;
+  /** A float32 tensor of that shape of such numbers; the caller disposes of it. */
+  uniform(shape: readonly number[], low?: number, high?: number): tf.Tensor;
+  uniform(first: number | readonly number[] = 0, ...[second, third]: (number | undefined)[]): unknown {
+    if (typeof first === "object") return this.#tensor(first, () => this.uniform(second, third));
+    const low = first, high = second ?? 1;
     const unit = ((this.next() >>> 5) * 0x4000000 + (this.next() >>> 6)) / 2 ** 53;
     return low + (high - low) * unit;
   }
@@ -73,7 +80,12 @@ export class Random {
   }
 
   /** A draw from the normal distribution (Box and Muller's method). */
-  normal(mean = 0, std = 1): number {
+  normal(mean?: number, std?: number): number;
+  /** A float32 tensor of that shape of such draws; the caller disposes of it. */
+  normal(shape: readonly number[], mean?: number, std?: number): tf.Tensor;
+  normal(first: number | readonly number[] = 0, ...[second, third]: (number | undefined)[]): unknown {
+    if (typeof first === "object") return this.#tensor(first, () => this.normal(second, third));
+    const mean = first, std = second ?? 1;
     if (this.#spare !== undefined) {
       const spare = this.#spare;
       this.#spare = undefined;
@@ -82,6 +94,10 @@ export class Random {
     const radius = Math.sqrt(-2 * Math.log(1 - this.uniform())), angle = 2 * Math.PI * this.uniform();
     this.#spare = radius * Math.sin(angle);
     return mean + std * radius * Math.cos(angle);
+  }
+
+  #tensor(shape: readonly number[], draw: () => number): tf.Tensor {
+    return tf.tensor(Float32Array.from({ length: tf.util.sizeFromShape([...shape]) }, draw), [...shape]);
   }
 
   /** A draw from the Gamma distribution of that shape, above 0 (Marsaglia and Tsang's method). */
@@ -110,4 +126,79 @@ export class Random {
     }
     return order;
   }
+}
+
+/** The random numbers of one update or one training forward, by name. */
+export type Draws = Record<string, tf.Tensor>;
+
+/** Which axis of a draw counts the images. */
+const imageAxes = new WeakMap<tf.Tensor, number>();
+
+/**
+ * Says that a draw holds something for each image, so that it is cut where a batch is computed in parts. Draws without this
+ * mark are shared by all images.
+ *
+ * @param draw Of any shape.
+ * @param axis Which axis counts the images of the batch. Default: the first.
+ * @returns The same tensor.
+ *
+ * @example
+ * ```ts
+ * import { perImage, Random, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const noise = perImage(new Random(0, "noise").normal([4, 8]));
+ * assertEquals(noise.shape, [4, 8]);
+ * noise.dispose();
+ * ```
+ */
+export function perImage<T extends tf.Tensor>(draw: T, axis: number = 0): T {
+  imageAxes.set(draw, axis);
+  return draw;
+}
+
+/** The axis that {@linkcode perImage} gave, if any. */
+export function imageAxis(draw: tf.Tensor): number | undefined {
+  return imageAxes.get(draw);
+}
+
+/** `count` places of an axis, from `from` on. */
+export function cutAxis<T extends tf.Tensor>(x: T, axis: number, from: number, count: number): T {
+  const along = (here: number, there: (whole: number) => number) =>
+    x.shape.map((whole, i) => i === axis ? here : there(whole));
+  return tf.slice(x, along(from, () => 0), along(count, (whole) => whole));
+}
+
+/** The draws of `count` images of a batch; the caller disposes of them. */
+export function partOf(draws: Draws, from: number, count: number): Draws {
+  const parts = Object.entries(draws).map(([name, draw]) => {
+    const axis = imageAxis(draw);
+    return [name, axis === undefined ? draw.clone() : perImage(cutAxis(draw, axis, from, count), axis)];
+  });
+  return Object.fromEntries(parts);
+}
+
+const kinds = new WeakMap<Draws, "training" | "evaluation">();
+
+/**
+ * Draws for a loss: reading a name that is not there is an error, and a forward takes its own of them.
+ *
+ * @param draws All of an update.
+ * @param training Whether a forward is to augment and drop by them.
+ */
+export function guardedDraws(draws: Draws, training: boolean): Draws {
+  const guarded = new Proxy(draws, {
+    get(all, name) {
+      if (typeof name === "symbol" || name in all) return Reflect.get(all, name);
+      throw new TypeError(`draws: unknown draw ${name}${didYouMean(name, Object.keys(all))}`);
+    },
+  });
+  kinds.set(guarded, training ? "training" : "evaluation");
+  return guarded;
+}
+
+/** What {@linkcode guardedDraws} said; undefined for others. */
+export function drawsKind(draws: Draws): "training" | "evaluation" | undefined {
+  return kinds.get(draws);
 }

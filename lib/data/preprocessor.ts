@@ -33,6 +33,13 @@ export function defaultPreprocessor(imageSize: number, channels: number): Prepro
   };
 }
 
+/** The images that a network takes: their side and their channels. */
+export function shapeOf(
+  { preprocessor: { size, imageMean } }: { readonly preprocessor: Preprocessor },
+): { imageSize: number; numChannels: number } {
+  return { imageSize: size.height, numChannels: imageMean.length };
+}
+
 /**
  * The preprocessing as the official file has it.
  *

@@ -66,3 +66,12 @@ export function liveDisplay(): LiveDisplay {
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
+
+const noticed = new Set<string>();
+
+/** Says something once in a process. */
+export function notice(text: string): void {
+  if (noticed.has(text)) return;
+  noticed.add(text);
+  say(text);
+}

@@ -8,15 +8,14 @@ import { expect, isCount } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { makeParameters } from "../model/network.ts";
-import { crossEntropy } from "../model/objective.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Random } from "../base/random.ts";
 import { warmupCosine } from "../optim/schedule.ts";
-import { linear } from "../model/transformer.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
 import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Features, Standardiser } from "./logistic.ts";
 import { checkSets, layerTitle } from "./probe.ts";
+import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */
 export interface AttentiveOptions extends Pick<Reading, "causal"> {

@@ -6,18 +6,14 @@ import { progress } from "../display/progress.ts";
 import { currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { inOrder } from "../data/loader.ts";
-import { type FeatureOptions, type Nepa, poolTokens, tokensOf } from "../model/nepa.ts";
+import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
+import type { Encoder, Layer } from "../model/method.ts";
+import { shapeOf } from "../data/preprocessor.ts";
 
-/** Whose output: the patch embedding, a block (from 1), or the last norm. */
-export type Layer = NonNullable<FeatureOptions["layer"]>;
+export type { Layer } from "../model/method.ts";
 
 /** How features are read: as for `Nepa.features`. */
 export type Reading = Pick<FeatureOptions, "pool" | "causal">;
-
-/** Every layer of a network, from below. */
-export function allLayers(model: Nepa): Layer[] {
-  return ["embedding", ...Array.from({ length: model.config.numHiddenLayers }, (_, i) => i + 1), "final"];
-}
 
 /**
  * The features of all images, in their order, several layers at one pass.
@@ -42,7 +38,7 @@ export function allLayers(model: Nepa): Layer[] {
  * ```
  */
 export async function readFeatures(
-  model: Nepa,
+  model: Encoder,
   dataset: Dataset,
   layers: readonly Layer[],
   reading: Reading = {},
@@ -52,17 +48,18 @@ export async function readFeatures(
 
 /** {@linkcode readFeatures} of several data sets, compiled once. */
 export async function readSets(
-  model: Nepa,
+  model: Encoder,
   sets: readonly Dataset[],
   layers: readonly Layer[],
-  { pool = "mean", causal = model.config.isCausal, quiet = false }: Reading & { quiet?: boolean },
+  { pool = "mean", causal = model.causal, quiet = false }: Reading & { quiet?: boolean },
 ): Promise<Map<Layer, Float32Array>[]> {
   checkReading(model, sets, layers, pool);
   const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
-  const pass = currentEngine().compile((images: tf.Tensor4D) => {
-    const outputs = model.forward(images, { causal, hidden: true });
-    return layers.map((layer) => poolTokens(tokensOf(outputs, layer), pool));
-  }, { name: "features" });
+  const pass = currentEngine().compile(
+    (images: tf.Tensor4D) =>
+      model.tokens(images, layers, { causal }).map((x) => poolTokens(x, pool, model.prefix)),
+    { name: "features" },
+  );
   await using bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
   let before = 0;
   try {
@@ -76,18 +73,31 @@ export async function readSets(
   }
 }
 
-function checkReading(model: Nepa, sets: readonly Dataset[], layers: readonly Layer[], pool: string): void {
-  for (const set of sets) refuseMisfit(set, model.config, true);
-  const known = allLayers(model), pools = ["mean", "cls", "last", "all"];
+function checkReading(
+  model: Encoder,
+  sets: readonly Dataset[],
+  layers: readonly Layer[],
+  pool: string,
+): void {
+  for (const set of sets) refuseMisfit(set, shapeOf(model), true);
+  const known = model.layers, pools = ["mean", "cls", "last", "all"];
   for (const layer of layers) expect(known.includes(layer), "layer", `one of ${known.join(", ")}`, layer);
   expect(pools.includes(pool), "pool", `one of ${pools.join(", ")}`, pool);
+  expect(pool !== "cls" || model.prefix === 1, "pool", "another than cls, of a network without CLS", pool);
+}
+
+/** Patches of an image of the network's size. */
+export function patchesOf(model: Encoder): number {
+  const { size, imageMean } = model.preprocessor;
+  const [rows, columns] = model.grid({ shape: [1, size.height, size.width, imageMean.length] });
+  return rows * columns;
 }
 
 /** What `pass` makes of all images, in their order: as many tensors as `layers`. */
 export async function readOne(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Pick<Nepa, "config">,
+  model: Encoder,
   layers: readonly Layer[],
   tell: (done: number) => void = () => {},
 ): Promise<Map<Layer, Float32Array>> {
@@ -103,7 +113,11 @@ export async function readOne(
     tell(done += size);
   };
   let before: Promise<void> = Promise.resolve();
-  for await (const { images, batch } of inOrder(dataset, model)) {
+  for await (
+    const { images, batch } of inOrder(dataset, {
+      config: { imageSize: Math.sqrt(patchesOf(model)), patchSize: 1 },
+    })
+  ) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));

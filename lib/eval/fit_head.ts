@@ -43,7 +43,7 @@ export async function fitHead(
   refuseLabelled(dataset, classifier, null);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
-  const found = await readOne(pass, dataset, classifier, ["final"]).finally(() => pass.dispose());
+  const found = await readOne(pass, dataset, classifier.backbone, ["final"]).finally(() => pass.dispose());
   const data = found.get("final")!;
   const order = Int32Array.from({ length: dataset.length }, (_, i) => i);
   const features = { data, size: data.length / dataset.length };

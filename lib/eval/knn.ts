@@ -5,10 +5,10 @@ import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { expect, isCount } from "../base/check.ts";
-import type { Nepa } from "../model/nepa.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
 import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { checkSets, layerTitle } from "./probe.ts";
+import type { Encoder } from "../model/method.ts";
 
 /** Options of {@linkcode knn}. */
 export interface KnnOptions extends Reading {
@@ -74,7 +74,7 @@ const BLOCK = 500;
  * ```
  */
 export async function knn(
-  model: Nepa,
+  model: Encoder,
   train: Dataset,
   test: Dataset,
   options: KnnOptions = {},

@@ -1,4 +1,5 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
+import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
@@ -7,13 +8,14 @@ import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
-import { Nepa } from "../model/nepa.ts";
 import { Random } from "../base/random.ts";
 import { fingerprintOf } from "../data/fingerprint.ts";
 import { hashOf, remembered } from "../data/kept.ts";
-import { allLayers, type Layer, type Reading, readPixels, readSets } from "./features.ts";
+import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
+import type { Encoder } from "../model/method.ts";
+import { shapeOf } from "../data/preprocessor.ts";
 
 /** Options of {@linkcode linearProbe}. */
 export interface ProbeOptions extends Reading {
@@ -160,7 +162,7 @@ export function layerTitle(layer: Layer | string): string {
  * ```
  */
 export async function linearProbe(
-  model: Nepa,
+  model: Encoder,
   train: Dataset,
   test: Dataset,
   options: ProbeOptions = {},
@@ -173,7 +175,7 @@ export async function linearProbe(
     );
   }
   const how = { seed, lambdas };
-  const wanted = layers ? allLayers(model) : [layer], probes = new Map<string, Probe>();
+  const wanted = layers ? model.layers : [layer], probes = new Map<string, Probe>();
   const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
     toProbe(await fitAndGuess(fitted, tested, train, how, `probe, ${name}`), test);
   const [fitted, tested] = await readSets(model, [train, test], wanted, options);
@@ -182,21 +184,16 @@ export async function linearProbe(
     fitted!.delete(name);
   }
   if (references) {
-    const fresh = untrained(model, seed);
+    const fresh = model.untrained(seed);
     try {
       const [fitted, tested] = await readSets(fresh, [train, test], [layer], options);
       probes.set("untrained", await probe(fitted!.get(layer)!, tested!.get(layer)!, "untrained"));
     } finally {
-      fresh.dispose();
+      tf.dispose([...fresh.parameters.values()]);
     }
     probes.set("raw pixels", await probePixels(train, test, model.preprocessor, how));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
-}
-
-/** The same network with fresh weights, without layer scale: what features are worth that no training made. */
-function untrained({ config, preprocessor }: Nepa, seed: number): Nepa {
-  return new Nepa({ ...config, layerscaleValue: null }, { seed, preprocessor });
 }
 
 async function probePixels(
@@ -217,9 +214,9 @@ async function probePixels(
 }
 
 /** Refuses data sets that cannot be used together with the network. */
-export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
+export function checkSets(model: Encoder, train: Dataset, test: Dataset): void {
   [train, test].forEach(refuseMislabelled);
-  for (const set of [train, test]) refuseMisfit(set, model.config, true);
+  for (const set of [train, test]) refuseMisfit(set, shapeOf(model), true);
   const there = train.classes.length, here = test.classes.length;
   expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
@@ -231,13 +228,14 @@ export function checkSets(model: Nepa, train: Dataset, test: Dataset): void {
  * @param train At most a few thousand images.
  */
 export async function quickProbe(
-  model: Nepa,
+  model: Encoder,
   train: Dataset,
   test: Dataset,
-  causal: boolean,
+  causal: boolean | undefined,
 ): Promise<number> {
   const [fitted, tested] = await readSets(model, [train, test], ["final"], { causal, quiet: true });
-  const order = Int32Array.from({ length: train.length }, (_, i) => i), { hiddenSize: size } = model.config;
+  const order = Int32Array.from({ length: train.length }, (_, i) => i);
+  const size = fitted!.get("final")!.length / train.length;
   const regression = new LogisticRegression({ data: fitted!.get("final")!, size }, train.labels, {
     classes: train.classes.length,
     order,

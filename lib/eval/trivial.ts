@@ -15,7 +15,8 @@ export interface Trivial {
 /**
  * Measures the trivial guesses on embeddings z. The mean directions are those of the embeddings given, at unit length.
  *
- * @param z [B, T, D] as `forward` gives it, CLS first; CLS is never predicted and left out here. Not disposed of.
+ * @param z [B, T, D] as `forward` gives it, CLS first, which is never predicted and left out here. Not disposed of.
+ * @param prefix Tokens before the patches: 1 with CLS (default), 0 without.
  * @throws {RangeError} If the shape is another, or there are fewer than two patches.
  *
  * @example
@@ -30,14 +31,16 @@ export interface Trivial {
  * z.dispose();
  * ```
  */
-export async function trivialPredictors(z: tf.Tensor): Promise<Trivial> {
+export async function trivialPredictors(z: tf.Tensor, prefix: 0 | 1 = 1): Promise<Trivial> {
   const [, tokens = 0] = z.shape;
-  const fits = z.rank === 3 && tokens >= 3;
+  const fits = z.rank === 3 && tokens >= prefix + 2;
   expect(fits, "trivialPredictors", "z [B, T, D] with CLS and at least two patches", `[${z.shape}]`);
   const figures = tf.tidy(() => {
-    const patches = tf.slice(z, [0, 1, 0]); // [B, N, D]
+    const patches = tf.slice(z, [0, prefix, 0]); // [B, N, D]
     const u = tf.div(patches, tf.maximum(tf.norm(patches, 2, 2, true), 1e-12));
-    const n = tokens - 1, before = tf.slice(u, [0, 0, 0], [-1, n - 1, -1]), after = tf.slice(u, [0, 1, 0]);
+    const n = tokens - prefix,
+      before = tf.slice(u, [0, 0, 0], [-1, n - 1, -1]),
+      after = tf.slice(u, [0, 1, 0]);
     const perPosition = tf.mean(u, 0); // [N, D]
     // The mean cosine of unit vectors with their own mean direction is the length of their mean.
     return tf.stack([

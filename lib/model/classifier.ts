@@ -1,26 +1,29 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
-import type { Draws } from "./draws.ts";
-import { expect } from "../base/check.ts";
+import { any, checkOptions, expect, flag, index, oneOf, type Rule } from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
-import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit, poolTokens } from "./nepa.ts";
+import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
 import {
   backboneShapes,
+  copyOf,
   loadNetwork,
   makeParameters,
   Network,
   randomInitial,
   type Shapes,
 } from "./network.ts";
-import type { Random } from "../base/random.ts";
-import { layerNorm, linear } from "./transformer.ts";
+import type { Draws, Random } from "../base/random.ts";
+import { layerNorm, linear } from "./ops.ts";
+import { poolTokens } from "./encoder.ts";
 
 /** The official class's name. */
 const CLASSIFIER = "ViTNepaForImageClassification";
 
 /** Options of `new NepaClassifier`. */
 export interface ClassifierInit extends NepaInit {
+  /** The class of the network below the head. Default: `Nepa`. */
+  backbone?: typeof Nepa;
   /** The classes' names, or how many there are. */
   classes: number | readonly string[];
 }
@@ -45,6 +48,26 @@ export interface ClassifierOptions {
   config?: NepaOptions;
   /** Where random numbers start. Default 0. */
   seed?: number;
+}
+
+const FROM_RULES: Record<keyof ClassifierOptions, Rule> = {
+  classes: any,
+  pool: oneOf("mean", "last", "all"),
+  causal: flag,
+  foldLayerScale: flag,
+  config: any,
+  seed: index,
+};
+
+/** Refuses a configuration that has no place for the model's weights. */
+function checkFit(model: Nepa, shapes: Shapes, blocks: number, folds: boolean): void {
+  const official = backboneShapes(model.config);
+  for (const [name, { shape }] of model.parameters) {
+    const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
+    if (!official.has(name) || folds && name.endsWith(".lambda1") || block >= blocks) continue;
+    const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
+    expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
+  }
 }
 
 /** What {@linkcode NepaClassifier.forward} gives, besides the backbone's tokens. */
@@ -106,19 +129,24 @@ export class NepaClassifier extends Network {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: NepaOptions, init: ClassifierInit) {
-    const { classes, ...rest } = init;
+    const { classes, backbone: Backbone = Nepa, ...rest } = init;
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
     const alike = names.length < 1 || new Set(names).size < names.length;
     expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
-    const backbone = new Nepa(config, rest), below = backbone.parameters;
-    super(backbone.config, backbone.preprocessor);
+    const backbone = new Backbone(config, rest), below = backbone.parameters;
+    super(backbone.config, { preprocessor: backbone.preprocessor, seed: rest.seed ?? 0 });
     this.backbone = backbone;
     this.classes = names;
     const head = [...classifierShapes(this.config, names.length)].filter(([name]) => !below.has(name));
-    const initial = rest.initial ?? randomInitial(this.config, rest.seed ?? 0);
+    const initial = rest.initial ?? randomInitial(this.config, this.seed);
     this.parameters = new Map([...below, ...makeParameters(new Map(head), initial)]);
+  }
+
+  protected override remade(init: NepaInit): object {
+    const { classes, backbone } = this;
+    return { ...super.remade(init), classes, backbone: backbone.constructor };
   }
 
   /**
@@ -130,22 +158,21 @@ export class NepaClassifier extends Network {
    * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
    */
   static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
+    if (!(model instanceof Nepa)) {
+      throw new TypeError("NepaClassifier.from: expected a Nepa to put a head on");
+    }
+    checkOptions("NepaClassifier.from", options, FROM_RULES);
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
       options;
-    expect(["mean", "last", "all"].includes(pool), "pool", '"mean", "last" or "all"', pool);
     const pooling = { addPoolingLayer: pool === "mean", joinTokens: pool === "all" };
     const all = { ...model.config, isCausal: causal, ...pooling, ...changes };
     const config = nepaConfig(foldLayerScale ? { ...all, layerscaleValue: null } : all);
-    const fresh = randomInitial(config, seed), shapes = backboneShapes(config);
-    for (const [name, { shape }] of model.parameters) {
-      const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
-      if (foldLayerScale && name.endsWith(".lambda1") || block >= config.numHiddenLayers) continue;
-      const fits = shapes.get(name)?.join() === shape.join(), got = shapes.get(name) ?? "no such tensor";
-      expect(fits, `config: ${name}`, `the model's shape [${shape}]`, got);
-    }
-    return new NepaClassifier(config, {
+    const fresh = randomInitial(config, seed), official = backboneShapes(model.config);
+    checkFit(model, backboneShapes(config), config.numHiddenLayers, foldLayerScale);
+    const made = new this(config, {
       classes,
       seed,
+      backbone: model.constructor as typeof Nepa,
       preprocessor: model.preprocessor,
       initial: (name, shape) => {
         const weight = model.parameters.get(name), scale = foldLayerScale && scaleAfter(model, name);
@@ -153,6 +180,9 @@ export class NepaClassifier extends Network {
         return name.startsWith("classifier.") ? tf.zeros(shape) : fresh(name, shape);
       },
     });
+    const own = [...model.parameters].filter(([name]) => !official.has(name)); // a subclass's
+    tf.tidy(() => own.forEach(([name, x]) => made.parameters.get(name)?.assign(copyOf(x))));
+    return made;
   }
 
   /**
@@ -192,12 +222,6 @@ export class NepaClassifier extends Network {
    */
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     const { config, init, classes } = await loadNetwork(source, CLASSIFIER, classifierShapes, options);
-    return new NepaClassifier(config, { ...init, classes });
-  }
-
-  /** Another classifier with the same weights, which it does not share. */
-  clone(): NepaClassifier {
-    const { config, preprocessor, classes } = this, initial = (name: string) => this.parameters.get(name)!;
-    return new NepaClassifier(config, { classes, preprocessor, initial });
+    return new (this ?? NepaClassifier)(config, { ...init, classes });
   }
 }

@@ -1,11 +1,9 @@
 /** The random numbers of a training forward, made outside so that a compiled step takes them as arguments. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { NepaConfig } from "./config.ts";
-import type { Random } from "../base/random.ts";
+import { didYouMean } from "../base/check.ts";
+import { cutAxis, type Draws, drawsKind, perImage, type Random } from "../base/random.ts";
 import { ropeDraws } from "./rope.ts";
-
-/** Every random number of one training forward, by name and in a fixed order. */
-export type Draws = Record<string, tf.Tensor>;
 
 /**
  * Draws what a training forward needs; each is there only where the configuration asks for it.
@@ -32,7 +30,7 @@ export function makeDraws(
       const p = rate(index);
       return random.uniform() < p ? 0 : 1 / (1 - p);
     });
-    draws[name] = tf.tensor(values, shape);
+    draws[name] = perImage(tf.tensor(values, shape), axes(name).images[0]);
   };
   const { dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
   if (dropPathProb > 0 && L > 1) {
@@ -62,11 +60,7 @@ function axes(name: string): { images: number[]; tokens: number[] } {
 
 function cut(draws: Draws, along: "images" | "tokens", from: number, size: (whole: number) => number): Draws {
   const cutOne = (x: tf.Tensor, here: readonly number[]) =>
-    tf.slice(
-      x,
-      x.shape.map((_, axis) => here.includes(axis) ? from : 0),
-      x.shape.map((whole, axis) => here.includes(axis) ? size(whole) : whole),
-    );
+    here.reduce((x, axis) => cutAxis(x, axis, from, size(x.shape[axis]!)), x);
   return Object.fromEntries(Object.entries(draws).map(([name, x]) => [name, cutOne(x, axes(name)[along])]));
 }
 
@@ -75,7 +69,45 @@ export function withoutLast(draws: Draws): Draws {
   return cut(draws, "tokens", 0, (tokens) => tokens - 1);
 }
 
-/** The draws of `count` images of a batch; the caller disposes of them. */
-export function partOf(draws: Draws, from: number, count: number): Draws {
+/** A forward's draws for `count` images of a batch. Inside a compiled function, marks on the arguments are not seen. */
+export function partOfForward(draws: Draws, from: number, count: number): Draws {
   return cut(draws, "images", from, () => count);
+}
+
+/** The draws that the configuration asks for. */
+function wanted(config: NepaConfig): string[] {
+  const { numHiddenLayers: L, dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
+  const blocks = (part: string) => Array.from({ length: L }, (_, i) => `dropout.${i}.${part}`);
+  return [
+    ...config.posEmbedShift === null ? [] : ["ropeShift"],
+    ...config.posEmbedJitter === null ? [] : ["ropeJitter"],
+    ...config.posEmbedRescale === null ? [] : ["ropeRescale"],
+    ...dropPathProb > 0 && L > 1 ? ["dropPath"] : [],
+    ...hiddenDropoutProb > 0 ? ["dropout.embeddings", ...blocks("attention"), ...blocks("mlp")] : [],
+    ...attentionProbsDropoutProb > 0 ? blocks("probabilities") : [],
+  ];
+}
+
+const KNOWN =
+  /^(ropeShift|ropeJitter|ropeRescale|dropPath|dropout\.(embeddings|\d+\.(attention|mlp|probabilities)))$/;
+
+/**
+ * The draws among those given that a forward takes.
+ *
+ * @throws {TypeError} If one is unknown, or one that the configuration asks for is missing.
+ */
+export function forwardDraws(given: Draws, config: NepaConfig): Draws | undefined {
+  const kind = drawsKind(given), names = Object.keys(given), own = names.filter((name) => KNOWN.test(name));
+  if (kind === "evaluation") return undefined;
+  const unknown = names.find((name) => !KNOWN.test(name)), all = wanted(config);
+  if (kind === undefined && unknown !== undefined) {
+    throw new TypeError(`forward: draws: unknown draw ${unknown}${didYouMean(unknown, all)}`);
+  }
+  const missing = all.find((name) => !Object.hasOwn(given, name));
+  if (missing !== undefined) {
+    throw new TypeError(
+      `forward: draws: expected ${all.join(", ")}, got no ${missing}; model.draws makes all of them`,
+    );
+  }
+  return Object.fromEntries(own.map((name) => [name, given[name]!]));
 }

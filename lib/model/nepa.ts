@@ -1,50 +1,39 @@
 /**
- * The method: cut an image into patches, embed them, let a causal transformer read them in order, and have each
- * position predict the embedding of the next patch (arXiv 2512.16922). `nepaLoss` compares.
+ * The method: cut an image into patches, embed them, let a causal transformer read them in order, and have each position
+ * predict the embedding of the next patch (arXiv 2512.16922). First the forward pass and the loss, then the class that holds
+ * the weights.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { nepaConfig, type NepaOptions } from "./config.ts";
-import { type Draws, makeDraws, partOf, withoutLast } from "./draws.ts";
-import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
-import { expect } from "../base/check.ts";
+import { checkOptions, expect, flag, type Rule } from "../base/check.ts";
+import { type LossOutput, stopGradient } from "../base/gradient.ts";
+import { cutAxis, type Draws, Random } from "../base/random.ts";
+import type { Preprocessor } from "../data/preprocessor.ts";
 import type { LoadOptions } from "../files/hub.ts";
+import { type NepaConfig, nepaConfig, type NepaOptions, trainingFlops } from "./config.ts";
+import { forwardDraws, makeDraws, withoutLast } from "./draws.ts";
 import { causalMask } from "./masks.ts";
+import { VisionEncoder } from "./encoder.ts";
+import type { DrawContext, LossContext, Method, OutputContext } from "./method.ts";
 import {
   backboneShapes,
+  inParts,
   loadNetwork,
   makeParameters,
-  Network,
   type NetworkInit,
-  randomInitial,
+  patchGrid,
+  startingPoint,
 } from "./network.ts";
-import { defaultPreprocessor } from "../data/preprocessor.ts";
-import { Random } from "../base/random.ts";
+import { gather, layerNorm, linear, standardized, unit } from "./ops.ts";
 import { type Rotation, rotation } from "./rope.ts";
-import { block, type BlockContext, layerNorm, linear } from "./transformer.ts";
+import { block, type Weights } from "./transformer.ts";
+import { refuseWhileRecording } from "@nepa/engine";
 
 /** The official class's name. */
 const PRETRAINED = "ViTNepaForPreTraining";
 
-/** Options of `new Nepa`. */
-export type NepaInit = NetworkInit;
-
-/** Options of {@linkcode Nepa.forward}. */
-export interface ForwardOptions {
-  /** Augment, drop and drop out as in training: with draws of the model's own, or with those given. Default false. */
-  training?: boolean | Draws;
-  /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
-  causal?: boolean;
-  /** Compute the last position too (default). With causal attention nothing else reads it, and no patch follows it. */
-  last?: boolean;
-  /** Give the tokens after each block too. Default false. */
-  hidden?: boolean;
-  /** Give the attention probabilities too. Default false. */
-  attentions?: boolean;
-}
-
-/** What {@linkcode Nepa.forward} gives. B images, T tokens (CLS and the patches row by row), D numbers a token. */
+/** What {@linkcode Nepa.forward} gives. B images, T tokens (CLS and the patches in scan order), D numbers a token. */
 export type ForwardOutputs = {
   /** z [B, T, D]: what the transformer reads, and the targets. */
   embeddings: tf.Tensor3D;
@@ -56,15 +45,220 @@ export type ForwardOutputs = {
   attentions?: tf.Tensor4D[];
 };
 
-/** Options of {@linkcode Nepa.features}. */
-export interface FeatureOptions {
-  /** Which tokens: "embedding", after block 1 to L, or "final", after the last norm. Default "final". */
-  layer?: "embedding" | "final" | number;
-  /** Mean of the patch tokens, CLS, the last token, or all tokens joined. Default "mean". */
-  pool?: "mean" | "cls" | "last" | "all";
-  /** As for `forward`. */
-  causal?: boolean;
+/** What {@linkcode nepaForward} is told besides images and weights. */
+interface Pass {
+  config: NepaConfig;
+  preprocessor: Preprocessor;
+  rotation: Rotation;
+  causal: boolean;
+  mask?: tf.Tensor | undefined;
+  order?: tf.Tensor2D | undefined;
+  draws?: Draws | undefined;
+  last?: boolean | undefined;
+  hidden?: boolean | undefined;
+  attentions?: boolean | undefined;
 }
+
+/** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
+function normalised(images: tf.Tensor4D, { rescaleFactor, imageMean, imageStd }: Preprocessor): tf.Tensor4D {
+  if (images.dtype !== "int32") return images;
+  const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
+  return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
+}
+
+/** Images to embedded patches behind the CLS token, [B, T, D]. */
+function embed(images: tf.Tensor4D, weights: Weights, { config, preprocessor, order }: Pass): tf.Tensor3D {
+  const { patchSize: p, numChannels: C } = config, [rows, columns] = patchGrid(images, config);
+  const batch = images.shape[0], projection = "embeddings.patch_embeddings.projection";
+  const patches = normalised(images, preprocessor).reshape([batch * rows, p, columns, p * C])
+    .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
+    .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
+  const weight = weights(`${projection}.weight`) as tf.Tensor2D;
+  const embedded = linear(patches, weight, weights(`${projection}.bias`))
+    .reshape([batch, rows * columns, -1]); // [B, N, D]
+  const scanned = order ? gather(embedded, order, 1, 1) : embedded;
+  const cls = tf.add(tf.zeros([batch, 1, 1]), weights("embeddings.cls_token")!); // [B, 1, D]
+  return tf.concat([cls, scanned], 1) as tf.Tensor3D;
+}
+
+/** The angles of the first `tokens` tokens, each patch's own wherever it stands in the order. */
+function anglesOf({ rotation, order }: Pass, tokens: number): Rotation {
+  const first = (x: tf.Tensor) => {
+    if (!order) return tf.slice(x, [0, 0], [tokens, x.shape[1]!]);
+    const patches = gather(tf.slice(x, [1, 0]), order); // [B, N, d]
+    const cls = tf.tile(tf.slice(x, [0, 0], [1, -1]).expandDims(0), [order.shape[0], 1, 1]); // [B, 1, d]
+    return tf.slice(tf.concat([cls, patches], 1), 0, [-1, tokens, -1]).expandDims(1); // [B, 1, T, d]
+  };
+  return { ...rotation, cos: first(rotation.cos), sin: first(rotation.sin) };
+}
+
+/** The forward pass: from images [B, H, W, C] and weights to embeddings and predictions. Nothing else is read or changed. */
+export function nepaForward(images: tf.Tensor4D, weights: Weights, pass: Pass): ForwardOutputs {
+  const { config, causal, mask, last = true, hidden = false, attentions = false } = pass;
+  const [rows, columns] = patchGrid(images, config), batch = images.shape[0];
+  const tokens = rows * columns + (last ? 1 : 0);
+  const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
+  const draws = pass.draws && !last ? withoutLast(pass.draws) : pass.draws;
+  const context = {
+    ...{ config, batch, tokens, draws, rotation: anglesOf(pass, tokens) },
+    mask: mask ?? (causal ? causalMask(tokens) : undefined),
+  };
+  const embeddings = embed(images, weights, pass);
+  const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
+  let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
+  if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
+  const kept: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const { output, probabilities } = block(x, (name) => weights(`encoder.layer.${i}.${name}`), context, i);
+    x = output;
+    if (hidden) kept.hidden.push(as3d(x));
+    if (attentions) kept.attentions.push(probabilities);
+  }
+  const normed = layerNorm(x, config.layerNormEps, weights("layernorm.weight"), weights("layernorm.bias"));
+  return {
+    embeddings,
+    predictions: as3d(normed),
+    ...(hidden && { hidden: kept.hidden }),
+    ...(attentions && { attentions: kept.attentions }),
+  };
+}
+
+/** How outputs that are computed when they are read are had without the last position, which the shifted loss does not read. */
+const shorter = new WeakMap<object, () => ForwardOutputs>();
+
+/** Outputs that are computed when they are first read: whole, or by the loss alone without the last position. */
+function deferred(compute: (last: boolean) => ForwardOutputs): ForwardOutputs {
+  let made: ForwardOutputs | undefined;
+  const property = (name: "embeddings" | "predictions") => ({
+    enumerable: true,
+    get: () => (made ??= compute(true))[name],
+  });
+  const outputs = Object.defineProperties({}, {
+    embeddings: property("embeddings"),
+    predictions: property("predictions"),
+  }) as ForwardOutputs;
+  shorter.set(outputs, () => made ?? compute(false));
+  return outputs;
+}
+
+/** The switches of the objective; the third of the method, the causal mask, is `forward`'s. */
+export interface NepaLossOptions {
+  /** Compare with the next position's embedding (true) or with the same position's. Default true. */
+  shift?: boolean;
+  /** Let no gradient into the embeddings as targets (true), or let it. Default true. */
+  stopGradient?: boolean;
+  /**
+   * Give every dimension of the targets mean 0 and standard deviation 1 over the batch, so that a cosine counts them alike
+   * and their common direction not at all. Not in the paper. Default false.
+   */
+  standardizeTargets?: boolean;
+  /**
+   * How much each position counts, from 0: [T] or [B, T], by the position that predicts; the last is not read where there is a
+   * shift. The loss is the weighted mean. Default: all alike.
+   */
+  where?: tf.Tensor;
+}
+
+const LOSS_RULES: Record<keyof NepaLossOptions, Rule> = {
+  shift: flag,
+  stopGradient: flag,
+  standardizeTargets: flag,
+  where: ["a tensor", (value) => value instanceof tf.Tensor],
+};
+
+/**
+ * The loss of next-embedding prediction: minus the mean cosine between predictions and the embeddings they predict
+ * (arXiv 2512.16922, section 3; `prediction_loss` of the official code).
+ *
+ * With the shift the prediction at position t is compared with the embedding at t + 1, so that CLS is never a target
+ * and the last prediction is unused. −1 is perfect prediction and also collapse: measure that apart.
+ *
+ * @param outputs `embeddings` [B, T, D] and `predictions`, of the same shape or without the last, as `Nepa.forward` gives them.
+ * @param options `shift` and `stopGradient`, both true, `standardizeTargets`, false, and `where`.
+ * @returns A number from −1 to 1.
+ * @throws {RangeError} If the shapes differ, or there is one token only and a shift.
+ *
+ * @example
+ * ```ts
+ * import { nepaLoss, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const embeddings = tf.tensor3d([[[1, 0], [0, 2]]]), predictions = tf.tensor3d([[[0, 3], [1, 1]]]);
+ * assertAlmostEquals(nepaLoss({ embeddings, predictions }).dataSync()[0]!, -1, 1e-6);
+ * ```
+ */
+export function nepaLoss(
+  outputs: { readonly embeddings: tf.Tensor3D; readonly predictions: tf.Tensor3D },
+  options: NepaLossOptions = {},
+): tf.Scalar {
+  checkOptions("nepaLoss", options, LOSS_RULES);
+  const { shift = true, stopGradient: stopped = true, standardizeTargets = false, where } = options;
+  const { embeddings, predictions } = shift ? shorter.get(outputs)?.() ?? outputs : outputs;
+  const [batch, tokens, size] = embeddings.shape;
+  const given = predictions.shape[1] + (shift && predictions.shape[1] === tokens - 1 ? 1 : 0);
+  if (embeddings.shape.join() !== [predictions.shape[0], given, predictions.shape[2]].join()) {
+    throw new RangeError(
+      `nepaLoss: expected predictions like the embeddings [${embeddings.shape}], got [${predictions.shape}]`,
+    );
+  }
+  if (shift && tokens < 2) throw new RangeError("nepaLoss: expected 2 tokens or more to shift, got 1");
+  const weighs = [[tokens], [batch, tokens]].some((shape) => shape.join() === where?.shape.join());
+  expect(!where || weighs, "where", `[${tokens}] or [${batch}, ${tokens}]`, `[${where?.shape}]`);
+  return tf.tidy(() => {
+    const targets = stopped ? stopGradient(embeddings) : embeddings;
+    const count = shift ? tokens - 1 : tokens, compared: [number, number, number] = [batch, count, size];
+    const predicted = shift ? tf.slice(predictions, [0, 0, 0], compared) : predictions;
+    const next = shift ? tf.slice(targets, [0, 1, 0], compared) : targets;
+    const cosines = tf.sum(tf.mul(unit(predicted), unit(standardizeTargets ? standardized(next) : next)), -1); // [B, T or T − 1]
+    if (!where) return tf.neg(tf.mean(cosines));
+    const weights = tf.mul(tf.ones([batch, 1]), cutAxis(where, where.rank - 1, 0, count)); // [B, T or T − 1]
+    return tf.neg(tf.div(tf.sum(tf.mul(cosines, weights)), tf.sum(weights)));
+  });
+}
+
+/** Options of `new Nepa`. */
+export type NepaInit = NetworkInit;
+
+export type { FeatureOptions } from "./encoder.ts";
+
+/** Options of {@linkcode Nepa.forward}. */
+export interface ForwardOptions {
+  /**
+   * Augment, drop and drop out as in training, by these random numbers, from `draws`. Then outputs are computed when they are
+   * first read. Default: nothing of it.
+   */
+  draws?: Draws | undefined;
+  /** As `draws`; or true, for draws of the model's own, which cannot be compiled. Default false. */
+  training?: boolean | Draws;
+  /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
+  causal?: boolean | undefined;
+  /** Added to the attention scores in place of the causal mask: [T, T] or [B, 1, T, T], 0 or −Infinity. */
+  mask?: tf.Tensor | undefined;
+  /**
+   * In which order the patches are read: [B, N] int32, row b the numbers of image b's patches, counted row by row. Embeddings
+   * and predictions come in that order; each patch keeps the angles of its place. Default: row by row.
+   */
+  order?: tf.Tensor2D | undefined;
+  /** Compute the last position too (default). With causal attention nothing else reads it, and no patch follows it. */
+  last?: boolean;
+  /** Give the tokens after each block too. Default false. */
+  hidden?: boolean;
+  /** Give the attention probabilities too. Default false. */
+  attentions?: boolean;
+}
+
+const isTensor: Rule = ["a tensor", (value) => value instanceof tf.Tensor];
+const FORWARD_RULES: Record<keyof ForwardOptions, Rule> = {
+  draws: ["draws by name", (value) => typeof value === "object"],
+  training: ["true, false or draws by name", (value) => ["boolean", "object"].includes(typeof value)],
+  causal: flag,
+  mask: isTensor,
+  order: isTensor,
+  last: flag,
+  hidden: flag,
+  attentions: flag,
+};
 
 /**
  * The pretraining model.
@@ -84,11 +278,12 @@ export interface FeatureOptions {
  * model.dispose();
  * ```
  */
-export class Nepa extends Network {
+export class Nepa extends VisionEncoder implements Method {
+  /** "nepa". */
+  readonly name: string = "nepa";
+  protected readonly architecture: string = PRETRAINED;
   /** Variables by official tensor name, see `Network`. */
   readonly parameters: Map<string, tf.Variable>;
-  protected readonly architecture: string = PRETRAINED;
-  readonly #seed: number;
   #forwards = 0;
 
   /**
@@ -100,11 +295,9 @@ export class Nepa extends Network {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: NepaOptions = {}, options: NepaInit = {}) {
-    currentEngine();
-    const { seed = 0, initial, preprocessor } = options, all = nepaConfig(config);
-    super(all, preprocessor ?? defaultPreprocessor(all.imageSize, all.numChannels));
-    this.#seed = seed;
-    this.parameters = makeParameters(backboneShapes(all), initial ?? randomInitial(all, seed));
+    const all = nepaConfig(config), start = startingPoint("Nepa", all, options);
+    super(all, start);
+    this.parameters = makeParameters(backboneShapes(all), start.initial);
   }
 
   /**
@@ -112,99 +305,83 @@ export class Nepa extends Network {
    *
    * @param images [B, H, W, C]; H and W multiples of the patch, not necessarily those configured. int32: 0 to 255, to be
    * normalised as `preprocessor` says; float32: normalised already.
-   * @param options What else to give, and whether to train.
+   * @param options What else to give, what to see, and whether to train.
    * @returns Tensors that the caller disposes of.
-   * @throws {RangeError} If the images have another shape, or the last position is left out and attention is not causal.
+   * @throws {RangeError} If images, mask or order have another shape, or the last position is left out and attention is not
+   * causal.
+   * @throws {TypeError} If an option or a draw is unknown, or a draw that the configuration asks for is missing.
    */
   forward(images: tf.Tensor4D, options: ForwardOptions = {}): ForwardOutputs {
-    const { causal = this.config.isCausal, last = true } = options;
-    expect(last || causal, "last", "true where attention is not causal", last);
-    const [rows, columns] = this.#grid(images), batch = images.shape[0];
-    return tf.tidy(() => {
-      const draws = this.#trainingDraws(images, options.training),
-        angles = rotation(this.config, rows, columns, draws);
-      return inStreams(batch, (from, count) => {
-        const some = draws && count < batch ? partOf(draws, from, count) : draws;
-        return this.#pass(rowsOf(images, from, count), options, angles, some);
+    checkOptions("forward", options, FORWARD_RULES);
+    const { causal = this.config.isCausal, mask, order, last, hidden, attentions } = options;
+    const [rows, columns] = this.grid(images), batch = images.shape[0], T = rows * columns + 1;
+    expect(last !== false || causal && !mask, "last", "true where attention is not causal", last);
+    const fits = [[T, T], [batch, 1, T, T]].some((shape) => shape.join() === mask?.shape.join());
+    expect(!mask || fits, "mask", `[${T}, ${T}] or [${batch}, 1, ${T}, ${T}]`, `[${mask?.shape}]`);
+    const orders = order?.dtype === "int32" && order.shape.join() === [batch, T - 1].join();
+    expect(!order || orders, "order", `int32 [${batch}, ${T - 1}]`, `${order?.dtype} [${order?.shape}]`);
+    const { training = false, draws = typeof training === "object" ? training : undefined } = options;
+    const given = draws && forwardDraws(draws, this.config), { config, preprocessor } = this;
+    const compute = (last: boolean) =>
+      tf.tidy(() => {
+        const draws = given ?? (training === true ? this.#ownDraws(images) : undefined);
+        const angles = { ...rotation(config, rows, columns, draws), fixed: true };
+        const pass = { config, preprocessor, rotation: angles, causal, last, hidden, attentions };
+        return inParts(batch, { images, order, mask, draws }, (part) => {
+          const { images, ...rest } = part;
+          return nepaForward(images, (name) => this.parameters.get(`vit_nepa.${name}`), { ...pass, ...rest });
+        });
       });
-    });
+    const whole = !causal || mask || last !== undefined || hidden || attentions;
+    return whole || !given ? compute(last ?? true) : deferred(compute);
   }
 
-  #pass(
-    images: tf.Tensor4D,
-    options: ForwardOptions,
-    { cos, sin }: Rotation,
-    all: Draws | undefined,
-  ): ForwardOutputs {
-    const { causal = this.config.isCausal, last = true, hidden = false, attentions = false } = options;
-    const [rows, columns] = this.#grid(images), batch = images.shape[0];
-    const tokens = rows * columns + (last ? 1 : 0);
-    const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
-    const draws = all && !last ? withoutLast(all) : all, rotated: [number, number] = [tokens, cos.shape[1]];
-    const context: BlockContext = {
-      config: this.config,
-      batch,
-      tokens,
-      draws,
-      rotation: { cos: tf.slice(cos, [0, 0], rotated), sin: tf.slice(sin, [0, 0], rotated) },
-      mask: causal ? causalMask(tokens) : undefined,
-    };
-    const embeddings = this.#embed(images, rows, columns);
-    const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
-    let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
-    if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
-    const seen: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
-    for (let i = 0; i < this.config.numHiddenLayers; i++) {
-      const weights = (name: string) => this.parameters.get(`vit_nepa.encoder.layer.${i}.${name}`);
-      const { output, probabilities } = block(x, weights, context, i);
-      x = output;
-      if (hidden) seen.hidden.push(as3d(x));
-      if (attentions) seen.attentions.push(probabilities);
-    }
-    const [weight, bias] = [this.#of("layernorm.weight"), this.#of("layernorm.bias")];
-    const normed = layerNorm(x, this.config.layerNormEps, weight, bias);
-    return {
-      embeddings,
-      predictions: as3d(normed),
-      ...(hidden && { hidden: seen.hidden }),
-      ...(attentions && { attentions: seen.attentions }),
-    };
+  /** The random numbers of a forward that was given none. */
+  #ownDraws({ shape: [batch, height, width] }: tf.Tensor4D): Draws {
+    refuseWhileRecording("forward(…, { training: true })");
+    return this.draws(batch, new Random(this.seed, "draws", this.#forwards++), { height, width });
   }
 
-  /**
-   * One row of numbers for each image.
-   *
-   * @param images As for `forward`.
-   * @param options Which layer, and how its tokens become one row.
-   * @returns [B, D], or [B, T·D] if all tokens are joined; the caller disposes of it.
-   * @throws {RangeError} If there is no such layer.
-   */
-  features(images: tf.Tensor4D, options: FeatureOptions = {}): tf.Tensor2D {
-    const { layer = "final", pool = "mean", causal = this.config.isCausal } = options;
-    const last = this.config.numHiddenLayers, named = typeof layer !== "number";
-    const known = named || Number.isInteger(layer) && layer >= 1 && layer <= last;
-    expect(known, "layer", `"embedding", 1 to ${last}, or "final"`, layer);
-    return tf.tidy(() => {
-      const outputs = this.forward(images, { causal, hidden: !named });
-      return poolTokens(tokensOf(outputs, layer), pool);
-    });
+  /** The model itself: it is what a probe reads. */
+  get encoder(): this {
+    return this;
+  }
+
+  /** What is made smaller by default: {@linkcode nepaLoss}. */
+  loss({ outputs }: Pick<LossContext<never>, "outputs">): LossOutput {
+    return nepaLoss(outputs);
+  }
+
+  /** What a loss reads of images. */
+  outputs({ images, draws, causal }: OutputContext): ForwardOutputs {
+    return this.forward(images, { draws, causal });
+  }
+
+  /** The patch embeddings, whose collapse the loss cannot tell. */
+  targets({ embeddings }: Pick<LossContext<never>, "embeddings">): tf.Tensor3D {
+    return embeddings;
+  }
+
+  /** Of an update, by {@linkcode trainingFlops}. */
+  flops(batchSize: number): number {
+    return trainingFlops(this.config, batchSize);
   }
 
   /**
    * The random numbers of one training forward.
    *
-   * @param batchSize B.
+   * @param batchSize B; or `{ batchSize, random }`.
    * @param random Where they come from.
    * @param size Height and width of the images in pixels. Default: the configuration's.
    * @returns Tensors by name; the caller disposes of them. `ropeShift`, `ropeJitter`, `ropeRescale`: see `ropeDraws`. `dropPath`
    * [2·L, B] and `dropout.…`: factors, 0 or 1 / (1 − p). Each is there only where the configuration asks for it.
    */
-  draws(
-    batchSize: number,
-    random: Random,
-    size: { height: number; width: number } = { height: this.config.imageSize, width: this.config.imageSize },
-  ): Draws {
-    return makeDraws(this.config, batchSize, random, size);
+  draws(context: DrawContext): Draws;
+  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
+  draws(first: number | DrawContext, random?: Random, size?: { height: number; width: number }): Draws {
+    const context = typeof first === "object" ? first : { batchSize: first, random: random! };
+    const { imageSize } = this.config, square = { height: imageSize, width: imageSize };
+    return makeDraws(this.config, context.batchSize, context.random, size ?? square);
   }
 
   /**
@@ -219,76 +396,14 @@ export class Nepa extends Network {
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
    */
-  static async load(source: string, options: LoadOptions = {}): Promise<Nepa> {
-    const { config, init } = await loadNetwork(source, PRETRAINED, backboneShapes, options);
-    return new Nepa(config, init);
+  static load<T = Nepa>(
+    this: (new (config: NepaOptions, init: NepaInit) => T) | void,
+    source: string,
+    options: LoadOptions = {},
+  ): Promise<T> {
+    const Class = this ?? Nepa as unknown as new (config: NepaOptions, init: NepaInit) => T;
+    return loadNetwork(source, PRETRAINED, backboneShapes, options).then(({ config, init }) =>
+      new Class(config, init)
+    );
   }
-
-  /** Another model with the same weights, which it does not share. */
-  clone(): Nepa {
-    const { config, preprocessor } = this, initial = (name: string) => this.parameters.get(name)!;
-    return new Nepa(config, { preprocessor, initial, seed: this.#seed });
-  }
-
-  #of(name: string): tf.Variable {
-    return this.parameters.get(`vit_nepa.${name}`)!;
-  }
-
-  /** Patches down and across. */
-  #grid({ shape }: tf.Tensor4D): [number, number] {
-    const { patchSize: p, numChannels } = this.config, [, height, width, channels] = shape;
-    const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
-    const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
-    expect(fits && height * width > 0, "images", expected, `[${shape}]`);
-    return [height / p, width / p];
-  }
-
-  #trainingDraws(
-    { shape: [batch, height, width] }: tf.Tensor4D,
-    training: boolean | Draws = false,
-  ): Draws | undefined {
-    if (typeof training === "object") return training;
-    if (!training) return undefined;
-    return this.draws(batch, new Random(this.#seed, "draws", this.#forwards++), { height, width });
-  }
-
-  /** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
-  #normalised(images: tf.Tensor4D): tf.Tensor4D {
-    if (images.dtype !== "int32") return images;
-    const { rescaleFactor, imageMean, imageStd } = this.preprocessor;
-    const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
-    return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
-  }
-
-  /** Images to embedded patches behind the CLS token, [B, T, D]. */
-  #embed(images: tf.Tensor4D, rows: number, columns: number): tf.Tensor3D {
-    const { patchSize: p, numChannels: C } = this.config, batch = images.shape[0];
-    const patches = this.#normalised(images).reshape([batch * rows, p, columns, p * C])
-      .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
-      .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
-    const projection = "embeddings.patch_embeddings.projection";
-    const weight = this.#of(`${projection}.weight`) as tf.Tensor as tf.Tensor2D;
-    const embedded = linear(patches, weight, this.#of(`${projection}.bias`))
-      .reshape([batch, rows * columns, -1]); // [B, N, D]
-    const cls = tf.add(tf.zeros([batch, 1, 1]), this.#of("embeddings.cls_token")); // [B, 1, D]
-    return tf.concat([cls, embedded], 1) as tf.Tensor3D;
-  }
-}
-
-/** The tokens [B, T, D] of a layer, of outputs with `hidden` tokens. */
-export function tokensOf(outputs: ForwardOutputs, layer: NonNullable<FeatureOptions["layer"]>): tf.Tensor3D {
-  if (layer === "embedding") return outputs.embeddings;
-  if (layer === "final") return outputs.predictions;
-  return outputs.hidden![layer - 1]!;
-}
-
-/** Makes one row of an image's tokens [B, T, D]. */
-export function poolTokens(x: tf.Tensor3D, pool: NonNullable<FeatureOptions["pool"]>): tf.Tensor2D {
-  const [batch, tokens] = x.shape;
-  const token = (at: number) => tf.squeeze(tf.slice(x, [0, at, 0], [-1, 1, -1]), [1]) as tf.Tensor2D;
-  if (pool === "mean") return tf.mean(tf.slice(x, [0, 1, 0]), 1);
-  if (pool === "cls") return token(0);
-  if (pool === "last") return token(tokens - 1);
-  if (pool === "all") return x.reshape([batch, -1]) as tf.Tensor2D;
-  throw new RangeError(`pool: expected "mean", "cls", "last" or "all", got ${String(pool)}`);
 }

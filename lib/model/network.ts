@@ -1,6 +1,7 @@
 /** What networks have in common: their parameters, what these start as, and how they show as a table. @module */
 import * as tf from "@tensorflow/tfjs";
-import { Random } from "../base/random.ts";
+import { any, callable, checkOptions, expect, index, type Rule } from "../base/check.ts";
+import { type Draws, Random } from "../base/random.ts";
 import {
   defaultPreprocessor,
   fromOfficialPreprocessor,
@@ -10,10 +11,13 @@ import {
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
 import { currentEngine } from "@nepa/engine";
+import { inStreams, rowsOf } from "@nepa/engine";
 import type { SaveOptions } from "../files/card.ts";
 import { type LoadOptions, modelFolder } from "../files/hub.ts";
 import { type Readable, readModelFolder, writeModelFolder } from "../files/model_folder.ts";
+import { layersAbove } from "../optim/schedule.ts";
 import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
+import { partOfForward } from "./draws.ts";
 
 /** Shapes by official name, in the engine's layout. */
 export type Shapes = Map<string, number[]>;
@@ -103,6 +107,63 @@ export interface NetworkInit {
   preprocessor?: Preprocessor;
 }
 
+const INIT_RULES: Record<keyof NetworkInit, Rule> = { seed: index, initial: callable, preprocessor: any };
+
+/** {@linkcode NetworkInit} checked and filled in, once an engine is chosen. */
+export function startingPoint(
+  where: string,
+  config: NepaConfig,
+  options: NetworkInit,
+): Required<NetworkInit> {
+  currentEngine();
+  checkOptions(where, options, INIT_RULES);
+  const { seed = 0, initial = randomInitial(config, seed), preprocessor } = options;
+  return {
+    seed,
+    initial,
+    preprocessor: preprocessor ?? defaultPreprocessor(config.imageSize, config.numChannels),
+  };
+}
+
+/** Patches down and across of images [B, H, W, C]. */
+export function patchGrid(
+  { shape }: { readonly shape: readonly number[] },
+  config: NepaConfig,
+): [number, number] {
+  const { patchSize: p, numChannels } = config, [, height = 0, width = 0, channels] = shape;
+  const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
+  const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
+  expect(fits && height * width > 0, "images", expected, `[${shape}]`);
+  return [height / p, width / p];
+}
+
+/** What is cut with a batch of images. */
+export interface BatchInputs {
+  images: tf.Tensor4D;
+  order?: tf.Tensor2D | undefined;
+  mask?: tf.Tensor | undefined;
+  draws?: Draws | undefined;
+}
+
+/** Computes a forward pass in as many parts as the engine computes side by side, and joins what they give. */
+export function inParts<T extends object>(
+  batch: number,
+  inputs: BatchInputs,
+  part: (some: BatchInputs) => T,
+): T {
+  const { images, order, mask, draws } = inputs;
+  return inStreams(batch, (from, count) => {
+    if (count === batch) return part(inputs);
+    const rows = <X extends tf.Tensor>(x: X | undefined) => x && rowsOf(x, from, count);
+    return part({
+      images: rowsOf(images, from, count),
+      order: rows(order),
+      mask: mask?.rank === 4 ? rows(mask) : mask,
+      draws: draws && partOfForward(draws, from, count),
+    });
+  });
+}
+
 /** A network's folder, or one on the hub, read: its configuration, the rest of what makes it, and its classes. */
 export async function loadNetwork(
   source: string,
@@ -128,13 +189,19 @@ export abstract class Network {
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
   abstract readonly parameters: Map<string, tf.Variable>;
 
+  /** What is done to images before `forward`. */
+  readonly preprocessor: Preprocessor;
+  protected readonly seed: number;
+
   /**
    * For what extends it.
    *
    * @param config Every field of the configuration, checked.
-   * @param preprocessor What is done to images before `forward`.
+   * @param start What is done to images before `forward`; where random numbers start.
    */
-  constructor(readonly config: NepaConfig, readonly preprocessor: Preprocessor) {}
+  constructor(readonly config: NepaConfig, start: Pick<Required<NetworkInit>, "preprocessor" | "seed">) {
+    ({ preprocessor: this.preprocessor, seed: this.seed } = start);
+  }
 
   /** The official class's name. */
   protected abstract readonly architecture: string;
@@ -167,6 +234,46 @@ export abstract class Network {
     });
   }
 
+  /** What the constructor is given besides the configuration to make another of the same class. */
+  protected remade(init: NetworkInit): object {
+    return { preprocessor: this.preprocessor, seed: this.seed, ...init };
+  }
+
+  #another(config: NepaConfig, init: NetworkInit): this {
+    const Class = this.constructor as new (config: NepaConfig, init: object) => this,
+      made = new Class(config, this.remade(init));
+    const [own, other] = [this, made].map(({ parameters }) => [...parameters.keys()].sort().join());
+    const alike = own === other || config !== this.config;
+    if (alike && Object.getPrototypeOf(made) === Object.getPrototypeOf(this)) return made;
+    made.dispose();
+    throw new TypeError(
+      `${Class.name}: expected its constructor (config, init) to make the same parameters; override clone`,
+    );
+  }
+
+  /** Another of the same class with the same weights, which it does not share. */
+  clone(): this {
+    const made = this.#another(this.config, {});
+    tf.tidy(() => this.parameters.forEach((x, name) => made.parameters.get(name)!.assign(copyOf(x))));
+    return made;
+  }
+
+  /** One of the same class with fresh weights and without layer scale: what no training made. */
+  untrained(seed: number): this {
+    return this.#another({ ...this.config, layerscaleValue: null }, { seed });
+  }
+
+  /** How deep a parameter lies: 0 for the embedding, n for block n, L + 1 for what comes after. */
+  depthOf(name: string): number {
+    return this.config.numHiddenLayers - layersAbove(name, this.config.numHiddenLayers) +
+      (isLast(name) ? 1 : 0);
+  }
+
+  /** Patches down and across of images [B, H, W, C]; H and W are multiples of the patch. */
+  grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
+    return patchGrid(images, this.config);
+  }
+
   /** How many numbers the parameters hold together. */
   get parameterCount(): number {
     return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
@@ -186,6 +293,11 @@ export abstract class Network {
   [jupyterDisplay](): MediaBundle {
     return summary(this)[jupyterDisplay]();
   }
+}
+
+/** Whether a parameter comes after the blocks. */
+function isLast(name: string): boolean {
+  return !/\.encoder\.layer\.|^vit_nepa\.embeddings\./.test(name);
 }
 
 /** The layer that a parameter belongs to. */

@@ -11,10 +11,12 @@ import type { Random } from "../base/random.ts";
 
 /** What a rotation multiplies by. */
 export interface Rotation {
-  /** Cosines of the angles, [T, d]. */
-  readonly cos: tf.Tensor2D;
-  /** Sines of the angles, [T, d]. */
-  readonly sin: tf.Tensor2D;
+  /** Cosines of the angles, [T, d], or [B, 1, T, d] where each image has its own. */
+  readonly cos: tf.Tensor;
+  /** Sines of the angles, of the same shape. */
+  readonly sin: tf.Tensor;
+  /** Whether nothing is learned through the angles, so that {@linkcode rotate} needs no gradient for them. */
+  readonly fixed?: boolean;
 }
 
 /**
@@ -100,7 +102,12 @@ export function augmentCoordinates(coordinates: tf.Tensor2D, draws: RopeDraws): 
  * tf.dispose([cos, sin]);
  * ```
  */
-export function rotation(config: NepaConfig, rows: number, columns: number, draws?: RopeDraws): Rotation {
+export function rotation(
+  config: NepaConfig,
+  rows: number,
+  columns: number,
+  draws?: RopeDraws,
+): Rotation & { readonly cos: tf.Tensor2D; readonly sin: tf.Tensor2D } {
   const headSize = config.hiddenSize / config.numAttentionHeads, patches = rows * columns;
   const frequencies = ropeFrequencies(headSize, config.ropeTheta), centres = patchCoordinates(rows, columns);
   if (draws?.ropeShift || draws?.ropeJitter || draws?.ropeRescale) {
@@ -121,7 +128,7 @@ export function rotation(config: NepaConfig, rows: number, columns: number, draw
     sin[i] = Math.sin(angle);
   }
   const shape: [number, number] = [patches + 1, headSize];
-  return { cos: tf.tensor2d(cos, shape), sin: tf.tensor2d(sin, shape) };
+  return { cos: tf.tensor2d(cos, shape), sin: tf.tensor2d(sin, shape), fixed: true };
 }
 
 /** (a, b) of the two halves of the last axis becomes (−b, a): a quarter turn. */
@@ -134,12 +141,16 @@ function quarterTurn(x: tf.Tensor): tf.Tensor {
  * Rotates the pairs (x[k], x[k + d/2]) of the last axis.
  *
  * @param x [..., T, d].
- * @param by Cosines and sines [T, d], the same in both halves of a row.
- * @returns Like `x`: (a·cos − b·sin, b·cos + a·sin) for a pair (a, b). Its gradient is the rotation back.
+ * @param by Cosines and sines, the same in both halves of a row.
+ * @returns Like `x`: (a·cos − b·sin, b·cos + a·sin) for a pair (a, b). Its gradient is the rotation back,
+ * and one for the angles where they are not `fixed`.
  */
 export function rotate(x: tf.Tensor4D, by: Rotation): tf.Tensor4D {
-  return withGradient<tf.Tensor4D>([x], () => ({
-    value: tf.add(tf.mul(x, by.cos), tf.mul(quarterTurn(x), by.sin)),
-    saved: [by.cos, by.sin],
-  }), (dy, [cos, sin]) => tf.sub(tf.mul(dy, cos!), tf.mul(quarterTurn(dy), sin!)));
+  const turned = () => tf.add(tf.mul(x, by.cos), tf.mul(quarterTurn(x), by.sin)) as tf.Tensor4D;
+  if (!by.fixed) return turned(); // the angles have gradients too
+  return withGradient<tf.Tensor4D>(
+    [x],
+    () => ({ value: turned(), saved: [by.cos, by.sin] }),
+    (dy, [cos, sin]) => tf.sub(tf.mul(dy, cos!), tf.mul(quarterTurn(dy), sin!)),
+  );
 }

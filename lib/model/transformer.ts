@@ -1,12 +1,12 @@
 /**
- * The parts of a transformer: linear map, layer norm, activation, attention, MLP, and the pre-norm block made of them.
+ * The parts of a transformer: attention, MLP, and the pre-norm block made of them.
  * Tokens are rows: [B·T, D], so that every linear map is one plain matrix product.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import type { Activation, NepaConfig } from "./config.ts";
-import { withGradient } from "../base/gradient.ts";
+import type { NepaConfig } from "./config.ts";
+import { activations, layerNorm, linear } from "./ops.ts";
 import { rotate, type Rotation } from "./rope.ts";
 
 /** Looks a parameter up by the end of its name; undefined where the configuration has none. */
@@ -22,103 +22,11 @@ export interface BlockContext {
   readonly tokens: number;
   /** What queries and keys are rotated by. */
   readonly rotation: Rotation;
-  /** [T, T], added to the scores; left out, every token sees all. */
-  readonly mask?: tf.Tensor2D | undefined;
+  /** [T, T] or [B, 1, T, T], added to the scores; left out, every token sees all. */
+  readonly mask?: tf.Tensor | undefined;
   /** A training forward's random factors by name, each 0 or 1 / (1 − p); left out in evaluation. */
   readonly draws?: Readonly<Record<string, tf.Tensor>> | undefined;
 }
-
-/**
- * x · weight + bias.
- *
- * @param x [n, in].
- * @param weight [in, out].
- * @param bias [out], or none.
- * @returns [n, out].
- *
- * @example
- * ```ts
- * import { linear, tf, useEngine } from "nepa";
- * import { assertEquals } from "@std/assert";
- *
- * await useEngine("cpu");
- * const [x, weight, bias] = [tf.tensor2d([[1, 2]]), tf.tensor2d([[3], [4]]), tf.tensor1d([5])];
- * const y = linear(x, weight, bias);
- * assertEquals(y.dataSync()[0], 1 * 3 + 2 * 4 + 5);
- * tf.dispose([x, weight, bias, y]);
- * ```
- */
-export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): tf.Tensor2D {
-  const product = withGradient<tf.Tensor2D>(
-    [x, weight],
-    () => ({ value: tf.matMul(x, weight), saved: [x, weight] }),
-    (dy, [x, weight]) => [
-      tf.matMul(dy, weight!, false, true), // [n, in]
-      tf.matMul(x!, dy, true, false), // [in, out]
-    ],
-  );
-  return bias ? tf.add(product, bias) : product;
-}
-
-/**
- * Mean 0 and variance 1 along the last axis, then a factor and a summand where given.
- *
- * @param x [..., n].
- * @param eps Added to the variance.
- * @param weight [n], or none.
- * @param bias [n], or none.
- * @returns Like `x`.
- *
- * @example
- * ```ts
- * import { layerNorm, tf, useEngine } from "nepa";
- * import { assertEquals } from "@std/assert";
- *
- * await useEngine("cpu");
- * const y = tf.tidy(() => layerNorm(tf.tensor2d([[1, 3]]), 1e-12));
- * assertEquals([...y.dataSync()].map(Math.round), [-1, 1]);
- * y.dispose();
- * ```
- */
-export function layerNorm<T extends tf.Tensor>(x: T, eps: number, weight?: tf.Tensor, bias?: tf.Tensor): T {
-  const normed = withGradient<tf.Tensor>([x], () => {
-    const centred = tf.sub(x, tf.mean(x, -1, true));
-    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps)); // [..., 1]
-    const value = tf.mul(centred, scale);
-    return { value, saved: [value, scale] };
-  }, (dy, [y, scale]) => {
-    const along = tf.mul(y!, tf.mean(tf.mul(dy, y!), -1, true));
-    return tf.mul(tf.sub(tf.sub(dy, tf.mean(dy, -1, true)), along), scale!);
-  });
-  const scaled = weight ? tf.mul(normed, weight) : normed;
-  return (bias ? tf.add(scaled, bias) : scaled) as T;
-}
-
-/** x · Φ(x), Φ the normal distribution function by the error function. */
-function gelu(x: tf.Tensor): tf.Tensor {
-  const phi = (x: tf.Tensor) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
-  return withGradient([x], () => ({ value: tf.mul(x, phi(x)), saved: [x] }), (dy, [x]) => {
-    const density = tf.mul(tf.exp(tf.mul(tf.square(x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-    return tf.mul(dy, tf.add(phi(x!), tf.mul(x!, density)));
-  });
-}
-
-/** x · Φ(x) by the hyperbolic tangent. */
-function geluNew(x: tf.Tensor): tf.Tensor {
-  const inner = tf.mul(tf.add(x, tf.mul(tf.pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
-}
-
-const silu = (x: tf.Tensor): tf.Tensor => tf.mul(x, tf.sigmoid(x));
-
-export const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
-  gelu,
-  gelu_new: geluNew,
-  silu,
-  swish: silu,
-  relu: (x) => tf.relu(x),
-  selu: (x) => tf.selu(x),
-};
 
 /** The linear map of that name. */
 function project(x: tf.Tensor2D, weights: Weights, name: string): tf.Tensor2D {
@@ -229,7 +137,7 @@ export function block(
     context,
     draws?.[`dropout.${index}.probabilities`],
   );
-  const seen: tf.Tensor2D = tf.add(x, branch(output, "attention", "layer_scale"));
-  const thought = mlp(norm(seen, config, weights, "layernorm_after"), weights, config);
-  return { output: tf.add(seen, branch(thought, "mlp", "output.layer_scale")), probabilities };
+  const attended: tf.Tensor2D = tf.add(x, branch(output, "attention", "layer_scale"));
+  const mixed = mlp(norm(attended, config, weights, "layernorm_after"), weights, config);
+  return { output: tf.add(attended, branch(mixed, "mlp", "output.layer_scale")), probabilities };
 }

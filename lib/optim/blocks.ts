@@ -37,6 +37,16 @@ export class Blocks {
     return this.members.get(block)!.reduce((sum, name) => sum + this.#parameters.get(name)!.size, 0);
   }
 
+  /** Where in a block its parameters lie. */
+  places(block: string): { name: string; from: number; size: number; shape: number[] }[] {
+    let from = 0;
+    return this.members.get(block)!.map((name) => {
+      const { shape, size } = this.#parameters.get(name)!, place = { name, from, size, shape };
+      from += size;
+      return place;
+    });
+  }
+
   /** Joins tensors with the parameters' names and shapes: [n] for each block. */
   join(tensors: Readonly<Record<string, tf.Tensor>>): Record<string, tf.Tensor1D> {
     const joined = [...this.members].map(([block, names]) => {

@@ -1,5 +1,5 @@
 /** The options of keeping a training on disk. @module */
-import { expect, isCount } from "../base/check.ts";
+import { any, checkOptions, count, oneOf, type Rule, shown, text } from "../base/check.ts";
 
 /**
  * How a training is kept on disk. The folder holds `step-…`, checkpoints that `load` reads too; `run.json`; `metrics.csv`
@@ -46,10 +46,13 @@ export interface CheckpointOptions {
 /** {@linkcode CheckpointOptions} with nothing left open. */
 export type Keeping = Required<Omit<CheckpointOptions, "best">> & Pick<CheckpointOptions, "best">;
 
-const CHOICES = {
-  best: ["loss", "accuracy", undefined],
-  resume: [true, false, "auto"],
-  onNonFinite: ["stop", "rollback"],
+const RULES: Record<keyof CheckpointOptions, Rule> = {
+  folder: any,
+  every: count,
+  keep: count,
+  best: oneOf("loss", "accuracy"),
+  resume: oneOf(true, false, "auto"),
+  onNonFinite: oneOf("stop", "rollback"),
 };
 
 /**
@@ -59,23 +62,10 @@ const CHOICES = {
  * @throws {TypeError} If an option is unknown, the folder is missing, or held-out images are.
  * @throws {RangeError} If a value cannot be.
  */
-export function keeping(options: CheckpointOptions, validation: boolean): Keeping {
-  const names = ["folder", "every", "keep", ...Object.keys(CHOICES)];
-  const unknown = Object.keys(options).find((name) => !names.includes(name));
-  if (unknown !== undefined) {
-    throw new TypeError(`checkpoint: unknown option ${unknown}; there are: ${names.join(", ")}`);
-  }
+export function checkpointOptions(options: CheckpointOptions, validation: boolean): Keeping {
+  checkOptions("checkpoint", options, RULES, "checkpoint.");
   const { folder, every = 500, keep = 2, best, resume = false, onNonFinite = "stop" } = options;
-  if (typeof folder !== "string" || folder === "") {
-    throw new TypeError(`checkpoint.folder: expected a path, got ${JSON.stringify(folder)}`);
-  }
-  for (const [name, value] of Object.entries({ every, keep })) {
-    expect(isCount(value), `checkpoint.${name}`, "an integer from 1", value);
-  }
-  for (const [name, value] of Object.entries({ best, resume, onNonFinite })) {
-    const values: unknown[] = CHOICES[name as keyof typeof CHOICES];
-    expect(values.includes(value), `checkpoint.${name}`, `one of ${values.join(", ")}`, value);
-  }
+  if (!text[1](folder)) throw new TypeError(`checkpoint.folder: expected a path, got ${shown(folder)}`);
   if (best && !validation) throw new TypeError("checkpoint.best: expected `validation` images too, got none");
   return { folder, every, keep, resume, onNonFinite, ...(best && { best }) };
 }

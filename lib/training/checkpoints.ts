@@ -7,20 +7,26 @@ import type { Dataset } from "../data/dataset.ts";
 import { say } from "../display/jupyter.ts";
 import { currentEngine } from "@nepa/engine";
 import type { Keeping } from "./checkpoint_options.ts";
-import { Log, readLog } from "./log.ts";
+import { Log } from "./log.ts";
 import type { Plan } from "./options.ts";
 import type { Validation } from "../eval/evaluate.ts";
 import type { Keeper, NonFiniteError, Step } from "./run.ts";
 import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
 import { type HostTensor, isObject, writeSafetensors } from "../files/safetensors.ts";
-import type { Trainable } from "./step.ts";
 import { openSafetensors } from "../files/tensor_files.ts";
 import type { Trainer } from "./trainer.ts";
 import { VERSION } from "../base/version.ts";
+import { fingerprintOf } from "../data/fingerprint.ts";
+import { describeTransform } from "../data/transforms.ts";
+import type { AdamW } from "../optim/adamw.ts";
+import type { Trained } from "./objective.ts";
+import { OBJECTIVE, readVariables } from "../files/variables.ts";
 
-/** A network that can be trained and saved. */
-export interface Savable extends Trainable {
-  save(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
+/** What is trained and kept: a network that writes model folders, or any with parameters. */
+export interface Savable {
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly config?: object;
+  save?(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
 }
 
 /** When held-out images were read, and what they said. */
@@ -34,7 +40,11 @@ export interface Kept {
   /** "pretrain" or "finetune". */
   kind: string;
   model: Savable;
-  ema: Savable | undefined;
+  /** What an objective has beside the model, and what a resumed run has to have the same. */
+  subject?: Pick<Trained, "own" | "about">;
+  averages:
+    | { readonly model: Savable | undefined; readonly own: ReadonlyMap<string, tf.Variable> }
+    | undefined;
   trainer: Trainer;
   plan: Plan;
   /** Of a run that ends with the weights that did best: what knows these so far, and takes them up again. */
@@ -74,22 +84,88 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
   return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
 }
 
-async function fill(variables: ReadonlyMap<string, tf.Variable>, file: string, values: typeof fromOfficial) {
-  await using tensors = await openSafetensors(file);
-  for (const [name, variable] of variables) {
-    const { shape, data } = await tensors.read(name), tensor = { shape, data: data as Float32Array };
-    tf.tidy(() => variable.assign(tf.tensor(values(name, tensor), variable.shape)));
+/** The optimizer's moments: by parameter, or by block as they were written before. */
+async function fillMoments(optimizer: AdamW, file: string): Promise<void> {
+  {
+    await using tensors = await openSafetensors(file);
+    const byBlock = [...optimizer.state.keys()].every((name) => tensors.infos.has(name));
+    if (!byBlock) {
+      return await optimizer.restore(async (name) => (await tensors.read(name)).data as Float32Array);
+    }
   }
+  await readVariables(optimizer.state, file);
 }
 
-/** Where two trainings, as JSON, differ; names do not count. */
+/** What is beside a model: an objective's parameters and state. */
+const besides = ({ parameters, state }: Trained["own"]) => new Map([...parameters, ...state]);
+
+/** Where two trainings, as JSON, differ; the data set's name does not count. */
 function differences(then: unknown, now: unknown, name = ""): string[] {
   if (isObject(then) && isObject(now)) {
-    const keys = Object.keys({ ...then, ...now }).filter((key) => key !== "name");
+    const keys = Object.keys({ ...then, ...now }).filter((key) => name !== "data" || key !== "name");
     return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
   }
   const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
   return before === here ? [] : [`${name}: ${before} then, ${here} now`];
+}
+
+/** What stands for an augmentation that cannot be described. */
+const UNNAMED = "a function without a name";
+
+/** Options of which the first format may name what was given instead of what was used. */
+const UNSURE = ["steps", "learningRate", "weightDecay", "prepare"];
+
+/** Of a checkpoint: 2 since moments have their parameters' names and options are written out. */
+const FORMAT = 2;
+
+/** Writes a model's folder, and what an objective has beside it. */
+async function saveTo(
+  folder: string,
+  model: Savable,
+  values: ReadonlyMap<string, HostTensor>,
+  beside: ReadonlyMap<string, HostTensor> = new Map(),
+): Promise<void> {
+  await Deno.mkdir(folder, { recursive: true });
+  if (model.save) await model.save(folder, {}, patient(values));
+  else await Deno.writeFile(`${folder}/model.safetensors`, writeSafetensors(values));
+  if (beside.size > 0) await Deno.writeFile(`${folder}/${OBJECTIVE}`, writeSafetensors(beside));
+}
+
+/** Functions of the update as some of their values, so that a run can be compared with another. */
+function sampled(schedules: Record<string, unknown>, steps: number): Record<string, unknown> {
+  const at = [
+    ...new Set([0, 1, 2, 10, 100, ...[0.1, 0.25, 0.5, 0.75].map((x) => Math.floor(x * steps)), steps - 1]),
+  ];
+  const values = (schedule: unknown) =>
+    typeof schedule === "function" ? at.filter((k) => k < steps).map((k) => [k, schedule(k)]) : schedule;
+  return Object.fromEntries(Object.entries(schedules).map(([name, schedule]) => [name, values(schedule)]));
+}
+
+/**
+ * What a checkpoint says and what is now, to be compared. One of the first format says less; of a fine-tuning it has the options
+ * as they were given beside those that were used, so that only what both name counts.
+ */
+function comparable(
+  { format, about: then }: Record<string, unknown>,
+  now: Record<string, unknown>,
+): [unknown, unknown] {
+  if (format === FORMAT) return [then, now];
+  const [before, here] = [then, now] as Record<string, Record<string, unknown>>[];
+  const both = (at: "options" | "data") => {
+    const names = Object.keys(before![at]!).filter((name) => name in here![at]! && !UNSURE.includes(name));
+    return [before, here].map((one) => Object.fromEntries(names.map((name) => [name, one![at]![name]])));
+  };
+  const [options, data] = [both("options"), both("data")];
+  if ("augment" in options[0]!) options[1]!.augment = here!.options!.augment !== null; // it was said whether there is one
+  return [before!, here!].map(({ kind, config }, i) => ({
+    kind,
+    config,
+    options: options[i],
+    data: data[i],
+  })) as [
+    unknown,
+    unknown,
+  ];
 }
 
 /** A {@linkcode Keeper} with a folder. */
@@ -105,6 +181,7 @@ export class FolderKeeper implements Keeper {
   #writing: Promise<void> | undefined;
   #failure: unknown;
   #skips = { step: -1, count: 0 };
+  #described: Promise<Record<string, unknown>> | undefined;
 
   /** Nothing is read or written before the run begins. */
   constructor(options: Keeping, kept: Kept) {
@@ -113,13 +190,27 @@ export class FolderKeeper implements Keeper {
     this.#log = new Log(options.folder);
   }
 
-  /** What decides about the training. */
-  #about(): Record<string, unknown> {
-    const { kind, model: { config }, plan, options, data } = this.#kept;
-    const { signal: _, checkpoint: __, augment, ...rest } = plan;
+  /** What decides about the training, as JSON. */
+  #about(): Promise<Record<string, unknown>> {
+    return this.#described ??= this.#decided();
+  }
+
+  async #decided(): Promise<Record<string, unknown>> {
+    const { kind, model: { config }, subject, plan, options, data } = this.#kept;
+    const { signal: _, checkpoint: __, augment, groups, weightDecayAt: ___, ...rest } = plan;
     const { name, length, height, width, channels, classes, fingerprint } = data;
     const images = { name, length, height, width, channels, classes, fingerprint };
-    return { kind, config, options: { ...rest, augment: augment !== null, ...options }, data: images };
+    return {
+      ...{ kind, config, data: { ...images, contents: await fingerprintOf(data) } },
+      options: {
+        ...rest,
+        ...sampled({ learningRate: plan.learningRate, weightDecay: plan.weightDecay }, plan.steps),
+        ...(augment === null ? { augment: null } : { augment: describeTransform(augment) ?? UNNAMED }),
+        ...(groups && { groups: String(groups) }),
+        ...options,
+      },
+      ...subject?.about,
+    };
   }
 
   #session(): Record<string, unknown> {
@@ -140,10 +231,10 @@ export class FolderKeeper implements Keeper {
       const help = "another run has used the folder since. Begin a new run to go on from there";
       throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
-    this.#refuse(found);
+    this.#refuse(found, await this.#about());
     const history = found ? await this.#restore(found) : [];
+    if (!found) await naming(path, () => this.#log.goOn(0));
     await naming(path, async () => {
-      await this.#log.rewrite(history);
       await this.#describe();
     });
     if (found) say(`${path}: going on after step ${found.step}`);
@@ -157,7 +248,7 @@ export class FolderKeeper implements Keeper {
   }
 
   /** Refuses a folder that is not as `resume` says, or from another training. */
-  #refuse(found: Found | undefined): void {
+  #refuse(found: Found | undefined, about: Record<string, unknown>): void {
     const { folder, resume } = this.#options;
     const refuse = (kind: RunFolderErrorKind, text: string): never => {
       throw new RunFolderError(kind, folder, text);
@@ -172,28 +263,36 @@ export class FolderKeeper implements Keeper {
       const help = "go on with it by `resume: true`, or give another folder";
       refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
     }
-    const differ = differences(found.state.about, JSON.parse(JSON.stringify(this.#about())));
+    const now = JSON.parse(JSON.stringify(about)), differ = differences(...comparable(found.state, now));
     if (differ.length > 0) {
       const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
-      const text = `expected the training that was saved; ${differ.join("; ")}`;
+      const few = differ.slice(0, 10).join("; ") +
+        (differ.length > 10 ? `; and ${differ.length - 10} more` : "");
+      const text = `expected the training that was saved; ${few}`;
       refuse("different", `${text}. Write it as it was; ${help}`);
     }
-    const { engine: then } = found.state, now = String(currentEngine());
-    if (then === now) return;
-    say(`${folder}: saved with ${then}, going on with ${now}: the numbers differ in the last digits`);
+    if (now.options.augment === UNNAMED) {
+      say(`${folder}: augment is a function without a name: whether it is the same as before cannot be told`);
+    }
+    const { engine: then } = found.state, engine = String(currentEngine());
+    if (then === engine) return;
+    say(`${folder}: saved with ${then}, going on with ${engine}: the numbers differ in the last digits`);
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, ema, trainer, referee } = this.#kept;
-    const best = referee?.recall(state.best as Best | undefined);
-    for (const [network, place] of [[model, "."], [ema, "ema"], [best, "best"]] as const) {
-      if (network) await fill(network.parameters, `${folder}/${place}/model.safetensors`, fromOfficial);
+    const { model, averages, subject, trainer, referee } = this.#kept;
+    const best = referee?.recall(state.best as Best | undefined),
+      own = subject ? besides(subject.own) : new Map();
+    for (const [network, place] of [[model, "."], [averages?.model, "ema"], [best, "best"]] as const) {
+      const layout = network?.save && fromOfficial;
+      if (network) await readVariables(network.parameters, `${folder}/${place}/model.safetensors`, layout);
     }
-    await fill(trainer.moments, `${folder}/optimizer.safetensors`, (_, { data }) => Float32Array.from(data));
+    if (own.size > 0) await readVariables(own, `${folder}/${OBJECTIVE}`);
+    if (averages && averages.own.size > 0) await readVariables(averages.own, `${folder}/ema/${OBJECTIVE}`);
+    await fillMoments(trainer.optimizer, `${folder}/optimizer.safetensors`);
     trainer.skipped = state.skipped as number[];
     this.#saved = step;
-    const log = await readLog(this.#options.folder), all = log.filter((row) => row.step <= step);
-    return trainer.recall(all.at(-1)?.step === step ? all : []); // a log that ends before has a gap
+    return trainer.recall(await naming(this.#options.folder, () => this.#log.goOn(step)));
   }
 
   /** Writes `run.json`, with a session for each time the run was begun. */
@@ -204,7 +303,10 @@ export class FolderKeeper implements Keeper {
       sessions.push(...before.sessions);
     }
     sessions.push({ started: new Date().toISOString(), after: Math.max(0, this.#saved), ...this.#session() });
-    await Deno.writeTextFile(`${file}.part`, JSON.stringify({ ...this.#about(), sessions }, null, 2) + "\n");
+    await Deno.writeTextFile(
+      `${file}.part`,
+      JSON.stringify({ ...await this.#about(), sessions }, null, 2) + "\n",
+    );
     await Deno.rename(`${file}.part`, file);
   }
 
@@ -229,27 +331,33 @@ export class FolderKeeper implements Keeper {
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
-    const { model, ema, trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
+    const { model, averages, subject, trainer, referee } = this.#kept,
+      folder = this.#folder!,
+      best = this.#best(history);
     await this.#writing;
     const { network: champion, ...reading } = referee?.best ?? {};
-    const found = champion && reading, about = this.#about();
-    const state = { step, skipped: trainer.skipped, best: found, about, ...this.#session() };
+    const found = champion && reading, about = await this.#about();
+    const state = { format: FORMAT, step, skipped: trainer.skipped, best: found, about, ...this.#session() };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const [weights, averages, moments, champions] = await Promise.all(
-      [model.parameters, ema?.parameters, trainer.moments, champion?.parameters].map((x) => copyOf(x)),
+    const own = subject ? besides(subject.own) : undefined;
+    const [weights, averaged, champions, beside, besideAveraged] = await Promise.all(
+      [model.parameters, averages?.model?.parameters, champion?.parameters, own, averages?.own].map((x) =>
+        copyOf(x)
+      ),
     );
+    const moments = await trainer.optimizer.moments();
     const write = async () => {
       await folder.write(step, async (part) => {
         await this.#log.sync();
-        await model.save(part, {}, patient(weights!));
-        await ema?.save(`${part}/ema`, {}, patient(averages!));
-        await champion?.save(`${part}/best`, {}, patient(champions!));
-        await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments!));
+        await saveTo(part, model, weights!, beside!);
+        if (averages?.model) await saveTo(`${part}/ema`, averages.model, averaged!, besideAveraged!);
+        if (champion) await saveTo(`${part}/best`, champion, champions!);
+        await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments));
       }, state);
       this.#saved = step;
       const newest = (await folder.steps()).slice(-this.#options.keep);
@@ -274,9 +382,8 @@ export class FolderKeeper implements Keeper {
     const found = this.#skips.count <= MOST_SKIPPED ? await this.#folder!.newest(say) : undefined;
     if (!found) throw error;
     const batch = trainer.batch(failed), skipped = [...trainer.skipped, batch].sort((a, b) => a - b);
-    const before = await this.#restore(found);
+    await this.#restore(found);
     trainer.skipped = skipped;
-    await naming(this.#options.folder, () => this.#log.rewrite(before));
     say(`${error.message}\nGoing on after step ${found.step}, without batch ${batch}.`);
     return found.step;
   }

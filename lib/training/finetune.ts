@@ -1,27 +1,44 @@
 /** Fine-tuning: the whole network learns to classify. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
-import { nepaConfig } from "../model/config.ts";
+import * as tf from "@tensorflow/tfjs";
+import {
+  any,
+  belowOne,
+  callable,
+  callSite,
+  checkOptions,
+  count,
+  flag,
+  notNegative,
+  numberThat,
+  oneOf,
+  orNull,
+  positive,
+  type Rule,
+  share,
+} from "../base/check.ts";
+import { perImage, Random } from "../base/random.ts";
 import { eraseRandomly, mixedLabels, mixImages } from "../data/augment.ts";
 import type { Dataset } from "../data/dataset.ts";
-import { makeDraws } from "../model/draws.ts";
-import { refuseLabelled } from "../eval/evaluate.ts";
-import { Referee } from "./best.ts";
 import type { Finish } from "../data/loader.ts";
+import { describeTransform } from "../data/transforms.ts";
+import { refuseLabelled } from "../eval/evaluate.ts";
 import { NepaClassifier } from "../model/classifier.ts";
+import { nepaConfig, trainingFlops } from "../model/config.ts";
+import { makeDraws } from "../model/draws.ts";
+import { crossEntropy } from "../model/ops.ts";
+import { layerCosine, layersAbove } from "../optim/schedule.ts";
+import { Referee } from "./best.ts";
 import { FolderKeeper } from "./checkpoints.ts";
-import { crossEntropy } from "../model/objective.ts";
-import { makePlan, type Plan, type TrainOptions } from "./options.ts";
-import { Random } from "../base/random.ts";
+import { groupsOf, makePlan, type Plan, type TrainOptions } from "./options.ts";
 import { type FinetuneRecipe, finetuneRecipe, type FinetuneSettings } from "./recipes.ts";
 import { Run } from "./run.ts";
-import { layerCosine, layersAbove } from "../optim/schedule.ts";
-import type { Trainable } from "./step.ts";
 import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
 export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
   /**
-   * Where the defaults come from. "default": a plain one for few labels; "nano": the same with the official warm-up by layer;
-   * "small": at a lower rate, for a head that `fitHead` fitted to few labels.
+   * Where the defaults come from. "default": a plain one for few labels; "layer-warmup" (before: "nano"): the same with the
+   * official warm-up by layer; "fitted-head" (before: "small"): at a lower rate, for a head that `fitHead` fitted to few labels.
    */
   recipe?: FinetuneRecipe;
   /** Labelled images held out from training. The run ends with the weights that did best on them. */
@@ -82,67 +99,70 @@ export function finetune(
     imageSize: classifier.config.imageSize,
     mean: classifier.preprocessor.imageMean,
   });
-  const plan = makePlan(options, recipe, dataset, [...SETTINGS, "recipe", "validation", "test", "every"]);
-  const settings = checkedSettings(recipe, options);
+  const plan = makePlan("finetune", options, recipe, dataset, RULES);
+  checkOptions("every", every, { validation: count }, "every.");
+  const given = Object.fromEntries(
+    SETTINGS.flatMap((key) => options[key] === undefined ? [] : [[key, options[key]]]),
+  );
+  const settings = { ...settingsOf(recipe), ...given };
   refuseSets(classifier, [dataset, validation, test], settings, plan);
   const interval = every.validation ?? plan.steps;
-  if (!(Number.isSafeInteger(interval) && interval >= 1)) {
-    throw new RangeError(`every.validation: expected an integer from 1, got ${interval}`);
-  }
-  const schedules = learningRates(classifier, plan, settings);
   const ema = plan.emaDecay === null ? undefined : classifier.clone();
+  const averages = ema && { model: ema, own: new Map(), all: ema.parameters };
   const { prepare } = settings, { steps, compile } = plan;
   const referee = new Referee(ema ?? classifier, { validation, test, interval, steps, prepare, compile });
-  const trainer = new Trainer(trainedPart(classifier, settings), dataset, plan, {
-    loss: (images, labels, draws) =>
-      crossEntropy(classifier.forward(images, { training: draws }).logits, labels, settings.labelSmoothing),
-    ...schedules,
+  const trainer = new Trainer(dataset, plan, {
+    ...trainedPart(classifier, settings),
+    ...learningRates(classifier, plan, settings),
+    loss: ({ images, labels }, draws) =>
+      crossEntropy(classifier.forward(images, { draws, last: true }).logits, labels, settings.labelSmoothing),
+    averages: averages?.all,
+    flops: (batchSize) => trainingFlops(classifier.config, batchSize),
     finish: finishing(classifier.classes.length, plan.seed, settings),
     measure: (step) => referee.measure(step),
     dispose: () => referee.dispose(),
-  }, ema);
-  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    kind: "finetune",
-    model: classifier,
-    ema,
-    trainer,
-    referee,
-    plan,
-    options: { ...settings, prepare: prepare !== null, every: { validation: interval } },
-    data: dataset,
+    from: callSite(new Error()),
   });
-  return new Run(classifier, trainer, { ema, signal: plan.signal, keeper });
+  const { prepare: _, ...others } = settings;
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    ...{ kind: "finetune", model: classifier, averages, trainer, referee, plan, data: dataset },
+    options: {
+      ...others,
+      prepare: prepare && (describeTransform(prepare) ?? true),
+      every: { validation: interval },
+    },
+  });
+  return new Run(classifier, trainer, { averages, signal: plan.signal, keeper });
 }
 
-const SHARE = (x: number) => x >= 0 && x < 1, FROM_ZERO = (x: number) => x >= 0 && x < Infinity;
-
-/** What each setting may be. */
-const SETTING: Record<keyof FinetuneSettings, [expected: string, holds: (value: number) => boolean]> = {
-  layerDecay: ["a number above 0, at most 1", (x) => x > 0 && x <= 1],
-  layerDecayEnd: ["a number above 0, at most 1, or null", (x) => x > 0 && x <= 1],
-  layerWarmup: ["true or false", (x) => typeof x === "boolean"],
-  headLearningRate: ["a number above 0, or null", (x) => x > 0 && x < Infinity],
-  dropPath: ["a number from 0 to below 1, or null", SHARE],
-  freezePatches: ["true or false", (x) => typeof x === "boolean"],
-  labelSmoothing: ["a number from 0 to below 1", SHARE],
-  mixup: ["a number from 0", FROM_ZERO],
-  cutmix: ["a number from 0", FROM_ZERO],
-  erasing: ["a number from 0 to 1", (x) => x >= 0 && x <= 1],
-  prepare: ["a transform or null", (x) => typeof x === "function"],
+/** What each option that pretraining does not have may be. */
+const RULES: Record<Exclude<keyof FinetuneOptions, keyof TrainOptions>, Rule> = {
+  recipe: oneOf("default", "fitted-head", "official-base", "official-large", "layer-warmup", "small", "nano"),
+  ...{ validation: any, test: any, every: any },
+  layerDecay: numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
+  layerDecayEnd: orNull(numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),
+  ...{
+    layerWarmup: flag,
+    headLearningRate: orNull(positive),
+    dropPath: orNull(belowOne),
+    freezePatches: flag,
+  },
+  ...{
+    labelSmoothing: belowOne,
+    mixup: notNegative,
+    cutmix: notNegative,
+    erasing: share,
+    prepare: orNull(callable),
+  },
 };
-const SETTINGS = Object.keys(SETTING) as (keyof FinetuneSettings)[];
 
-function checkedSettings(recipe: FinetuneSettings, options: FinetuneOptions): FinetuneSettings {
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const all: FinetuneSettings = { ...recipe, ...given };
-  for (const name of SETTINGS) {
-    const [expected, holds] = SETTING[name], value = all[name];
-    if (value === null ? !expected.endsWith("null") : !holds(value as number)) {
-      throw new RangeError(`${name}: expected ${expected}, got ${value}`);
-    }
-  }
-  return all;
-}
+const SETTINGS: (keyof FinetuneSettings)[] = [
+  ...["layerDecay", "layerDecayEnd", "layerWarmup", "headLearningRate", "dropPath", "freezePatches"] as const,
+  ...["labelSmoothing", "mixup", "cutmix", "erasing", "prepare"] as const,
+];
+
+const settingsOf = (recipe: FinetuneSettings): FinetuneSettings =>
+  Object.fromEntries(SETTINGS.map((name) => [name, recipe[name]])) as unknown as FinetuneSettings;
 
 /** Refuses sets that do not fit the classifier or that are one another's. */
 function refuseSets(
@@ -165,47 +185,58 @@ function refuseSets(
 function trainedPart(
   classifier: NepaClassifier,
   { freezePatches, dropPath }: FinetuneSettings,
-): Trainable {
-  const { preprocessor, parameters, config: { imageSize } } = classifier;
-  const config = nepaConfig(
-    dropPath === null ? classifier.config : { ...classifier.config, dropPathProb: dropPath },
-  );
+): Pick<Task, "parameters" | "preprocessor" | "draws" | "frozen"> {
+  const { preprocessor, parameters, config: own } = classifier, { imageSize, numHiddenLayers } = own;
+  const config = nepaConfig(dropPath === null ? own : { ...own, dropPathProb: dropPath });
   const size = { height: imageSize, width: imageSize };
   return {
-    config,
-    preprocessor,
-    parameters: new Map(
-      [...parameters].filter(([name]) => !(freezePatches && name.includes(".projection."))),
-    ),
-    draws: (batchSize, random) => makeDraws(config, batchSize, random, size),
+    parameters,
+    preprocessor: { ...preprocessor, size },
+    frozen: (name) => freezePatches && name.includes(".projection."),
+    draws: (batchSize, seed, batch) => {
+      const draws = makeDraws(config, batchSize, new Random(seed, "draws", batch), size);
+      if (dropPath !== 0 || own.dropPathProb === 0) return draws;
+      return { ...draws, dropPath: perImage(tf.ones([2 * numHiddenLayers, batchSize]), 1) }; // nothing is dropped
+    },
   };
 }
 
 /** A schedule for each layer and one for the head; which is whose. */
 export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps }: Pick<Plan, "learningRate" | "steps" | "warmupSteps">,
+  { learningRate: peak, steps, warmupSteps, groups }: Pick<
+    Plan,
+    "learningRate" | "steps" | "warmupSteps" | "groups"
+  >,
   settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
 ): Pick<Task, "rates" | "optimizer"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>
     headLearningRate !== null && (name.startsWith("classifier.") || name.startsWith("vit_nepa.layernorm."));
+  const own = groupsOf(groups, parameters);
   const above = (name: string) => isHead(name) ? "head" : layersAbove(name, layers);
-  const groups = [...new Set([...parameters.keys()].map(above))];
-  const schedules = groups.map((group) =>
-    layerCosine({
-      peak: group === "head" ? headLearningRate! : peak,
+  const key = (name: string) => `${above(name)} ${own.factors[own.group(name)]}`;
+  const members = new Map([...parameters.keys()].map((name) => [key(name), name]));
+  const schedules = [...members.values()].map((name) => {
+    const group = above(name), factor = own.factors[own.group(name)]!;
+    if (group !== "head" && typeof peak === "function") {
+      return (k: number) => factor * decay ** group * peak(k);
+    }
+    const rate = layerCosine({
+      peak: group === "head" ? headLearningRate! : peak as number,
       above: group === "head" ? 0 : group,
       steps,
       warmupSteps,
       decay,
       layerWarmup,
       ...(layerDecayEnd !== null && { decayEnd: layerDecayEnd }),
-    })
-  );
+    });
+    return factor === 1 ? rate : (k: number) => factor * rate(k);
+  });
+  const names = [...members.keys()];
   return {
     rates: (k) => schedules.map((rate) => rate(k)),
-    optimizer: { group: (name) => groups.indexOf(above(name)) },
+    optimizer: { group: (name) => names.indexOf(key(name)), decay: own.decay },
   };
 }
 

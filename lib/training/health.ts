@@ -10,7 +10,8 @@ export class Watch {
 
   /** What has to be said at this step, if anything. */
   notice(step: Step): string | undefined {
-    return step.metrics && this.#collapse(step, step.metrics) || this.#divergence(step);
+    return step.metrics?.featureStd !== undefined && this.#collapse(step, step.metrics) ||
+      this.#divergence(step);
   }
 
   #collapse({ step, loss }: Step, { collapsed, featureStd, effectiveRank }: Metrics): string | undefined {

@@ -1,8 +1,9 @@
 /** The log of a run on disk: `metrics.csv`, what the training computed, and `timings.csv`, how fast. @module */
+import { say } from "../display/jupyter.ts";
 import { sync } from "./run_folder.ts";
 import type { Step } from "./run.ts";
 
-/** The columns of each file, as paths into a {@linkcode Step}. */
+/** The columns that each file begins with, as paths into a {@linkcode Step}; the numbers of an objective's own come after. */
 const FILES: Record<string, readonly string[]> = {
   "metrics.csv": [
     ...["step", "epoch", "loss", "lr", "gradNorm"],
@@ -13,48 +14,72 @@ const FILES: Record<string, readonly string[]> = {
   "timings.csv": ["step", "imagesPerSecond", "gflops"],
 };
 
-type Fields = { [name: string]: Fields | number | boolean | undefined };
+type Fields = { [name: string]: Fields | number | boolean | string | undefined };
+
+/** A path's names: at most two, since a metric's name may have dots. */
+const namesOf = (path: string): string[] => path.split(/\.(.*)/s, 2);
+
+/** Cells of a row; those in quotes may hold commas. */
+function cells(line: string): string[] {
+  const found = `,${line}`.matchAll(/,(?:"((?:[^"]|"")*)"|([^,]*))/g);
+  return [...found].map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain!);
+}
+
+/** A cell as it is written. */
+const cell = (text: string): string => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 
 function row(step: Step, columns: readonly string[]): string {
   const value = (path: string) =>
-    path.split(".").reduce<Fields | unknown>((fields, name) => (fields as Fields | undefined)?.[name], step);
-  return columns.map((path) => value(path) ?? "").join() + "\n"; // numbers are printed so that they are read as they were
+    namesOf(path).reduce<unknown>((fields, name) => (fields as Fields | undefined)?.[name], step);
+  return columns.map((path) => cell(String(value(path) ?? ""))).join() + "\n"; // numbers are printed so that they are read as they were
 }
 
 function parse(line: string, columns: readonly string[]): Fields | undefined {
-  const texts = line.split(","), fields: Fields = {};
+  const texts = cells(line), fields: Fields = {};
   if (texts.length !== columns.length) return undefined;
   for (const [i, path] of columns.entries()) {
-    if (texts[i] === "") continue;
-    const names = path.split("."), last = names.pop()!;
+    const text = texts[i]!, number = Number(text);
+    if (text === "") continue;
+    const names = namesOf(path), last = names.pop()!;
     const place = names.reduce((at, name) => (at[name] ??= {}) as Fields, fields);
-    place[last] = /^(true|false)$/.test(texts[i]!) ? texts[i] === "true" : Number(texts[i]);
+    place[last] = /^(true|false)$/.test(text)
+      ? text === "true"
+      : Number.isNaN(number) && text !== "NaN"
+      ? text
+      : number;
   }
-  return fields;
+  return typeof fields.step === "number" ? fields : undefined;
 }
 
-/** The rows of a file up to the first that is not whole; none where there is no file. */
-async function readRows(folder: string, name: string): Promise<Fields[]> {
-  let text = "";
-  try {
-    text = await Deno.readTextFile(`${folder}/${name}`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+/** A file's columns, its sound rows as they stand there and as fields, and whether there is anything else in it. */
+interface Read {
+  columns: readonly string[];
+  rows: { line: string; fields: Fields }[];
+  damaged: boolean;
+}
+
+async function read(folder: string, name: string): Promise<Read> {
+  const text = await Deno.readTextFile(`${folder}/${name}`).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return "";
+    throw error;
+  });
+  const [header = "", ...lines] = text.replaceAll("\r\n", "\n").split("\n");
+  const columns = header === "" ? FILES[name]! : cells(header), rows: Read["rows"] = [];
+  let damaged = false;
+  for (const line of lines.slice(0, -1)) { // after the last line end there is nothing, or half a row
+    const fields = parse(line, columns), before = rows.at(-1)?.fields.step as number | undefined;
+    if (fields && (before === undefined || fields.step as number > before)) rows.push({ line, fields });
+    else if (line !== "") damaged = true;
   }
-  const rows: Fields[] = [];
-  for (const line of text.split("\n").slice(1, -1)) { // after the last line end there is nothing, or half a row
-    const fields = parse(line, FILES[name]!), before = rows.at(-1)?.step as number | undefined;
-    if (!fields || before !== undefined && fields.step !== before + 1) break;
-    rows.push(fields);
-  }
-  return rows;
+  return { columns, rows, damaged };
 }
 
 /**
  * The steps that a run's folder tells of.
  *
  * @param folder Of the run: `checkpoint.folder`.
- * @returns In order; the speeds are NaN where they are not known. Nothing where there is no log.
+ * @returns In order; the speeds are NaN where they are not known. Nothing where there is no log. Columns that are not of this
+ * library are there by their names.
  *
  * @example
  * ```ts
@@ -66,49 +91,101 @@ async function readRows(folder: string, name: string): Promise<Fields[]> {
  * ```
  */
 export async function readLog(folder: string): Promise<Step[]> {
-  const timings = new Map((await readRows(folder, "timings.csv")).map((fields) => [fields.step, fields]));
-  return (await readRows(folder, "metrics.csv")).map((fields) =>
+  const timings = new Map(
+    (await read(folder, "timings.csv")).rows.map(({ fields }) => [fields.step, fields]),
+  );
+  return (await read(folder, "metrics.csv")).rows.map(({ fields }) =>
     ({ imagesPerSecond: NaN, gflops: NaN, ...timings.get(fields.step), ...fields }) as unknown as Step
+  );
+}
+
+/** The columns of a step that a file has not yet: numbers of an objective's own. */
+function newColumns(step: Step, columns: readonly string[]): string[] {
+  return Object.keys(step.metrics ?? {}).map((name) => `metrics.${name}`).filter((path) =>
+    !columns.includes(path)
   );
 }
 
 /** Writes the steps of a run, each as it comes. */
 export class Log {
   readonly #folder: string;
+  readonly #columns = new Map<string, readonly string[]>();
+  /** The last step that is in the files. */
+  #written = 0;
   #broken = false;
 
   constructor(folder: string) {
     this.#folder = folder;
   }
 
-  /** Replaces the files by these steps. */
-  async rewrite(history: readonly Step[]): Promise<void> {
-    for (const [name, columns] of Object.entries(FILES)) {
+  /**
+   * Goes on after a step: rows up to there stay as they are, those after it go. A file with rows that cannot be read is kept
+   * beside it, as `….old`.
+   *
+   * @param step Updates done; 0 for a new log.
+   * @returns The steps that the log tells of.
+   */
+  async goOn(step: number): Promise<Step[]> {
+    for (const name of Object.keys(FILES)) {
       const path = `${this.#folder}/${name}`;
-      const text = columns.join() + "\n" + history.map((step) => row(step, columns)).join("");
-      await Deno.writeTextFile(`${path}.part`, text);
-      await sync(`${path}.part`);
-      await Deno.rename(`${path}.part`, path);
+      const fresh: Read = { columns: FILES[name]!, rows: [], damaged: false };
+      const { columns, rows, damaged } = step > 0 ? await read(this.#folder, name) : fresh;
+      if (damaged) {
+        await Deno.copyFile(path, `${path}.old`);
+        say(
+          `${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`,
+        );
+      }
+      const kept = rows.filter(({ fields }) => fields.step as number <= step).map(({ line }) => line);
+      await this.#replace(name, columns, kept);
     }
+    this.#written = step;
     this.#broken = false;
+    return step > 0 ? await readLog(this.#folder) : [];
+  }
+
+  async #replace(name: string, columns: readonly string[], lines: readonly string[]): Promise<void> {
+    const path = `${this.#folder}/${name}`, text = [columns.map(cell).join(), ...lines].join("\n") + "\n";
+    await Deno.writeTextFile(`${path}.part`, text);
+    await sync(`${path}.part`);
+    await Deno.rename(`${path}.part`, path);
+    this.#columns.set(name, columns);
+  }
+
+  /** Makes room in `metrics.csv` for numbers that it has no column for. */
+  async #widen(step: Step): Promise<void> {
+    const name = "metrics.csv", columns = this.#columns.get(name)!, more = newColumns(step, columns);
+    if (more.length === 0) return;
+    const { rows } = await read(this.#folder, name);
+    await this.#replace(name, [...columns, ...more], rows.map(({ line }) => line + ",".repeat(more.length)));
   }
 
   /** Adds a step, so that it survives the process. Where that fails, {@linkcode Log.mend} makes up for it. */
   async append(step: Step): Promise<void> {
     if (this.#broken) return;
     try {
-      for (const [name, columns] of Object.entries(FILES)) {
-        const options = { append: true, create: false };
-        await Deno.writeTextFile(`${this.#folder}/${name}`, row(step, columns), options);
-      }
+      await this.#add(step);
     } catch {
       this.#broken = true;
     }
   }
 
-  /** Writes all steps again if some could not be added. */
+  async #add(step: Step): Promise<void> {
+    await this.#widen(step);
+    for (const [name, columns] of this.#columns) {
+      await Deno.writeTextFile(`${this.#folder}/${name}`, row(step, columns), {
+        append: true,
+        create: false,
+      });
+    }
+    this.#written = step.step;
+  }
+
+  /** Adds the steps that could not be added when they came. */
   async mend(history: readonly Step[]): Promise<void> {
-    if (this.#broken) await this.rewrite(history);
+    if (!this.#broken) return;
+    await this.goOn(this.#written);
+    for (const step of history) if (step.step > this.#written) await this.#add(step);
   }
 
   /** Asks the disk to hold the steps so far. */

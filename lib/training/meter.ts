@@ -1,13 +1,15 @@
 /** Watches a network's embeddings while it is trained: collapse, and the guesses that need no network. @module */
 import * as tf from "@tensorflow/tfjs";
+import { type Compiled, currentEngine, watch } from "@nepa/engine";
+import { lossAndMetrics } from "../base/gradient.ts";
+import { partOf, Random } from "../base/random.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { resize } from "../data/transforms.ts";
-import { type Compiled, currentEngine, uncompiled } from "@nepa/engine";
 import { collapse } from "../eval/collapse.ts";
 import { trivialPredictors } from "../eval/trivial.ts";
-import type { Nepa } from "../model/nepa.ts";
-import { standardized } from "../model/objective.ts";
-import { Random } from "../base/random.ts";
+import { standardized } from "../model/ops.ts";
+import type { BatchInputs } from "./compiled_step.ts";
+import type { Trained } from "./objective.ts";
 import type { Measured } from "./trainer.ts";
 
 /** Images read by the meter; fewer where they have more than 64 patches. */
@@ -16,14 +18,11 @@ const IMAGES = 512, PATCHES = 32_768;
 /** What a {@linkcode Meter} reads and how. */
 export interface MeterOptions {
   dataset: Dataset;
-  /** The training's. */
-  loss: (outputs: { embeddings: tf.Tensor3D; predictions: tf.Tensor3D }) => tf.Scalar;
   /** Whether the data set was held out from training, so that its loss says something. */
   heldOut: boolean;
   /** Whether the loss compares with standardised targets; so do the trivial guesses then. */
   standardizeTargets: boolean;
   batchSize: number;
-  causal: boolean;
   seed: number;
   compile: boolean;
 }
@@ -34,25 +33,32 @@ function withStandardized(z: tf.Tensor3D): tf.Tensor3D {
   return tf.concat([tf.slice(z, 0, [-1, 1, -1]), standardized(patches)], 1);
 }
 
-/** Measures the patch embeddings z of a fixed set of images. */
+/** Measures the embeddings that a method's loss has for targets, of a fixed set of images. Nothing is trained or assigned. */
 export class Meter {
-  readonly #model: Nepa;
+  readonly #subject: Trained;
   readonly #options: MeterOptions;
   readonly #indices: Int32Array;
-  readonly #pass: Compiled<[tf.Tensor4D], { embeddings: tf.Tensor; loss: tf.Tensor }>;
+  readonly #pass: Compiled<[BatchInputs], { embeddings: tf.Tensor; loss: tf.Tensor }>;
 
-  constructor(model: Nepa, options: MeterOptions) {
-    const { dataset, seed, causal, compile, heldOut, loss } = options;
-    this.#model = model;
+  constructor(subject: Trained, options: MeterOptions) {
+    const { dataset, seed, compile, heldOut } = options, { encoder } = subject.model;
+    this.#subject = subject;
     this.#options = options;
-    const patches = (model.config.imageSize / model.config.patchSize) ** 2;
-    const count = Math.min(dataset.length, IMAGES, Math.max(2, Math.floor(PATCHES / patches)));
+    const { height, width } = encoder.preprocessor.size, { channels } = dataset;
+    const [rows, columns] = encoder.grid({ shape: [1, height, width, channels] });
+    const count = Math.min(dataset.length, IMAGES, Math.max(2, Math.floor(PATCHES / (rows * columns))));
     this.#indices = new Random(seed, "meter").permutation(dataset.length).slice(0, count);
-    const pass = (images: tf.Tensor4D) => {
-      const outputs = model.forward(images, { causal });
-      return { embeddings: outputs.embeddings, loss: heldOut ? loss(outputs) : tf.scalar(0) };
+    const refuseAssign = (name: string) =>
+      new TypeError(
+        `loss: assigns to the variable ${name}; a loss only reads. Move it in \`after\`, as \`state\``,
+      );
+    const pass = ({ batch, draws, numbers }: BatchInputs) => {
+      const { result: { targets, loss } } = watch(() => subject.read(batch, draws, numbers), {
+        refuseAssign,
+      });
+      return { embeddings: targets, loss: heldOut ? lossAndMetrics(loss).loss : tf.scalar(0) };
     };
-    this.#pass = compile ? currentEngine().compile(pass, { name: "collapse meter" }) : uncompiled(pass);
+    this.#pass = currentEngine().compile(pass, { name: "collapse meter", compile });
   }
 
   /** How many images it reads. */
@@ -60,38 +66,53 @@ export class Meter {
     return this.#indices.length;
   }
 
-  /** Reads them. */
-  async read(): Promise<Measured> {
-    const { batchSize, heldOut, standardizeTargets, dataset } = this.#options, parts: tf.Tensor[] = [];
+  /** Reads them, after `step` updates. */
+  async read(step: number): Promise<Measured> {
+    const { batchSize, heldOut, standardizeTargets } = this.#options,
+      { prefix } = this.#subject.model.encoder;
+    const parts: tf.Tensor[] = [];
     let loss = 0;
     for (let i = 0; i < this.size; i += batchSize) {
-      const indices = this.#indices.subarray(i, i + batchSize), images = await this.#images(dataset, indices);
-      const outputs = await this.#pass(images);
+      const indices = this.#indices.subarray(i, i + batchSize), inputs = await this.#inputs(indices, step);
+      const outputs = await this.#pass(inputs);
       parts.push(outputs.embeddings);
       loss += (await outputs.loss.data())[0]! * indices.length / this.size;
-      tf.dispose([images, outputs.loss]);
+      tf.dispose([{ ...inputs }, outputs.loss]);
     }
     const z = tf.tidy(() => tf.concat(parts, 0)) as tf.Tensor3D; // [images, T, D]
     const targets = tf.tidy(() => standardizeTargets ? withStandardized(z) : tf.clone(z)); // [images, T, D]
-    const patches = tf.tidy(() => tf.slice(z, [0, 1, 0]).reshape([-1, z.shape[2]])); // [images · N, D]
+    const patches = tf.tidy(() => tf.slice(z, [0, prefix, 0]).reshape([-1, z.shape[2]])); // [images · N, D]
     try {
-      const metrics = { ...await collapse(patches), ...await trivialPredictors(targets) };
+      const metrics = { ...await collapse(patches), ...await trivialPredictors(targets, prefix) };
       return { metrics, ...(heldOut && { validation: { loss } }) };
     } finally {
       tf.dispose([z, targets, patches, ...parts]);
     }
   }
 
-  async #images(dataset: Dataset, indices: Int32Array): Promise<tf.Tensor4D> {
-    const { height, width, channels } = dataset, { imageSize } = this.#model.config;
-    const fit = resize({ height: imageSize, width: imageSize }), size = imageSize * imageSize * channels;
-    const pixels = new Uint8Array(indices.length * size), random = new Random(0);
+  /** Some images, and what a loss reads besides: the same draws at every reading. */
+  async #inputs(indices: Int32Array, step: number): Promise<BatchInputs> {
+    const { dataset, seed, batchSize } = this.#options, subject = this.#subject;
+    const { height, width, channels } = dataset, { size } = subject.model.encoder.preprocessor;
+    const fit = resize({ height: size.height, width: size.width }),
+      bytes = size.height * size.width * channels;
+    const pixels = new Uint8Array(indices.length * bytes), random = new Random(0);
     const examples = await Promise.all(Array.from(indices, (index) => dataset.get(index)));
     examples.forEach(({ image: data }, i) => {
-      pixels.set(fit({ data, height, width, channels }, random).data, i * size);
+      pixels.set(fit({ data, height, width, channels }, random).data, i * bytes);
     });
-    const shape: [number, number, number, number] = [indices.length, imageSize, imageSize, channels];
-    return tf.tensor4d(pixels, shape, "int32");
+    const shape: [number, number, number, number] = [indices.length, size.height, size.width, channels];
+    const numbers = Object.entries(subject.numbers(step - 1)).map(([name, x]) => [name, tf.scalar(x)]);
+    const draws = subject.draws(batchSize, seed, 0), some = partOf(draws, 0, indices.length);
+    tf.dispose(draws);
+    return {
+      batch: {
+        images: tf.tensor4d(pixels, shape, "int32"),
+        labels: tf.tensor1d(examples.map(({ label }) => label), "int32"),
+      },
+      draws: some,
+      numbers: Object.fromEntries(numbers),
+    };
   }
 
   dispose(): void {

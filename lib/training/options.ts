@@ -1,9 +1,36 @@
 /** The options of a training, checked and filled in. @module */
+import { currentEngine, type Precision, precisionRefusal } from "@nepa/engine";
+import {
+  any,
+  belowOne,
+  callable,
+  checkOptions,
+  count,
+  expect,
+  flag,
+  index,
+  isCount,
+  notNegative,
+  numberThat,
+  oneOf,
+  orNull,
+  positive,
+  type Rule,
+  share,
+} from "../base/check.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
-import { type CheckpointOptions, type Keeping, keeping } from "./checkpoint_options.ts";
-import { currentEngine, type Precision, precisionRefusal } from "@nepa/engine";
-import { expect, isCount } from "../base/check.ts";
+import { type CheckpointOptions, checkpointOptions, type Keeping } from "./checkpoint_options.ts";
+
+/** What a group of parameters has of its own. */
+export interface Group {
+  /** Factor of the learning rate, from 0. Default 1. */
+  rate?: number;
+  /** Whether weight decay takes part. Default: for parameters with two axes or more. */
+  decay?: boolean;
+  /** Leave these as they are. Default false. */
+  frozen?: boolean;
+}
 
 /** Options that pretraining and fine-tuning share. */
 export interface TrainOptions {
@@ -13,12 +40,14 @@ export interface TrainOptions {
   epochs?: number;
   /** Images in an update. */
   batchSize?: number;
-  /** Peak of the learning rate. Or give `baseLearningRate`. */
-  learningRate?: number;
+  /** Peak of the learning rate; or the rate itself, as a function of the update, from 0. Or give `baseLearningRate`. */
+  learningRate?: number | ((update: number) => number);
   /** Peak of the learning rate for 256 images; the peak is this · batchSize / 256. */
   baseLearningRate?: number;
-  /** Decoupled weight decay, on matrices alone. */
-  weightDecay?: number;
+  /** Decoupled weight decay, on matrices alone; or that, as a function of the update, from 0. */
+  weightDecay?: number | ((update: number) => number);
+  /** What parameters have of their own, by name: `(name) => name.endsWith("bias") ? { rate: 2 } : {}`. Default: nothing. */
+  groups?: (name: string) => Group;
   /** AdamW's decay rates of the two moments, each from 0 to below 1. */
   betas?: readonly [number, number];
   /** Share of the updates in which the learning rate rises, 0 to 1. */
@@ -46,7 +75,14 @@ export interface TrainOptions {
   checkpoint?: CheckpointOptions;
 }
 
-type Derived = "epochs" | "baseLearningRate" | "warmupRatio" | "precision" | "signal" | "checkpoint";
+type Derived =
+  | "epochs"
+  | "baseLearningRate"
+  | "warmupRatio"
+  | "precision"
+  | "signal"
+  | "checkpoint"
+  | "groups";
 
 /** {@linkcode TrainOptions} with nothing left open. */
 export interface Plan extends Required<Omit<TrainOptions, Derived>> {
@@ -54,6 +90,9 @@ export interface Plan extends Required<Omit<TrainOptions, Derived>> {
   precision: Precision;
   signal: AbortSignal | undefined;
   checkpoint: Keeping | undefined;
+  groups: ((name: string) => Group) | undefined;
+  /** Weight decay of update k, from 0. */
+  weightDecayAt(k: number): number;
 }
 
 /** What a recipe sets where the options leave it open. */
@@ -61,83 +100,143 @@ export type Recipe =
   & Required<
     Omit<
       TrainOptions,
-      "epochs" | "learningRate" | "baseLearningRate" | "signal" | "precision" | "accumulate" | "checkpoint"
+      Derived | "learningRate" | "accumulate" | "weightDecay"
     >
   >
+  & { warmupRatio: number; weightDecay: number }
   & ({ learningRate: number } | { baseLearningRate: number });
+
+const rateRule: Rule = [
+  "a positive number, or a function of the update",
+  (value) => typeof value === "function" || Number.isFinite(value) && (value as number) > 0,
+];
+
+/** What each option may be. */
+const RULES: Record<keyof TrainOptions, Rule> = {
+  ...{ steps: count, epochs: positive, batchSize: count, learningRate: rateRule, baseLearningRate: positive },
+  weightDecay: [
+    "a number from 0, or a function of the update",
+    (value) => typeof value === "function" || notNegative[1](value),
+  ],
+  groups: callable,
+  betas: [
+    "two numbers from 0 to below 1",
+    (b) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1),
+  ],
+  ...{
+    warmupRatio: share,
+    clipNorm: orNull(positive),
+    emaDecay: orNull(belowOne),
+    augment: orNull(callable),
+  },
+  ...{ seed: index, signal: any, compile: flag, precision: oneOf("float32", "bfloat16", "force bfloat16") },
+  ...{ accumulate: count, checkpoint: any },
+};
+
+/** Pairs of options of which one is given. */
+const EITHER = [["steps", "epochs"], ["learningRate", "baseLearningRate"]] as const;
 
 /**
  * Fills in and checks.
  *
+ * @param where The function whose options they are.
+ * @param more What that function's other options may be.
  * @throws {TypeError} If an option is unknown, or two that exclude each other are given.
  * @throws {RangeError} If a value cannot be, or the data cannot fill a batch.
  */
 export function makePlan(
+  where: string,
   options: TrainOptions,
   recipe: Recipe,
   dataset: Dataset,
-  known: readonly string[],
+  more: Readonly<Record<string, Rule>>,
 ): Plan {
-  refuseUnknown(options, known);
-  const { epochs, signal } = options;
+  checkOptions(where, options, { ...RULES, ...more });
+  for (const [one, other] of EITHER) {
+    if (options[one] !== undefined && options[other] !== undefined) {
+      throw new TypeError(`expected ${one} or ${other}, got both`);
+    }
+  }
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   const all: Recipe & TrainOptions = { ...recipe, ...given };
-  const { batchSize, weightDecay, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
-  expect(isCount(batchSize), "batchSize", "an integer from 1", batchSize);
+  const { batchSize, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
   if (batchSize > dataset.length) {
     const room = `${dataset.name} with ${dataset.length}`;
     throw new RangeError(`batchSize: ${batchSize} images do not fit into ${room}; make it smaller`);
   }
-  if (epochs !== undefined) expect(epochs > 0, "epochs", "a positive number", epochs);
+  const { epochs, accumulate = 1, precision = "float32", checkpoint, signal, groups } = options;
+  const weightDecay = all.weightDecay as NonNullable<TrainOptions["weightDecay"]>;
   const steps = epochs === undefined
     ? options.steps ?? recipe.steps
     : Math.round(epochs * Math.floor(dataset.length / batchSize));
   expect(isCount(steps), "steps", "an integer from 1", steps);
-  expect(warmupRatio >= 0 && warmupRatio <= 1, "warmupRatio", "a number from 0 to 1", warmupRatio);
-  expect(weightDecay >= 0, "weightDecay", "a number from 0", weightDecay);
-  expect(betas.every((b) => b >= 0 && b < 1), "betas", "two numbers from 0 to below 1", betas);
-  expect(clipNorm === null || clipNorm > 0, "clipNorm", "a positive number or null", clipNorm);
-  const averages = emaDecay === null || emaDecay >= 0 && emaDecay < 1;
-  expect(averages, "emaDecay", "a number from 0 to below 1, or null", emaDecay);
-  expect(Number.isSafeInteger(seed) && seed >= 0, "seed", "an integer from 0", seed);
-  const { accumulate = 1, precision = "float32", checkpoint } = options;
-  const parts = isCount(accumulate) && batchSize % accumulate === 0;
+  const parts = batchSize % accumulate === 0;
   expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
   return {
-    steps,
-    accumulate,
+    ...{
+      steps,
+      accumulate,
+      batchSize,
+      weightDecay,
+      betas,
+      clipNorm,
+      emaDecay,
+      augment,
+      seed,
+      compile,
+      signal,
+      groups,
+    },
     precision: checkPrecision(precision, compile),
-    batchSize,
     learningRate: peakOf(options, recipe, batchSize),
-    weightDecay,
-    betas,
+    weightDecayAt: typeof weightDecay === "function" ? weightDecay : () => weightDecay,
     warmupSteps: Math.ceil(steps * warmupRatio),
-    clipNorm,
-    emaDecay,
-    augment,
-    seed,
-    compile,
-    signal,
     checkpoint: checkpoint &&
-      keeping(checkpoint, (options as { validation?: unknown }).validation !== undefined),
+      checkpointOptions(checkpoint, (options as { validation?: unknown }).validation !== undefined),
   };
 }
 
-/** Peak of the learning rate: given, or by the batch, or the recipe's. */
-function peakOf(options: TrainOptions, recipe: Recipe, batchSize: number): number {
+const GROUP_RULES: Record<keyof Group, Rule> = {
+  rate: numberThat("a number from 0", (x) => x >= 0),
+  decay: flag,
+  frozen: flag,
+};
+
+/** What `groups` makes of parameters: a factor of the rate for each of the optimizer's groups; which decay, which are frozen. */
+export function groupsOf(
+  groups: Plan["groups"],
+  parameters: ReadonlyMap<string, { rank: number }>,
+): {
+  factors: number[];
+  group(name: string): number;
+  decay(name: string): boolean;
+  frozen(name: string): boolean;
+} {
+  const found = new Map([...parameters].map(([name, { rank }]) => {
+    const given = groups?.(name) ?? {};
+    checkOptions(`groups(${JSON.stringify(name)})`, given, GROUP_RULES);
+    return [name, { rate: 1, decay: rank > 1, frozen: false, ...given }];
+  }));
+  const factors = [...new Set([...found.values()].map(({ rate }) => rate))];
+  return {
+    factors,
+    group: (name) => factors.indexOf(found.get(name)!.rate),
+    decay: (name) => found.get(name)!.decay,
+    frozen: (name) => found.get(name)!.frozen,
+  };
+}
+
+/** The learning rate: given, or its peak by the batch, or the recipe's. */
+function peakOf(options: TrainOptions, recipe: Recipe, batchSize: number): Plan["learningRate"] {
   const base = options.baseLearningRate ??
     ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
   const plain = options.baseLearningRate === undefined && "learningRate" in recipe
     ? recipe.learningRate
     : undefined;
-  const peak = options.learningRate ?? plain ?? base! * batchSize / 256;
-  expect(peak > 0 && peak < Infinity, "learningRate", "a positive number", peak);
-  return peak;
+  return options.learningRate ?? plain ?? base! * batchSize / 256;
 }
 
 function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compile: boolean): Precision {
-  const known = ["float32", "bfloat16", "force bfloat16"];
-  expect(known.includes(precision), "precision", `one of ${known.join(", ")}`, precision);
   if (precision === "float32") return precision;
   const refusal = compile
     ? precisionRefusal(currentEngine())
@@ -146,19 +245,4 @@ function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compi
     throw new RangeError(`precision: bfloat16 is refused: ${refusal}`);
   }
   return "bfloat16";
-}
-
-const OPTIONS =
-  ("steps epochs batchSize learningRate baseLearningRate weightDecay betas warmupRatio clipNorm " +
-    "emaDecay augment seed signal compile precision accumulate checkpoint").split(" ");
-
-function refuseUnknown(options: TrainOptions, known: readonly string[]): void {
-  const names = [...OPTIONS, ...known];
-  const unknown = Object.keys(options).find((name) => !names.includes(name));
-  if (unknown !== undefined) throw new TypeError(`unknown option ${unknown}; there are: ${names.join(", ")}`);
-  for (const [one, other] of [["steps", "epochs"], ["learningRate", "baseLearningRate"]] as const) {
-    if (options[one] !== undefined && options[other] !== undefined) {
-      throw new TypeError(`expected ${one} or ${other}, got both`);
-    }
-  }
 }

@@ -1,26 +1,32 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type * as tf from "@tensorflow/tfjs";
+import { any, callable, callSite, checkOptions, count, flag, oneOf, type Rule } from "../base/check.ts";
+import { Random } from "../base/random.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { refuseTransform } from "../data/loader.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "../data/transforms.ts";
 import { quickProbe } from "../eval/probe.ts";
-import { refuseTransform } from "../data/loader.ts";
+import type { Encoder, LossContext, Method, Objective } from "../model/method.ts";
+import { Nepa, nepaLoss, type NepaLossOptions } from "../model/nepa.ts";
+import { warmupCosine } from "../optim/schedule.ts";
 import { FolderKeeper } from "./checkpoints.ts";
 import { Meter } from "./meter.ts";
-import type { Nepa } from "../model/nepa.ts";
-import { nepaLoss, type NepaLossOptions } from "../model/objective.ts";
-import { makePlan, type Recipe, type TrainOptions } from "./options.ts";
-import { Random } from "../base/random.ts";
+import { averagesOf, trained } from "./objective.ts";
+import { groupsOf, makePlan, type Plan, type Recipe, type TrainOptions } from "./options.ts";
 import { Run } from "./run.ts";
-import { warmupCosine } from "../optim/schedule.ts";
 import { Trainer } from "./trainer.ts";
+import { notice } from "../display/jupyter.ts";
+import { shapeOf } from "../data/preprocessor.ts";
 
 /** Options of {@linkcode pretrain}. */
-export interface PretrainOptions extends TrainOptions, NepaLossOptions {
+export interface PretrainOptions<M extends Method = Nepa>
+  extends TrainOptions, Omit<NepaLossOptions, "where"> {
   /**
-   * Where the defaults come from: "default", for small networks and data sets; "small", which differs from it by more updates
-   * and standardised targets (`deno task bench learning` measures what each brings); or "official", the paper's.
+   * Where the defaults come from: "default", for small networks and data sets; "standardized", which differs from it by more
+   * updates and standardised targets (`deno task bench learning` measures what each brings); or "official", the paper's.
+   * "small" is an older name of "standardized".
    */
-  recipe?: "default" | "small" | "official";
+  recipe?: "default" | "standardized" | "official" | "small";
   /** Images held out from training, of the network's size: for the collapse meter and the held-out loss. */
   validation?: Dataset;
   /**
@@ -32,9 +38,11 @@ export interface PretrainOptions extends TrainOptions, NepaLossOptions {
   /** Whether a token sees only itself and those before it. Default: the configuration's `isCausal`. */
   causal?: boolean;
   /**
-   * What is made smaller, for objectives of your own: a number from what `forward` gives, z and ẑ [B, T, D]. The three
-   * switches are `nepaLoss`'s and cannot be given beside it. A run in a folder goes on if this has the same source text.
+   * What is made smaller instead of `nepaLoss`, with what that needs: parameters, state, draws, numbers that change by schedule.
+   * `nepaLoss`'s three switches cannot be given beside it.
    */
+  objective?: Objective<M>;
+  /** The older form of `objective`: a number from what `forward` gives, z and ẑ [B, T, D], alone. */
   loss?: PretrainLoss;
 }
 
@@ -44,7 +52,7 @@ export type PretrainLoss = (
 ) => tf.Scalar;
 
 /** What `pretrain` does unless told otherwise. */
-export const SMALL: Recipe = {
+const DEFAULT: Recipe = {
   steps: 1500,
   batchSize: 64,
   learningRate: 3e-3,
@@ -60,7 +68,7 @@ export const SMALL: Recipe = {
 
 /** The paper's recipe (arXiv 2512.16922; the official pretraining script). */
 function official(size: number, images: number): Recipe {
-  const { learningRate: _, ...rest } = SMALL as Recipe & { learningRate: number };
+  const { learningRate: _, ...rest } = DEFAULT as Recipe & { learningRate: number };
   const batchSize = 4096, epochs = 1600;
   return {
     ...rest,
@@ -77,36 +85,42 @@ function official(size: number, images: number): Recipe {
 }
 
 /** What a recipe sets. */
-function pretrainRecipe(name: string, { config }: Nepa, { length }: Dataset): Recipe {
-  if (name === "default") return SMALL;
-  if (name === "small") return { ...SMALL, steps: 4800 };
-  if (name === "official") return official(config.imageSize, Math.max(length, 4096));
-  throw new RangeError(`recipe: expected "default", "small" or "official", got ${JSON.stringify(name)}`);
+function pretrainRecipe(name: string, encoder: Encoder, { length }: Dataset): Recipe {
+  if (name === "standardized") return { ...DEFAULT, steps: 4800 };
+  return name === "official" ? official(encoder.preprocessor.size.height, Math.max(length, 4096)) : DEFAULT;
 }
 
 const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
 
-/** Options that fine-tuning does not have. */
-const KNOWN = ["recipe", "validation", "every", "causal", "loss", ...SWITCHES];
+/** What the options that fine-tuning does not have may be. */
+const RULES: Record<Exclude<keyof PretrainOptions, keyof TrainOptions>, Rule> = {
+  recipe: oneOf("default", "standardized", "official", "small"),
+  ...{ validation: any, every: any, causal: flag, objective: any, loss: callable },
+  ...{ shift: flag, stopGradient: flag, standardizeTargets: flag },
+};
 
-/** The objective, what a folder is told of it, and whether it reads the last position's prediction. */
-function objectiveOf(
-  options: PretrainOptions,
-): { loss: PretrainLoss; about: object; last: boolean; standardizeTargets: boolean } {
-  const { loss, shift = true, stopGradient = true } = options;
-  const { standardizeTargets = options.recipe === "small" } = options;
-  if (loss === undefined) {
-    const switches = { shift, stopGradient, standardizeTargets };
-    return {
-      loss: (outputs) => nepaLoss(outputs, switches),
-      about: switches,
-      last: !shift,
-      standardizeTargets,
-    };
+const EVERY: Record<"collapse" | "probe", Rule> = { collapse: count, probe: count };
+
+/** What is made smaller, and what a folder is told of it. */
+function objectiveOf<M extends Method>(
+  model: M,
+  options: PretrainOptions<M>,
+): { objective: Objective<never> | undefined; about: object; standardizeTargets: boolean } {
+  const { objective, loss, shift = true, stopGradient = true } = options;
+  const { standardizeTargets = options.recipe === "standardized" } = options;
+  const given = objective ? "objective" : loss ? "loss" : undefined;
+  const beside = given &&
+    [...SWITCHES, "loss" as const].find((name) => name !== given && options[name] !== undefined);
+  if (beside !== undefined) throw new TypeError(`expected ${given} or ${beside}, got both`);
+  if (objective) return { objective, about: {}, standardizeTargets: false };
+  if (loss) {
+    const own = { name: "loss", loss: ({ outputs }: LossContext) => loss(outputs) };
+    return { objective: own, about: { loss: loss.toString() }, standardizeTargets: false };
   }
-  const beside = SWITCHES.find((name) => options[name] !== undefined);
-  if (beside !== undefined) throw new TypeError(`expected loss or ${beside}, got both`);
-  return { loss, about: { loss: loss.toString() }, last: true, standardizeTargets: false };
+  if (!(model instanceof Nepa)) return { objective: undefined, about: {}, standardizeTargets: false };
+  const switches = { shift, stopGradient, standardizeTargets };
+  const own = { name: "nepa", loss: ({ outputs }: LossContext) => nepaLoss(outputs, switches) };
+  return { objective: own, about: switches, standardizeTargets };
 }
 
 /**
@@ -114,12 +128,12 @@ function objectiveOf(
  *
  * Without options: 1,500 updates of 64 images with AdamW (0.9, 0.95), weight decay 0.05, gradients clipped at norm 1, the
  * learning rate rising to 3e-3 over a tenth of the updates and falling to 0 along a cosine, images mirrored half of the
- * time. `recipe: "small"` makes 4,800 updates, five minutes of `mini` on two cores, with `standardizeTargets`.
+ * time. `recipe: "standardized"` makes 4,800 updates, five minutes of `mini` on two cores, with `standardizeTargets`.
  * `recipe: "official"` takes the paper's: batches of 4,096, crops, 3e-4 per 256 images, a 2.5 % warm-up, averaged
  * weights, 1,600 epochs; give `batchSize` and `epochs` to make it fit.
  *
- * @param model Its weights change in place.
- * @param dataset The images; their labels are not looked at, but for `every.probe`.
+ * @param model A `Nepa`, or a {@linkcode Method} of your own. Its weights change in place.
+ * @param dataset The images; their labels are read by `every.probe` and by objectives that ask for them.
  * @param options What differs from the recipe. The three switches of the method, all on: `causal`, `shift`, `stopGradient`.
  * @returns A run; `run.ema` is a second model, the caller's to dispose of, if `emaDecay` is set.
  * @throws {RangeError | TypeError} If an option cannot be, or the images do not fit the model.
@@ -134,11 +148,14 @@ function objectiveOf(
  * await pretrain(model, train, {
  *   steps: 3,
  *   batchSize: 16,
- *   loss: ({ embeddings, predictions }) =>
- *     nepaLoss({
- *       embeddings: tf.slice(embeddings, [0, 2, 0]), // [B, T − 2, D]
- *       predictions: tf.slice(predictions, 0, [-1, predictions.shape[1] - 2, -1]),
- *     }, { shift: false }),
+ *   objective: {
+ *     name: "two ahead",
+ *     loss: ({ embeddings, predictions }) =>
+ *       nepaLoss({
+ *         embeddings: tf.slice(embeddings, [0, 2, 0]), // [B, T − 2, D]
+ *         predictions: tf.slice(predictions, 0, [-1, predictions.shape[1] - 2, -1]),
+ *       }, { shift: false }),
+ *   },
  * }).finish();
  * model.dispose();
  * ```
@@ -156,79 +173,86 @@ function objectiveOf(
  * model.dispose();
  * ```
  */
-export function pretrain(model: Nepa, dataset: Dataset, options: PretrainOptions = {}): Run<Nepa> {
-  const { recipe = "default", validation, every = {}, causal = model.config.isCausal } = options;
-  const { loss, about, last, standardizeTargets } = objectiveOf(options);
-  const plan = makePlan(options, pretrainRecipe(recipe, model, dataset), dataset, KNOWN);
-  refuseMisfit(
-    dataset,
-    model.config,
-    options.augment === undefined && recipe !== "official" || plan.augment === null,
-  );
-  const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
-  if (plan.augment) refuseTransform(dataset, plan.augment, size);
-  if (validation) refuseMisfit(validation, model.config, true);
-  const { interval, probing } = intervals(every);
-  const probe = probing === undefined
-    ? undefined
-    : onlineProbe(model, dataset, validation, causal, plan.seed);
-  const meter = new Meter(model, {
-    dataset: validation ?? dataset,
-    heldOut: validation !== undefined,
-    batchSize: plan.batchSize,
-    causal,
-    loss,
-    standardizeTargets,
-    seed: plan.seed,
-    compile: plan.compile,
+export function pretrain<M extends Method = Nepa>(
+  model: M,
+  dataset: Dataset,
+  options: PretrainOptions<M> = {},
+): Run<M> {
+  if (options.recipe === "small") return pretrain(model, dataset, { ...options, recipe: renamed("small") });
+  const { recipe = "default", validation, every = {} } = options, { encoder } = model;
+  const plan = makePlan("pretrain", options, pretrainRecipe(recipe, encoder, dataset), dataset, RULES);
+  checkOptions("every", every, EVERY, "every.");
+  const { causal = encoder.causal } = options;
+  const { objective, about, standardizeTargets } = objectiveOf(model, options);
+  const subject = trained(model, objective, causal);
+  checkImages(encoder, dataset, plan, options);
+  const { collapse = 250, probe: probing } = every, { seed, batchSize, compile, steps } = plan;
+  const probe = probing === undefined ? undefined : onlineProbe(encoder, dataset, validation, causal, seed);
+  const meter = new Meter(subject, {
+    ...{ dataset: validation ?? dataset, heldOut: validation !== undefined, standardizeTargets },
+    ...{ batchSize, seed, compile },
   });
-  const rate = warmupCosine({ peak: plan.learningRate, steps: plan.steps, warmupSteps: plan.warmupSteps });
-  const ema = plan.emaDecay === null ? undefined : model.clone();
-  const trainer = new Trainer(model, dataset, plan, {
-    loss: (images, _labels, draws) =>
-      loss(model.forward(images, { training: draws, causal, last: last || !causal })),
-    rates: (k) => [rate(k)],
+  const averages = averagesOf(subject, plan.emaDecay), groups = groupsOf(plan.groups, subject.parameters);
+  const rate = rateOf(plan);
+  const trainer = new Trainer(dataset, plan, {
+    ...subject,
+    ...{ preprocessor: encoder.preprocessor, averages: averages?.all, from: callSite(new Error()) },
+    flops: (batchSize) => model.flops(batchSize),
+    rates: (k) => groups.factors.map((factor) => factor * rate(k)),
+    optimizer: { group: groups.group, decay: groups.decay },
+    frozen: groups.frozen,
     measure: async (step) => ({
-      ...(step === 1 || step % interval === 0 || step === plan.steps) && await meter.read(),
-      ...probe && (step % probing! === 0 || step === plan.steps) && { probe: await probe() },
+      ...(step === 1 || step % collapse === 0 || step === steps) && await meter.read(step),
+      ...probe && (step % probing! === 0 || step === steps) && { probe: await probe() },
     }),
     dispose: () => meter.dispose(),
-  }, ema);
-  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    kind: "pretrain",
-    model,
-    ema,
-    trainer,
-    plan,
-    options: { causal, ...about, every: { collapse: interval } },
-    data: dataset,
   });
-  return new Run(model, trainer, { ema, signal: plan.signal, keeper });
+  const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
+    ...{ kind: "pretrain", model, subject, averages, trainer, plan, data: dataset },
+    options: { causal, ...about, every: { collapse } },
+  });
+  return new Run(model, trainer, { averages, signal: plan.signal, keeper });
 }
 
-function intervals({ collapse = 250, probe }: NonNullable<PretrainOptions["every"]>) {
-  for (const [name, value] of Object.entries({ collapse, probe: probe ?? 1 })) {
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new RangeError(`every.${name}: expected an integer from 1, got ${value}`);
-    }
-  }
-  return { interval: collapse, probing: probe };
+/** The better name of a recipe, and a notice that it has one. */
+function renamed(old: "small"): "standardized" {
+  notice(`recipe: "${old}" is now called "standardized"; the old name goes with the next version`);
+  return "standardized";
+}
+
+/** The learning rate of update k, from 0. */
+function rateOf({ learningRate, steps, warmupSteps }: Plan): (k: number) => number {
+  if (typeof learningRate === "function") return learningRate;
+  return warmupCosine({ peak: learningRate, steps, warmupSteps });
+}
+
+/** Refuses images that the network cannot take. */
+function checkImages<M extends Method>(
+  encoder: Encoder,
+  dataset: Dataset,
+  { augment }: Plan,
+  options: PretrainOptions<M>,
+): void {
+  const sized = options.augment === undefined && options.recipe !== "official" || augment === null;
+  refuseMisfit(dataset, shapeOf(encoder), sized);
+  if (augment) refuseTransform(dataset, augment, encoder.preprocessor.size);
+  if (options.validation) refuseMisfit(options.validation, shapeOf(encoder), true);
 }
 
 /** Images that a probe beside a training is fitted to, and as many to judge it by. */
 const PROBED = 2000;
 
 function onlineProbe(
-  model: Nepa,
+  model: Encoder,
   dataset: Dataset,
   validation: Dataset | undefined,
-  causal: boolean,
+  causal: boolean | undefined,
   seed: number,
 ): () => Promise<number> {
   const sets = [dataset, ...validation ? [validation] : []];
   for (const set of sets) {
     refuseMislabelled(set);
-    refuseMisfit(set, model.config, true);
+    refuseMisfit(set, shapeOf(model), true);
     if (set.length < 20) {
       throw new RangeError(`every.probe: expected 20 images or more in ${set.name}, got ${set.length}`);
     }

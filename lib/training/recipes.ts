@@ -9,6 +9,7 @@ import {
   type Transform,
 } from "../data/transforms.ts";
 import type { Recipe } from "./options.ts";
+import { notice } from "../display/jupyter.ts";
 
 /** What fine-tuning adds to the options that all training shares. */
 export interface FinetuneSettings {
@@ -37,7 +38,9 @@ export interface FinetuneSettings {
 }
 
 /** The names of the recipes. */
-export type FinetuneRecipe = "default" | "small" | "official-base" | "official-large" | "nano";
+export type FinetuneRecipe =
+  | ("default" | "fitted-head" | "layer-warmup" | "official-base" | "official-large")
+  | ("small" | "nano");
 
 /** The images and the network that a recipe is for. */
 export interface RecipeContext {
@@ -113,14 +116,14 @@ function official(
 
 /** What a recipe sets. */
 export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Recipe & FinetuneSettings {
-  if (name === "default") return PLAIN;
-  if (name === "small") return { ...PLAIN, learningRate: 1e-3 };
+  if (name === "small" || name === "nano") {
+    const better = name === "small" ? "fitted-head" : "layer-warmup";
+    notice(`recipe: "${name}" is now called "${better}"; the old name goes with the next version`);
+    return finetuneRecipe(better, context);
+  }
+  if (name === "fitted-head") return { ...PLAIN, learningRate: 1e-3 };
+  if (name === "layer-warmup") return { ...PLAIN, layerWarmup: true };
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
-  if (name === "nano") return { ...PLAIN, layerWarmup: true };
-  throw new RangeError(
-    `recipe: expected "default", "small", "official-base", "official-large" or "nano", got ${
-      JSON.stringify(name)
-    }`,
-  );
+  return PLAIN;
 }

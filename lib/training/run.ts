@@ -1,10 +1,11 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
+import type * as tf from "@tensorflow/tfjs";
 import { onInterrupt, onTerminate } from "@nepa/engine";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import type { Validation } from "../eval/evaluate.ts";
 
-/** What is measured now and then, beside the loss. */
+/** What is measured beside the loss: the meter's, now and then, and numbers of an objective's own, at every step. */
 export interface Metrics {
   /** Spread of the patch embeddings: about 1, or 0 when collapsed. See {@linkcode collapse}. */
   featureStd: number;
@@ -19,6 +20,8 @@ export interface Metrics {
   meanDirection: number;
   /** The same for the mean direction at each position. */
   meanDirectionPerPosition: number;
+  /** What an objective's loss tells besides, under its own names; between two readings of the meter there is nothing else. */
+  [name: string]: number | boolean;
 }
 
 /** One update of the weights. */
@@ -66,6 +69,12 @@ export interface RunResult extends Pick<Step, "best" | "test"> {
 /** Thrown when a loss or a gradient is not a number; the weights are those before that update. */
 export class NonFiniteError extends Error {
   override name = "NonFiniteError";
+}
+
+/** Averaged weights: of the model, and of what an objective has besides. */
+interface RunAverages {
+  readonly model: unknown;
+  readonly own: ReadonlyMap<string, tf.Variable>;
 }
 
 /** What a run drives: the state of a training and how to move it on by one update. */
@@ -123,6 +132,8 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** The model with averaged weights, where that was asked for. */
   readonly ema: M | undefined;
+  /** The averages of an objective's own parameters, by name, where there are such. */
+  readonly averages: ReadonlyMap<string, tf.Variable> | undefined;
   /** Updates in all. */
   readonly steps: number;
   /** Every step so far. */
@@ -142,9 +153,14 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   constructor(
     readonly model: M,
     training: Training,
-    options: { ema?: M | undefined; signal?: AbortSignal | undefined; keeper?: Keeper | undefined } = {},
+    options: {
+      averages?: RunAverages | undefined;
+      signal?: AbortSignal | undefined;
+      keeper?: Keeper | undefined;
+    } = {},
   ) {
-    this.ema = options.ema;
+    this.ema = options.averages?.model as M | undefined;
+    this.averages = options.averages?.own;
     this.steps = training.steps;
     this.#training = training;
     this.#signal = options.signal;

@@ -1,175 +1,174 @@
 /**
- * The training step: a batch goes in, the weights change, loss and gradient norm come out. It is compiled as one function;
- * where a batch is computed in parts, as one for a part and one for the update.
+ * The training step, whole: a batch goes in, the weights change, loss and gradient norm come out. It is a function of tensors,
+ * to be compiled by the engine or run as it is.
  *
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import type { NepaConfig } from "../model/config.ts";
-import type { Normalisation } from "../data/transforms.ts";
-import { type Draws, partOf } from "../model/draws.ts";
-import { Ema } from "../optim/ema.ts";
-import { type Compiled, currentEngine, uncompiled } from "@nepa/engine";
-import { type LossAndGradients, lossAndGradients } from "../base/gradient.ts";
-import { AdamW, type AdamWOptions, clipByGlobalNorm } from "../optim/adamw.ts";
-import type { Plan } from "./options.ts";
-import type { Random } from "../base/random.ts";
+import { watch } from "@nepa/engine";
+import { any, callable, callSite, checkOptions, orNull, positive, type Rule } from "../base/check.ts";
+import { type LossAndGradients, lossAndGradients, type LossOutput } from "../base/gradient.ts";
+import { type Draws, Random } from "../base/random.ts";
+import { type AdamW, clipByGlobalNorm } from "../optim/adamw.ts";
+import type { Ema } from "../optim/ema.ts";
 
-/** A network that can be trained. */
-export interface Trainable {
-  readonly config: NepaConfig;
-  readonly preprocessor: Normalisation;
-  /** By official name. */
-  readonly parameters: ReadonlyMap<string, tf.Variable>;
-  /** Every random number of one training forward. */
-  draws(batchSize: number, random: Random): Draws;
+/** Scalars by name: what changes by schedule. */
+export type Numbers = Record<string, tf.Scalar>;
+
+/** What an update is made of; see {@linkcode update}. */
+export interface UpdateOptions<B extends tf.TensorContainer> {
+  /** What is made smaller, and other numbers to be told of. Called once if the update is compiled, else at each. */
+  loss: (batch: B, draws: Draws, numbers: Numbers) => LossOutput;
+  /** All that the loss is to move, by name; those with `trainable = false` stay as they are. */
+  parameters: ReadonlyMap<string, tf.Variable>;
+  /** Of the same parameters. */
+  optimizer: AdamW;
+  /** Largest norm of all gradients together. Default null: no limit. */
+  clipNorm?: number | null;
+  /** Gets the averaged weights, after each update. */
+  average?: Ema | undefined;
+  /** Variables that the loss may read besides, and `after` assign. */
+  state?: ReadonlyMap<string, tf.Variable>;
+  /** Called once an update, after the weights have moved. */
+  after?: ((batch: B, draws: Draws, numbers: Numbers) => void) | undefined;
+  /** Told of parameters that the loss does not reach, which stay as they are. Default: a warning. */
+  unreached?: (names: readonly string[]) => void;
+  /** For messages: where the loss comes from. Default: where `update` was called. */
+  from?: string | undefined;
 }
 
-/** Class numbers [B], int32, or shares of the classes [B, K]. */
-export type Labels = tf.Tensor1D | tf.Tensor2D;
+const RULES: Record<keyof UpdateOptions<never>, Rule> = {
+  ...{
+    loss: callable,
+    parameters: any,
+    optimizer: any,
+    clipNorm: orNull(positive),
+    average: any,
+    state: any,
+  },
+  ...{ after: callable, unreached: callable, from: any },
+};
 
-/** The loss of a batch, a number. Called once if the step is compiled, else at every step. */
-export type Loss = (images: tf.Tensor4D, labels: Labels, draws: Draws) => tf.Scalar;
-
-/** A batch and its random numbers: what loss and gradients depend on besides the weights. */
-export interface BatchInputs {
-  /** [B, H, W, C], as `forward` takes them. */
-  images: tf.Tensor4D;
-  labels: Labels;
-  draws: Draws;
-}
-
-/** What one update takes. */
-export interface StepInputs extends BatchInputs {
+/** What one update takes: all that changes from one to the next. */
+export interface UpdateInputs<B extends tf.TensorContainer> {
+  batch: B;
+  /** The random numbers of the update, from `model.draws`. Default: none. */
+  draws?: Draws;
   /** From `AdamW.rates`. */
   rates: tf.Tensor1D;
-  /** What the averaged weights keep of themselves. */
-  decay: tf.Scalar;
+  /** What the averaged weights keep of themselves, where there are such. */
+  decay?: tf.Scalar;
+  numbers?: Numbers;
 }
 
-/** Loss and gradient norm before clipping. */
-export type StepOutputs = [loss: tf.Tensor, norm: tf.Tensor];
+/** Loss and gradient norm before clipping, and what else the loss tells. */
+export type UpdateOutputs = { loss: tf.Scalar; gradNorm: tf.Scalar; [metric: string]: tf.Scalar };
 
-/** Changes a model's weights, update by update. */
-export class TrainingStep {
-  readonly optimizer: AdamW;
-  readonly #model: Trainable;
-  readonly #loss: Loss;
-  readonly #plan: Plan;
-  readonly #average: Ema | undefined;
-  readonly #whole: Compiled<tf.Tensor[], StepOutputs>;
-  readonly #part: Compiled<tf.Tensor[], tf.Tensor>;
-  readonly #end: Compiled<[tf.Tensor, tf.Tensor], tf.Tensor>;
-  /** Gradients of the parts so far, over their number; by the optimizer's blocks. */
-  readonly #sums = new Map<string, tf.Variable>();
-  /** Names of the draws, in the order in which the compiled functions take them. */
-  #chances: string[] = [];
+/**
+ * One update of the weights: gradients, clipping, AdamW, the average. If the gradients' norm is not finite, the weights stay.
+ *
+ * @param options The loss and what it moves.
+ * @returns A function for `engine.compile`.
+ * @throws {TypeError} When it runs: if the loss reads a variable that nothing trains, or assigns one; or is no scalar.
+ *
+ * @example
+ * ```ts
+ * import { AdamW, Nepa, nepaLoss, Random, tf, update, useEngine } from "nepa";
+ *
+ * const engine = await useEngine("wasm");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
+ * const optimizer = new AdamW(model.parameters, { weightDecay: 0.05 });
+ * const step = engine.compile(update({
+ *   loss: (batch: { images: tf.Tensor4D }, draws) => nepaLoss(model.forward(batch.images, { draws })),
+ *   parameters: model.parameters,
+ *   optimizer,
+ *   clipNorm: 1,
+ * }));
+ * const batch = { images: tf.zeros<tf.Rank.R4>([2, 28, 28, 1]) }, draws = model.draws(2, new Random(0));
+ * const { loss, gradNorm } = await step({ batch, draws, rates: optimizer.rates(0, [1e-3]) });
+ * console.log((await loss.data())[0], (await gradNorm.data())[0]);
+ * ```
+ */
+export function update<B extends tf.TensorContainer>(
+  options: UpdateOptions<B>,
+): (inputs: UpdateInputs<B>) => UpdateOutputs {
+  checkOptions("update", options, RULES);
+  const { optimizer, clipNorm, average, after } = options;
+  const from = options.from ?? callSite(new Error());
+  return ({ batch, draws = {}, rates, decay, numbers = {} }) => {
+    const { loss, gradients, metrics } = gradientsOf({ ...options, from }, batch, draws, numbers);
+    const { clipped, norm } = clipByGlobalNorm(optimizer.join(gradients), clipNorm ?? Infinity);
+    optimizer.update(clipped, rates, tf.isFinite(norm));
+    after?.(batch, draws, numbers);
+    average?.update(decay ?? tf.scalar(0));
+    return { loss, gradNorm: norm, ...metrics };
+  };
+}
 
-  /** @param ema Gets the averaged weights; it becomes a copy of the model after the first update. */
-  constructor(
-    model: Trainable,
-    plan: Plan,
-    { loss, optimizer, ema }: { loss: Loss; optimizer?: Pick<AdamWOptions, "group">; ema?: Trainable },
-  ) {
-    const { betas, weightDecay, precision, accumulate } = plan;
-    this.#model = model;
-    this.#loss = loss;
-    this.#plan = plan;
-    this.optimizer = new AdamW(model.parameters, { betas, weightDecay, ...optimizer });
-    this.#average = ema && new Ema(model.parameters, ema.parameters);
-    if (accumulate > 1) this.#makeSums();
-    const compiled = <A extends tf.Tensor[], R extends tf.TensorContainer>(
-      name: string,
-      fn: (...args: A) => R,
-    ) => plan.compile ? currentEngine().compile(fn, { name, precision }) : uncompiled(fn, { name });
-    this.#whole = compiled("training step", (images, labels, rates, decay, ...chance) => {
-      const { loss, gradients } = this.#gradients(images!, labels!, chance);
-      return [loss, this.#update(this.optimizer.join(gradients), rates!, decay!)];
+/** The loss of a batch and its gradients by those parameters that it reaches, checked for what would be silently wrong. */
+export function gradientsOf<B extends tf.TensorContainer>(
+  options: Omit<UpdateOptions<B>, "optimizer">,
+  batch: B,
+  draws: Draws,
+  numbers: Numbers,
+): LossAndGradients {
+  const { loss, parameters, state = new Map() } = options;
+  const tell = options.unreached ?? ((names) => console.warn(unreachedNotice(names)));
+  try {
+    const refuseAssign = (name: string) =>
+      new TypeError(
+        `loss: assigns to the variable ${name}; a loss only reads. Move it in \`after\`, as \`state\``,
+      );
+    const { result, read } = watch(() => lossAndGradients(() => loss(batch, draws, numbers), parameters), {
+      refuseAssign,
     });
-    this.#part = compiled("part of a training step", (images, labels, ...chance) => {
-      const { loss, gradients } = this.#gradients(images!, labels!, chance);
-      for (const [block, gradient] of Object.entries(this.optimizer.join(gradients))) {
-        const sum = this.#sums.get(block)!;
-        sum.assign(tf.add(sum, tf.div(gradient, accumulate)));
-      }
-      return tf.div(loss, accumulate);
-    });
-    this.#end = compiled("end of a training step", (rates, decay) => {
-      const gradients = Object.fromEntries([...this.#sums].map(([block, sum]) => [block, sum.clone()]));
-      const norm = this.#update(gradients, rates, decay);
-      for (const sum of this.#sums.values()) sum.assign(tf.zerosLike(sum));
-      return norm;
-    });
-  }
-
-  /** Clip, AdamW, the average. Gives the norm before clipping; if that is not finite, nothing changes. */
-  #update(gradients: Record<string, tf.Tensor>, rates: tf.Tensor, decay: tf.Tensor): tf.Scalar {
-    const { clipped, norm } = clipByGlobalNorm(gradients, this.#plan.clipNorm ?? Infinity);
-    this.optimizer.update(clipped, rates as tf.Tensor1D, tf.isFinite(norm));
-    this.#average?.update(decay as tf.Scalar);
-    return norm;
-  }
-
-  #gradients(images: tf.Tensor, labels: tf.Tensor, chance: readonly tf.Tensor[]): LossAndGradients {
-    const draws = Object.fromEntries(chance.map((draw, i) => [this.#chances[i]!, draw]));
-    return this.gradients({ images: images as tf.Tensor4D, labels: labels as Labels, draws });
-  }
-
-  /** Embed, predict, compare; and the gradients of that. */
-  gradients({ images, labels, draws }: BatchInputs): LossAndGradients {
-    return lossAndGradients(() => this.#loss(images, labels, draws), this.#model.parameters);
-  }
-
-  /** Seconds that went into recording and compiling so far. */
-  get compileSeconds(): number {
-    return this.#whole.compileSeconds + this.#part.compileSeconds + this.#end.compileSeconds;
-  }
-
-  /** Changes the weights. The caller owns the inputs and what it gets. */
-  async run(inputs: StepInputs): Promise<StepOutputs> {
-    const { images, labels, rates, decay, draws } = inputs;
-    this.#chances = Object.keys(draws);
-    if (this.#plan.accumulate === 1) {
-      return await this.#whole(images, labels, rates, decay, ...Object.values(draws));
+    refuseStrangers(read, new Set([...parameters.values(), ...state.values()]));
+    if (result.unreached.length > 0) tell(result.unreached);
+    const gone = [...parameters].filter(([name, { trainable }]) =>
+      !trainable || result.unreached.includes(name)
+    );
+    const gradients = { ...result.gradients };
+    for (const [name] of gone) delete gradients[name];
+    return { ...result, gradients };
+  } catch (error) {
+    if (error instanceof TypeError && error.message.startsWith("loss: ") && options.from) {
+      error.message += `\nthe loss was given at ${options.from}`;
     }
-    let total: tf.Tensor = tf.scalar(0);
-    for (const part of this.parts(inputs)) {
-      const loss = await this.#part(part.images, part.labels, ...Object.values(part.draws)), before = total;
-      total = tf.add(before, loss);
-      tf.dispose([before, loss]);
-    }
-    return [total, await this.#end(rates, decay)];
+    throw error;
   }
+}
 
-  /** The parts of a batch; each is disposed of when the next is asked for. */
-  *parts({ images, labels, draws }: BatchInputs): Generator<BatchInputs> {
-    const { accumulate } = this.#plan, count = images.shape[0] / accumulate;
-    for (let i = 0; i < accumulate; i++) {
-      const part = tf.tidy(() => ({
-        images: tf.slice(images, i * count, count),
-        labels: tf.slice(labels, i * count, count),
-        draws: partOf(draws, i * count, count),
-      }));
-      try {
-        yield part;
-      } finally {
-        tf.dispose({ ...part });
-      }
-    }
-  }
+function refuseStrangers(read: ReadonlySet<tf.Variable>, known: ReadonlySet<tf.Variable>): void {
+  const strangers = [...read].filter((variable) => variable.trainable && !known.has(variable));
+  if (strangers.length === 0) return;
+  const named = strangers.slice(0, 5).map(({ name, shape }) => `${name} [${shape}]`).join(", ");
+  throw new TypeError(
+    `loss: reads ${strangers.length} variables that nothing trains: ${named}. Give them as \`parameters\` to train ` +
+      "them, as `state` if `after` moves them, or set `trainable = false` to leave them as they are",
+  );
+}
 
-  #makeSums(): void {
-    tf.tidy(() => {
-      const blocks = this.optimizer.join(Object.fromEntries(this.#model.parameters));
-      for (const [block, { shape }] of Object.entries(blocks)) {
-        this.#sums.set(block, tf.variable(tf.zeros(shape), false));
-      }
-    });
-  }
+/** What is said of parameters that a loss does not reach. */
+export function unreachedNotice(names: readonly string[]): string {
+  const few = names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
+  return `the loss does not reach ${names.length} parameters, which stay as they are: ${few}`;
+}
 
-  dispose(): void {
-    for (const compiled of [this.#whole, this.#part, this.#end]) compiled.dispose();
-    this.optimizer.dispose();
-    tf.dispose([...this.#sums.values()]);
-  }
+/**
+ * Where the random numbers of an update of `pretrain` come from, for a step by hand that is to have the same.
+ *
+ * @param seed The training's.
+ * @param update Its number, from 0.
+ * @returns For `model.draws`.
+ *
+ * @example
+ * ```ts
+ * import { Random, updateRandom } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * assertEquals(updateRandom(0, 7).uniform(), updateRandom(0, 7).uniform());
+ * ```
+ */
+export function updateRandom(seed: number, update: number): Random {
+  return new Random(seed, "draws", update);
 }

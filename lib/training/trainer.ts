@@ -4,17 +4,25 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { trainingFlops } from "../model/config.ts";
+import { lossAndMetrics, type LossOutput } from "../base/gradient.ts";
+import type { Draws } from "../base/random.ts";
 import type { Dataset } from "../data/dataset.ts";
-import { Ema } from "../optim/ema.ts";
 import { type Feed, Feeder, type Finish } from "../data/loader.ts";
+import type { Preprocessor } from "../data/preprocessor.ts";
 import type { Validation } from "../eval/evaluate.ts";
+import { AdamW, type AdamWOptions } from "../optim/adamw.ts";
+import { Ema } from "../optim/ema.ts";
+import {
+  type BatchInputs,
+  CompiledStep,
+  refuseBatchStatistics,
+  type StepInputs,
+  type TrainingBatch,
+} from "./compiled_step.ts";
 import { firstNonFinite, Watch } from "./health.ts";
-import type { AdamWOptions } from "../optim/adamw.ts";
 import type { Plan } from "./options.ts";
-import { Random } from "../base/random.ts";
 import { type Metrics, NonFiniteError, type Step, type Training } from "./run.ts";
-import { type Loss, type StepInputs, type Trainable, TrainingStep } from "./step.ts";
+import { type Numbers, unreachedNotice } from "./step.ts";
 
 /** What is measured beside the loss. */
 export interface Measured {
@@ -27,17 +35,36 @@ export interface Measured {
 
 /** What a kind of training adds. */
 export interface Task {
-  loss: Loss;
+  /** All that gradients may move, by name: frozen ones too. */
+  parameters: ReadonlyMap<string, tf.Variable>;
+  /** Variables that the loss may read besides. */
+  state?: ReadonlyMap<string, tf.Variable>;
+  /** What images are normalised by, and the size that they have. */
+  preprocessor: Preprocessor;
+  views?: number;
+  loss(batch: TrainingBatch, draws: Draws, numbers: Numbers): LossOutput;
+  after?: ((batch: TrainingBatch, draws: Draws, numbers: Numbers) => void) | undefined;
+  /** The random numbers of a batch. */
+  draws(batchSize: number, seed: number, batch: number): Draws;
+  /** What changes by schedule at update k, from 0. */
+  numbers?(k: number): Record<string, number>;
   /** Learning rate of update k, from 0, for each of the optimizer's groups. */
   rates(k: number): number[];
   /** What is done to a batch once it is normalised. */
   finish?: Finish | undefined;
-  /** Which group a parameter is in. */
-  optimizer?: Pick<AdamWOptions, "group">;
+  /** Which group a parameter is in, and which decay. */
+  optimizer?: Pick<AdamWOptions, "group" | "decay">;
+  /** Parameters that are left as they are. */
+  frozen?: (name: string) => boolean;
+  /** Gets the averaged weights: variables of the parameters' names. */
+  averages?: ReadonlyMap<string, tf.Variable> | undefined;
+  flops(batchSize: number): number;
   /** Called after each update with how many are done. */
   measure(step: number): Promise<Measured>;
   /** Called when no further updates follow. */
   dispose(): void;
+  /** Where the training was made, for messages. */
+  from?: string | undefined;
 }
 
 /** Moves a model on, update by update. */
@@ -45,42 +72,51 @@ export class Trainer implements Training {
   readonly steps: number;
   /** Batches that no update takes, rising; the updates after them take later ones. Call `prepare` after a change. */
   skipped: readonly number[] = [];
-  readonly #model: Trainable;
+  readonly optimizer: AdamW;
   readonly #plan: Plan;
   readonly #task: Task;
-  readonly #step: TrainingStep;
+  readonly #step: CompiledStep;
   readonly #feeder: Feeder;
+  readonly #trained: string;
   #watch = new Watch();
+  #checked = false;
   readonly #flops: number;
   #next: Feed | undefined;
 
   /**
-   * @param model What to train; its weights change in place.
    * @param dataset Where the images come from.
    * @param plan The checked options.
-   * @param task The loss, the learning rates, the measurements.
-   * @param ema Gets the averaged weights; it becomes a copy of the model after the first update.
+   * @param task What is trained: the loss, the learning rates, the measurements.
    */
-  constructor(model: Trainable, dataset: Dataset, plan: Plan, task: Task, ema?: Trainable) {
-    const { batchSize, seed, augment } = plan, { optimizer, loss } = task;
+  constructor(dataset: Dataset, plan: Plan, task: Task) {
+    const { batchSize, seed, augment, betas } = plan, { finish, preprocessor, averages, frozen } = task;
     this.steps = plan.steps;
-    this.#model = model;
     this.#plan = plan;
     this.#task = task;
-    this.#step = new TrainingStep(model, plan, {
-      loss,
-      ...(optimizer && { optimizer }),
-      ...(ema && { ema }),
-    });
-    const { imageSize } = model.config, size = { height: imageSize, width: imageSize };
-    const { preprocessor: normalisation } = model, { finish } = task;
-    this.#feeder = new Feeder(dataset, { batchSize, seed, augment, normalisation, size, finish });
-    this.#flops = trainingFlops(model.config, batchSize);
-  }
-
-  /** What the optimizer remembers, by name. */
-  get moments(): ReadonlyMap<string, tf.Variable> {
-    return this.#step.optimizer.state;
+    const [held, parameters] = [true, false].map((is) =>
+      new Map([...task.parameters].filter(([name]) => is === (frozen?.(name) ?? false)))
+    ) as [Map<string, tf.Variable>, Map<string, tf.Variable>];
+    const { state = new Map(), loss, after, from } = task;
+    const weightDecay = plan.weightDecayAt(0);
+    this.optimizer = new AdamW(parameters, { betas, weightDecay, ...task.optimizer });
+    this.#step = new CompiledStep({
+      ...{ loss, after, from, parameters, optimizer: this.optimizer, clipNorm: plan.clipNorm },
+      state: new Map([...state, ...held]),
+      average: averages && new Ema(task.parameters, averages),
+    }, plan);
+    this.#trained = signature(task.parameters);
+    const { height, width } = preprocessor.size, size = { height, width };
+    const options = {
+      batchSize,
+      seed,
+      augment,
+      normalisation: preprocessor,
+      size,
+      finish,
+      views: task.views ?? 1,
+    };
+    this.#feeder = new Feeder(dataset, options);
+    this.#flops = task.flops(batchSize);
   }
 
   /** The batch that update k takes, which decides about its images, their augmentation and the network's draws. */
@@ -95,21 +131,30 @@ export class Trainer implements Training {
   }
 
   #watched(step: Step): Step {
-    const notice = this.#watch.notice(step);
+    const { unreached } = this.#step, first = step.step === 1 && unreached.length > 0;
+    const notice = this.#watch.notice(step) ?? (first ? unreachedNotice(unreached) : undefined);
     return notice === undefined ? step : { ...step, notice };
   }
 
   /** What the step takes for update k. Whatever differs from update to update is among it. */
-  #inputs(k: number, { images, shape, labels }: Feed): StepInputs {
-    const { batchSize, seed, emaDecay } = this.#plan;
+  #inputs(k: number, { images, views, shape, labels }: Feed): StepInputs {
+    const { batchSize, seed, emaDecay, weightDecayAt } = this.#plan, task = this.#task;
+    const tensor = (x: Feed["images"]) =>
+      tf.tensor4d(x, shape, x instanceof Uint8Array ? "int32" : "float32");
+    const numbers = Object.entries(task.numbers?.(k) ?? {}).map(([name, x]) => [name, tf.scalar(x)]);
+    const first = tensor(images);
     return {
-      images: tf.tensor4d(images, shape, images instanceof Uint8Array ? "int32" : "float32"),
-      labels: labels instanceof Int32Array
-        ? tf.tensor1d(labels, "int32")
-        : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
-      rates: this.#step.optimizer.rates(k, this.#task.rates(k)),
+      batch: {
+        images: first,
+        labels: labels instanceof Int32Array
+          ? tf.tensor1d(labels, "int32")
+          : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
+        ...(views.length > 1 && { views: [first, ...views.slice(1).map(tensor)] }),
+      },
+      rates: this.optimizer.rates(k, task.rates(k), weightDecayAt(k)),
       decay: tf.scalar(Ema.decayAt(k, emaDecay ?? 0)),
-      draws: this.#model.draws(batchSize, new Random(seed, "draws", this.batch(k))),
+      draws: task.draws(batchSize, seed, this.batch(k)),
+      numbers: Object.fromEntries(numbers),
     };
   }
 
@@ -120,11 +165,16 @@ export class Trainer implements Training {
   async update(k: number): Promise<Step> {
     const started = performance.now(), { batchSize } = this.#plan, feed = this.#next!;
     const compiledBefore = this.#step.compileSeconds;
+    this.#refuseChanges();
     const inputs = this.#inputs(k, feed);
     try {
-      const outputs = await this.#step.run(inputs);
-      const [loss, gradNorm] = [(await outputs[0].data())[0]!, (await outputs[1].data())[0]!];
-      tf.dispose(outputs);
+      if (!this.#checked) this.#check(inputs);
+      const { loss: lossTensor, gradNorm: norm, ...others } = await this.#step.run(inputs);
+      const [loss, gradNorm] = [(await lossTensor.data())[0]!, (await norm.data())[0]!];
+      const logged = await Promise.all(
+        Object.entries(others).map(async ([name, x]) => [name, (await x.data())[0]!] as const),
+      );
+      tf.dispose([lossTensor, norm, others]);
       if (!Number.isFinite(gradNorm) || !Number.isFinite(loss)) {
         throw await this.#diagnose(k, inputs, loss, gradNorm);
       }
@@ -133,21 +183,46 @@ export class Trainer implements Training {
       const step: Step = { step: k + 1, epoch: feed.epoch, loss, lr, gradNorm, imagesPerSecond, gflops };
       const compileSeconds = this.#step.compileSeconds - compiledBefore;
       if (compileSeconds > 0) step.compileSeconds = compileSeconds;
-      Object.assign(step, await this.#task.measure(k + 1));
+      const { metrics, ...measured } = await this.#task.measure(k + 1);
+      Object.assign(step, measured);
+      if (metrics || logged.length > 0) {
+        step.metrics = { ...Object.fromEntries(logged), ...metrics } as Metrics;
+      }
       return this.#watched(step);
     } finally {
       tf.dispose({ ...inputs });
     }
   }
 
+  /** Refuses parameters that came, went, froze or thawed since the training was made. */
+  #refuseChanges(): void {
+    if (signature(this.#task.parameters) === this.#trained) return;
+    throw new TypeError(
+      "parameters: expected those that were there when the training was made, with the same `trainable`, got others; " +
+        "add and freeze them before, and begin a new training",
+    );
+  }
+
+  /** What is looked at once, before the first update. */
+  #check(inputs: StepInputs): void {
+    const { accumulate } = this.#plan;
+    const loss = ({ batch, draws, numbers }: BatchInputs) =>
+      lossAndMetrics(this.#task.loss(batch, draws, numbers)).loss;
+    if (accumulate > 1) refuseBatchStatistics(loss, inputs, accumulate);
+    this.#checked = true;
+  }
+
   /** Repeats the passes of an update that failed, operation by operation, to find where it began; the weights are as before. */
   async #diagnose(k: number, inputs: StepInputs, loss: number, norm: number): Promise<NonFiniteError> {
     let found: Awaited<ReturnType<typeof firstNonFinite>>;
     for (const part of this.#step.parts(inputs)) {
-      const pass = tf.tidy(() => ({ ...this.#step.gradients(part) }));
+      const pass = tf.tidy(() => {
+        const { loss, gradients } = this.#step.gradients(part);
+        return { loss, gradients };
+      });
       found ??= await firstNonFinite([
-        ["images", part.images],
-        ...this.#model.parameters,
+        ["images", part.batch.images],
+        ...this.#task.parameters,
         ["loss", pass.loss],
         ...Object.entries(pass.gradients).map(([name, gradient]) =>
           [`gradient of ${name}`, gradient] as const
@@ -168,4 +243,9 @@ export class Trainer implements Training {
     this.#step.dispose();
     this.#task.dispose();
   }
+}
+
+/** Which parameters there are, and which of them are frozen. */
+function signature(parameters: ReadonlyMap<string, tf.Variable>): string {
+  return [...parameters].map(([name, { trainable }]) => `${name} ${trainable}`).join();
 }

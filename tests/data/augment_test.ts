@@ -43,14 +43,14 @@ class Replay extends Random {
     assert(x >= low && x <= high, `${x} was not drawn from ${low} to ${high}`);
     return x;
   }
-  override uniform(low = 0, high = 1): number {
-    return this.#take(Math.min(low, high), Math.max(low, high));
+  override uniform(low: number | readonly number[] = 0, high = 1): never {
+    return this.#take(Math.min(Number(low), high), Math.max(Number(low), high)) as never;
   }
   override integer(n: number): number {
     return this.#take(0, n - 1);
   }
-  override normal(): number {
-    return this.#take(-Infinity, Infinity);
+  override normal(): never {
+    return this.#take(-Infinity, Infinity) as never;
   }
   override beta(): number {
     return this.#take(0, 1);

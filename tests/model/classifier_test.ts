@@ -6,7 +6,7 @@ import { useEngine } from "../../lib/engine/mod.ts";
 import { lossAndGradients } from "../../lib/base/gradient.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
-import { crossEntropy } from "../../lib/model/objective.ts";
+import { crossEntropy } from "../../lib/model/ops.ts";
 import { readSafetensors } from "../../lib/files/safetensors.ts";
 
 await useEngine("cpu");

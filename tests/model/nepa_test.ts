@@ -4,7 +4,7 @@ import { consoleDisplay, jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { lossAndGradients } from "../../lib/base/gradient.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
-import { nepaLoss } from "../../lib/model/objective.ts";
+import { nepaLoss } from "../../lib/model/nepa.ts";
 import { Random } from "../../lib/base/random.ts";
 
 const small = {

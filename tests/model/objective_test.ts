@@ -2,7 +2,8 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import * as tf from "@tensorflow/tfjs";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { lossAndGradients } from "../../lib/base/gradient.ts";
-import { crossEntropy, nepaLoss } from "../../lib/model/objective.ts";
+import { nepaLoss } from "../../lib/model/nepa.ts";
+import { crossEntropy } from "../../lib/model/ops.ts";
 
 await useEngine("cpu");
 

@@ -81,12 +81,32 @@ Deno.test("an update that is not to be applied changes nothing, whatever the gra
   x.dispose();
 });
 
-Deno.test("missing gradients, too few rates and impossible constants are refused", () => {
+Deno.test("a parameter without a gradient stays as it is, and so do its moments; a frozen one is left out", async () => {
+  const make = (values: number[]) => tf.variable(tf.tensor2d([values]));
+  const parameters = new Map([["a", make([1, 2])], ["b", make([3])], ["frozen", make([4])]]);
+  parameters.get("frozen")!.trainable = false;
+  const optimizer = new AdamW(parameters, { weightDecay: 0.5 });
+  const update = (gradients: Record<string, tf.Tensor>) =>
+    tf.tidy(() => optimizer.update(gradients, optimizer.rates(0, [0.1])));
+  update({ a: tf.tensor2d([[1, 1]]), b: tf.tensor2d([[1]]) });
+  const before = await optimizer.moments(), b = parameters.get("b")!.dataSync()[0];
+  update({ a: tf.tensor2d([[1, 1]]) });
+  const after = await optimizer.moments();
+  assertEquals([...after.keys()].sort(), ["exp_avg.a", "exp_avg.b", "exp_avg_sq.a", "exp_avg_sq.b"]);
+  assertEquals(after.get("exp_avg.b"), before.get("exp_avg.b"));
+  assert(after.get("exp_avg.a")!.data[0]! > before.get("exp_avg.a")!.data[0]!);
+  assertEquals([parameters.get("b")!.dataSync()[0], parameters.get("frozen")!.dataSync()[0]], [b, 4]);
+  await optimizer.restore((name) => Promise.resolve(before.get(name)!.data));
+  assertEquals(await optimizer.moments(), before);
+  optimizer.dispose();
+  tf.dispose([...parameters.values()]);
+});
+
+Deno.test("too few rates and impossible constants are refused", () => {
   const x = tf.variable(tf.tensor1d([1])),
     parameters = new Map([["x", x]]),
     optimizer = new AdamW(parameters);
   tf.tidy(() => {
-    assertThrows(() => optimizer.update({}, optimizer.rates(0, [1])), RangeError, "got none for x");
     assertThrows(() => optimizer.rates(0, [1, 2]), RangeError, "expected 1, got 2");
   });
   assertThrows(() => new AdamW(parameters, { betas: [0.9, 1] }), RangeError, "betas");

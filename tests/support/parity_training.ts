@@ -1,7 +1,7 @@
 /** How far training lies from the official code: the optimizer, averaged weights, learning rates. */
 import * as tf from "@tensorflow/tfjs";
 import { AdamW, clipByGlobalNorm } from "../../lib/optim/adamw.ts";
-import { nepaLoss } from "../../lib/model/objective.ts";
+import { nepaLoss } from "../../lib/model/nepa.ts";
 import { Ema } from "../../lib/optim/ema.ts";
 import type { Engine } from "../../lib/engine/mod.ts";
 import { fromOfficial } from "../../lib/files/model_folder.ts";

@@ -1,11 +1,10 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { Nepa, pretrain, type PretrainOptions, tf, useEngine } from "nepa";
-import { nepaLoss } from "../../lib/model/objective.ts";
-import { makePlan } from "../../lib/training/options.ts";
+import { nepaLoss } from "../../lib/model/nepa.ts";
 import { Random } from "../../lib/base/random.ts";
-import { type Loss, TrainingStep } from "../../lib/training/step.ts";
-import { SMALL } from "../../lib/training/pretrain.ts";
 import { config, few, short, trained, worst } from "../support/trained.ts";
+import { CompiledStep } from "../../lib/training/compiled_step.ts";
+import { AdamW } from "../../lib/optim/adamw.ts";
 
 const engine = await useEngine("tensorflow");
 
@@ -13,14 +12,16 @@ Deno.test("a batch in parts gives the gradients of the whole, and the same train
   const dropout = { hiddenDropoutProb: 0.1, attentionProbsDropoutProb: 0.1 };
   const model = new Nepa({ ...config, ...dropout }, { seed: 1 }), before = tf.memory().numTensors;
   const { images: pixels, shape } = few.batches({ size: 8, seed: 0 })[Symbol.iterator]().next().value!;
-  const inputs = {
+  const batch = {
     images: tf.tensor4d(Float32Array.from(pixels, (x: number) => x / 128 - 1), shape),
     labels: tf.zeros([8], "int32") as tf.Tensor1D,
-    draws: model.draws(8, new Random(0)),
   };
-  const plan = makePlan({ batchSize: 8, accumulate: 4 }, SMALL, few, []);
-  const loss: Loss = (images, _, draws) => nepaLoss(model.forward(images, { training: draws, last: false }));
-  const step = new TrainingStep(model, plan, { loss });
+  const inputs = { batch, draws: model.draws(8, new Random(0)), numbers: {} }, { parameters } = model;
+  const step = new CompiledStep({
+    loss: ({ images }, draws) => nepaLoss(model.forward(images, { draws })),
+    parameters,
+    optimizer: new AdamW(parameters),
+  }, { accumulate: 4, precision: "float32", compile: true });
   tf.tidy(() => {
     const whole = step.gradients(inputs), sum: Record<string, tf.Tensor> = {};
     for (const part of step.parts(inputs)) {

@@ -100,7 +100,12 @@ Deno.test("fine-tuning gives each parameter of a classifier the official rate, a
       groups,
     } = schedule;
     const classifier = fresh({ numHiddenLayers: layers, qkNormAffine: true });
-    const plan = { learningRate: learning_rate, steps: total_steps, warmupSteps: warmup_steps };
+    const plan = {
+      learningRate: learning_rate,
+      steps: total_steps,
+      warmupSteps: warmup_steps,
+      groups: undefined,
+    };
     const { rates, optimizer } = learningRates(classifier, plan, {
       layerDecay: llrd,
       layerDecayEnd: llrd_end,
@@ -256,7 +261,7 @@ Deno.test("what cannot be is refused before training, by the field or the image"
     [few, { headLearningRate: 0 }, "headLearningRate"],
     [few, { layerWarmup: true, layerDecayEnd: 1 }, "decayEnd"],
     [few, { every: { validation: 0 } }, "every.validation"],
-    [few, { recipe: "best" as "nano" }, 'recipe: expected "default"'],
+    [few, { recipe: "best" as "nano" }, 'recipe: expected one of "default"'],
     [few, { mixUp: 1 } as FinetuneOptions, "unknown option mixUp"],
   ];
   for (const [dataset, options, message] of wrong) {

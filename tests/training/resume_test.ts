@@ -162,7 +162,11 @@ Deno.test("a folder is refused where it is taken, occupied, empty, or of another
     assertThrows(bad({ folder: "" }), TypeError, "checkpoint.folder: expected a path");
     assertThrows(bad({ each: 1 }), TypeError, "unknown option each");
     assertThrows(bad({ every: 0 }), RangeError, "checkpoint.every: expected an integer from 1, got 0");
-    assertThrows(bad({ resume: "yes" }), RangeError, "checkpoint.resume: expected one of true, false, auto");
+    assertThrows(
+      bad({ resume: "yes" }),
+      RangeError,
+      'checkpoint.resume: expected one of true, false, "auto"',
+    );
   });
 });
 

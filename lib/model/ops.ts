@@ -1,0 +1,189 @@
+/**
+ * Operations that networks and losses are made of; the frequent ones bring hand-written gradients, which run fewer operations
+ * than the chain rule.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { expect } from "../base/check.ts";
+import { withGradient } from "../base/gradient.ts";
+import type { Activation } from "./config.ts";
+
+/**
+ * x · weight + bias.
+ *
+ * @param x [n, in].
+ * @param weight [in, out].
+ * @param bias [out], or none.
+ * @returns [n, out].
+ *
+ * @example
+ * ```ts
+ * import { linear, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const [x, weight, bias] = [tf.tensor2d([[1, 2]]), tf.tensor2d([[3], [4]]), tf.tensor1d([5])];
+ * const y = linear(x, weight, bias);
+ * assertEquals(y.dataSync()[0], 1 * 3 + 2 * 4 + 5);
+ * tf.dispose([x, weight, bias, y]);
+ * ```
+ */
+export function linear(x: tf.Tensor2D, weight: tf.Tensor2D, bias?: tf.Tensor): tf.Tensor2D {
+  const product = withGradient<tf.Tensor2D>(
+    [x, weight],
+    () => ({ value: tf.matMul(x, weight), saved: [x, weight] }),
+    (dy, [x, weight]) => [
+      tf.matMul(dy, weight!, false, true), // [n, in]
+      tf.matMul(x!, dy, true, false), // [in, out]
+    ],
+  );
+  return bias ? tf.add(product, bias) : product;
+}
+
+/**
+ * Mean 0 and variance 1 along the last axis, then a factor and a summand where given.
+ *
+ * @param x [..., n].
+ * @param eps Added to the variance.
+ * @param weight [n], or none.
+ * @param bias [n], or none.
+ * @returns Like `x`.
+ *
+ * @example
+ * ```ts
+ * import { layerNorm, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const y = tf.tidy(() => layerNorm(tf.tensor2d([[1, 3]]), 1e-12));
+ * assertEquals([...y.dataSync()].map(Math.round), [-1, 1]);
+ * y.dispose();
+ * ```
+ */
+export function layerNorm<T extends tf.Tensor>(x: T, eps: number, weight?: tf.Tensor, bias?: tf.Tensor): T {
+  const normed = withGradient<tf.Tensor>([x], () => {
+    const centred = tf.sub(x, tf.mean(x, -1, true));
+    const scale = tf.rsqrt(tf.add(tf.mean(tf.square(centred), -1, true), eps)); // [..., 1]
+    const value = tf.mul(centred, scale);
+    return { value, saved: [value, scale] };
+  }, (dy, [y, scale]) => {
+    const along = tf.mul(y!, tf.mean(tf.mul(dy, y!), -1, true));
+    return tf.mul(tf.sub(tf.sub(dy, tf.mean(dy, -1, true)), along), scale!);
+  });
+  const scaled = weight ? tf.mul(normed, weight) : normed;
+  return (bias ? tf.add(scaled, bias) : scaled) as T;
+}
+
+/** x · Φ(x), Φ the normal distribution function by the error function. */
+function gelu(x: tf.Tensor): tf.Tensor {
+  const phi = (x: tf.Tensor) => tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5);
+  return withGradient([x], () => ({ value: tf.mul(x, phi(x)), saved: [x] }), (dy, [x]) => {
+    const density = tf.mul(tf.exp(tf.mul(tf.square(x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return tf.mul(dy, tf.add(phi(x!), tf.mul(x!, density)));
+  });
+}
+
+/** x · Φ(x) by the hyperbolic tangent. */
+function geluNew(x: tf.Tensor): tf.Tensor {
+  const inner = tf.mul(tf.add(x, tf.mul(tf.pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
+  return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1));
+}
+
+const silu = (x: tf.Tensor): tf.Tensor => tf.mul(x, tf.sigmoid(x));
+
+export const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
+  gelu,
+  gelu_new: geluNew,
+  silu,
+  swish: silu,
+  relu: (x) => tf.relu(x),
+  selu: (x) => tf.selu(x),
+};
+
+/** x / max(‖x‖, 1e-12) along the last axis; a zero vector has a finite gradient too. */
+export function unit<T extends tf.Tensor>(x: T): T {
+  return withGradient<T>([x], () => {
+    const norm = tf.sqrt(tf.sum(tf.square(x), -1, true)), scale = tf.reciprocal(tf.maximum(norm, 1e-12)); // [..., 1]
+    const value: T = tf.mul(x, scale);
+    return { value, saved: [value, scale] };
+  }, (dy, [y, scale]) => tf.mul(tf.sub(dy, tf.mul(y!, tf.sum(tf.mul(dy, y!), -1, true))), scale!));
+}
+
+/** (x − mean) / (standard deviation + 1e-4) of each dimension, over all images and positions. */
+export function standardized(x: tf.Tensor3D): tf.Tensor3D {
+  const centred = tf.sub(x, tf.mean(x, [0, 1], true)); // means [1, 1, D]
+  const deviation = tf.sqrt(tf.mean(tf.square(centred), [0, 1], true));
+  return tf.div(centred, tf.add(deviation, 1e-4)) as tf.Tensor3D;
+}
+
+/**
+ * Picks entries of an axis by indices that may be arguments of a compiled function, with a gradient, on every engine.
+ *
+ * @param x What is picked from.
+ * @param indices int32, each from 0 to below the axis' length; they are not checked. With `batchDims` their first axes are
+ * those of `x`, and each image picks its own entries.
+ * @param axis Which axis is picked from. Default: `batchDims`.
+ * @param batchDims How many first axes `x` and `indices` share. Default 0.
+ * @returns `x` with the axis replaced by the axes of `indices` after the shared ones.
+ * @throws {RangeError} If the shared axes differ, or `axis` is another than `batchDims` where that is not 0.
+ *
+ * @example
+ * ```ts
+ * import { gather, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const rows = gather(tf.tensor3d([[[1], [2]], [[3], [4]]]), tf.tensor2d([[1], [0]], [2, 1], "int32"), 1, 1);
+ * assertEquals(rows.arraySync(), [[[2]], [[3]]]);
+ * rows.dispose();
+ * ```
+ */
+export function gather(x: tf.Tensor, indices: tf.Tensor, axis?: number, batchDims: number = 0): tf.Tensor {
+  const along = axis ?? batchDims, shared = x.shape.slice(0, batchDims);
+  expect(indices.dtype === "int32", "gather", "int32 indices", indices.dtype);
+  if (batchDims === 0) return tf.gather(x, indices, along);
+  expect(along === batchDims, "gather: axis", `${batchDims}, as batchDims`, along);
+  const alike = indices.shape.slice(0, batchDims).join() === shared.join();
+  expect(alike, "gather", `indices [${shared}, …], as x [${x.shape}] begins`, `[${indices.shape}]`);
+  return tf.tidy(() => {
+    const batch = tf.util.sizeFromShape(shared), length = x.shape[along]!, rest = x.shape.slice(along + 1);
+    const first = tf.range(0, batch, 1, "int32").mul(tf.scalar(length, "int32")).reshape([batch, 1]);
+    const rows = tf.add(indices.reshape([batch, -1]), first).flatten(); // [batch · picked], into [batch · length]
+    const picked = tf.gather(x.reshape([batch * length, ...rest]), rows); // [batch · picked, ...rest]
+    return picked.reshape([...indices.shape, ...rest]);
+  });
+}
+
+/**
+ * Cross-entropy of classification, mean over the batch.
+ *
+ * @param logits [B, K].
+ * @param targets Class numbers [B] (int32), or shares of the classes [B, K], each row of which sums to 1.
+ * @param smoothing Share of the target that goes to all classes alike, 0 to 1. Default 0.
+ * @returns A number from 0 up, in nats.
+ *
+ * @example
+ * ```ts
+ * import { crossEntropy, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const loss = crossEntropy(tf.tensor2d([[0, 0], [0, 0]]), tf.tensor1d([0, 1], "int32"));
+ * assertAlmostEquals(loss.dataSync()[0]!, Math.log(2), 1e-6);
+ * ```
+ */
+export function crossEntropy(
+  logits: tf.Tensor2D,
+  targets: tf.Tensor1D | tf.Tensor2D,
+  smoothing: number = 0,
+): tf.Scalar {
+  const classes = logits.shape[1];
+  return tf.tidy(() => {
+    const shares = targets.rank === 1
+      ? tf.oneHot(tf.cast(targets, "int32"), classes).cast("float32")
+      : targets as tf.Tensor2D;
+    const smoothed = smoothing > 0 ? tf.add(tf.mul(shares, 1 - smoothing), smoothing / classes) : shares;
+    return tf.neg(tf.mean(tf.sum(tf.mul(smoothed, tf.logSoftmax(logits)), 1)));
+  });
+}
