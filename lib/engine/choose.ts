@@ -6,6 +6,7 @@ import { correctGradients } from "./gradients.ts";
 import { host } from "./host.ts";
 import { findTensorFlow } from "./install.ts";
 import { watchInterrupts } from "./interrupt.ts";
+import { refuseCalls } from "./kernels.ts";
 import { refuseUnknown } from "./options.ts";
 import { openTensorFlow } from "./tensorflow.ts";
 import type { Engine, EngineDescription, EngineName } from "./types.ts";
@@ -84,6 +85,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
     // Its first tensor would print an advertisement for another package.
     Object.assign(tf.findBackend("cpu"), { firstUse: false });
     await tf.setBackend("cpu");
+    refuseCalls("cpu");
     return { version: tf.version_core, device: "cpu", kind: "javascript", threads: 1, notes: [] };
   },
 };

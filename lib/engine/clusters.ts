@@ -192,9 +192,9 @@ class Split {
     }
   }
 
-  /** Whether a node runs as TensorFlow's own kernel, between clusters. */
+  /** Whether a node runs as TensorFlow's own kernel, between clusters. XLA gathers something where an index is wrong. */
   #isAlone(node: GraphNode): boolean {
-    return this.#products.has(node) || isLong(node);
+    return this.#products.has(node) || isLong(node) || node.type === "GatherV2";
   }
 
   #reduces(node: GraphNode): boolean {

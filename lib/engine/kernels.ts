@@ -4,6 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import type { Binding } from "./binding.ts";
 
 /** Puts another kernel in the place of a registered one, which `make` gets to build upon. */
 export function replaceKernel(
@@ -20,6 +21,8 @@ export function replaceKernel(
 export function correctKernels(): void {
   replaceKernel("Mean", "tensorflow", mean);
   replaceKernel("Round", "tensorflow", round);
+  replaceKernel("Einsum", "tensorflow", einsum);
+  replaceKernel("GatherV2", "tensorflow", gather);
   for (const name of ["DepthwiseConv2dNative", "FusedDepthwiseConv2D"]) {
     replaceKernel(name, "tensorflow", depthwise);
   }
@@ -42,6 +45,17 @@ const round = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
   return identity.kernelFunc(args);
 };
 
+/** TensorFlow takes a space for an axis. */
+const einsum = (own: tf.KernelConfig): tf.KernelFunc => (args) =>
+  own.kernelFunc({ ...args, attrs: { equation: (args.attrs!.equation as string).replaceAll(" ", "") } });
+
+/** Theirs reads the indices to check them, which have no values while a function is recorded. TensorFlow checks them too. */
+const gather = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
+  const { backend } = args as unknown as { backend: { binding: Binding } };
+  const blind = backend.binding.recorder && Object.create(backend, { readSync: { value: () => [] } });
+  return own.kernelFunc(blind ? { ...args, backend: blind } : args);
+};
+
 /** TensorFlow's kernels know no dilation where oneDNN is off, as on processors without AVX-512: the filter gets zeros. */
 const depthwise = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
   const { dilations = 1 } = args.attrs as { dilations?: number | [number, number] };
@@ -60,12 +74,43 @@ const depthwise = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
 };
 
 /** A filter with zeros between its taps. */
-function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D {
+export function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D {
   const [h, w, inputs, outputs] = filter.shape, channels = inputs * outputs;
   return tf.tidy(() => {
     const taps = tf.reshape(filter, [h, 1, w, 1, channels]); // [h, 1, w, 1, inputs × outputs]
     const apart = tf.pad(taps, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0]]);
     const whole = tf.reshape<tf.Rank.R4>(apart, [h * down, w * across, inputs, outputs]); // [h × down, w × across, inputs, outputs]
     return tf.slice(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
+  });
+}
+
+/** Refuses, on the backends "cpu" and "wasm", what they get wrong. */
+export function refuseCalls(backend: "cpu" | "wasm"): void {
+  replaceKernel("StridedSlice", backend, (own) => (args) => {
+    const { shrinkAxisMask, strides } = args.attrs as unknown as {
+      shrinkAxisMask: number;
+      strides: number[];
+    };
+    if (shrinkAxisMask !== 0 && strides.some((stride) => stride !== 1)) {
+      throw new TypeError(
+        `tf.stridedSlice on ${backend}: expected shrinkAxisMask = 0 with strides other than 1, got ${shrinkAxisMask}; ` +
+          "drop the axes by tf.squeeze afterwards",
+      );
+    }
+    return own.kernelFunc(args);
+  });
+  if (backend === "wasm") return;
+  replaceKernel("BatchMatMul", backend, (own) => (args) => {
+    const batches = [args.inputs.a!, args.inputs.b!].map(({ shape }) => shape.slice(0, -2));
+    const all = tf.broadcast_util.assertAndGetBroadcastShape(batches[0]!, batches[1]!),
+      count = tf.util.sizeFromShape(all);
+    if (batches.every((batch) => ![1, count].includes(tf.util.sizeFromShape(batch)))) {
+      throw new TypeError(
+        `tf.matMul on ${backend}: expected batches of which at most one is broadcast, got ${
+          batches.map((b) => `[${b}]`).join(" and ")
+        }; repeat one by tf.tile`,
+      );
+    }
+    return own.kernelFunc(args);
   });
 }

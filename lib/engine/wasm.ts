@@ -4,7 +4,8 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { replaceKernel } from "./kernels.ts";
+import { borrowKernels } from "./wasm_borrowed.ts";
+import { refuseCalls, replaceKernel } from "./kernels.ts";
 import { KERNELS } from "./wasm_binary.ts";
 import { type Kernels, REPLACEMENTS, type WasmHeap } from "./wasm_kernels.ts";
 
@@ -35,6 +36,8 @@ async function heapOf(backend: WasmBackend): Promise<WasmHeap> {
 export async function openWasm(): Promise<{ version: string; simd: boolean; threads: number }> {
   const wasm = await import("@tensorflow/tfjs-backend-wasm");
   await tf.setBackend("wasm");
+  borrowKernels();
+  refuseCalls("wasm");
   const heap = await heapOf(tf.backend() as unknown as WasmBackend);
   for (const [kernelName, replacement] of Object.entries(REPLACEMENTS)) {
     replaceKernel(kernelName, "wasm", (own) => (args) => replacement(args, heap) ?? own.kernelFunc(args));

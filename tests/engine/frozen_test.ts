@@ -234,3 +234,41 @@ for (const name of ["tensorflow", "wasm"] as EngineName[]) {
     assertEquals(tf.memory().numTensors, before);
   });
 }
+
+for (const name of ["tensorflow", "wasm"] as EngineName[]) {
+  Deno.test(`indices to gather by are arguments too on ${name}; one that is too large is an error`, async () => {
+    const engine = await useEngine(name),
+      x = tf.tensor2d([[1, 2, 3], [4, 5, 6]]),
+      before = tf.memory().numTensors;
+    for (const batchDims of [0, 1]) {
+      const f = engine.compile(({ rows }: { rows: tf.Tensor }) => {
+        const loss = (x: tf.Tensor) => tf.sum(tf.square(tf.gather(x, rows, 1, batchDims)));
+        return { value: tf.gather(x, rows, 1, batchDims), gradient: tf.grad(loss)(x) };
+      });
+      for (const picked of [[2, 0], [1, 1]] as const) {
+        const rows = batchDims === 0
+          ? tf.tensor1d([...picked], "int32")
+          : tf.tensor2d([[...picked], [2, 2]], [2, 2], "int32");
+        const { value, gradient } = await f({ rows });
+        const second = batchDims === 0 ? picked : [2, 2];
+        const expected = [picked.map((i) => i + 1), second.map((i) => i + 4)];
+        assertEquals(await value.array() as number[][], expected);
+        const slopes = [picked, second].map((some, row) =>
+          [0, 1, 2].map((i) => some.filter((place) => place === i).length * 2 * (1 + i + 3 * row))
+        );
+        assertEquals(await gradient.array() as number[][], slopes);
+        tf.dispose([value, gradient, rows]);
+      }
+      if (name === "tensorflow") {
+        const rows = batchDims === 0
+          ? tf.tensor1d([0, 3], "int32")
+          : tf.tensor2d([[0, 3], [0, 0]], [2, 2], "int32");
+        await assertRejects(() => f({ rows }), Error, "is not in [0, 3)");
+        rows.dispose();
+      }
+      f.dispose();
+    }
+    assertEquals(tf.memory().numTensors, before);
+    x.dispose();
+  });
+}
