@@ -86,9 +86,8 @@ export function checkedBatch(
     expect(i >= 0 && i < length, at, `indices from 0 to ${length - 1}`, i);
     expect(labels[k] === all[i], at, `the label of image ${i}, ${all[i]}`, labels[k]);
   });
-  const wrong = classes.length === 0
-    ? undefined
-    : labels.find((label) => !(label >= 0 && label < classes.length));
-  expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${classes.length - 1}`, wrong);
+  const most = Math.max(0, classes.length - 1),
+    wrong = labels.find((label) => !(label >= 0 && label <= most));
+  expect(wrong === undefined, at, `labels from 0 to ${most}`, wrong);
   return images === batch.images ? batch : { ...batch, images };
 }

@@ -98,15 +98,15 @@ export interface MemoryDataset extends Dataset {
   batches(options: BatchOptions): Iterable<Batch>;
 }
 
+/** A data set's labels, before they are known to be such. */
+type Labelled = Pick<Dataset, "name" | "length" | "classes"> & { labels: ArrayLike<number> };
+
 /** Refuses a data set without images, or with a label that is none of its classes'. */
-export function refuseMislabelled(
-  { name, length, labels, classes }: Pick<Dataset, "name" | "length" | "classes"> & {
-    labels: ArrayLike<number>;
-  },
-): void {
-  const count = classes.length;
+export function refuseMislabelled({ name, length, labels, classes }: Labelled): void {
+  const count = classes.length, got = `${labels.length} labels`;
   expect(length >= 1, name, "at least one image", "none");
   expect(count >= 1, name, "labelled images", "images without classes");
+  expect(labels.length === length, name, `a label for each of ${length} images`, got);
   let i = 0;
   while (i < length && Number.isInteger(labels[i]) && labels[i]! >= 0 && labels[i]! < count) i++;
   expect(i >= length, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, labels[i]);

@@ -11,15 +11,8 @@ import { DataError } from "./idx.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
 import type { Whole } from "./rows.ts";
-import {
-  centerCrop,
-  compose,
-  type Extent,
-  type Part,
-  RESAMPLE,
-  resize,
-  type Transform,
-} from "./transforms.ts";
+import type { Extent, Part, Transform } from "./transforms.ts";
+import { centerCrop, compose, RESAMPLE, resize } from "./transforms.ts";
 
 /** How encoded images become pixels. */
 export interface DecodeOptions {
@@ -165,11 +158,7 @@ class Decoder {
    * What `made` makes of a box of a JPEG; undefined where the engine decodes none, or not this one. Its decoder gives the same
    * bytes in half the time, and does not see what is missing below the box: only files that have their end.
    */
-  async #byEngine(
-    bytes: Uint8Array,
-    box: Box,
-    made: (image: Image) => Image,
-  ): Promise<Image | undefined> {
+  async #byEngine(bytes: Uint8Array, box: Box, made: (rgb: Image) => Image): Promise<Image | undefined> {
     if (bytes.at(-2) !== 0xff || bytes.at(-1) !== 0xd9) return undefined;
     return await jpegDecoder()?.(bytes, box, (rgb) => made(this.#image(rgb, box))).catch(() => undefined);
   }
@@ -188,13 +177,8 @@ class Decoder {
 }
 
 /** What the options of decoding may be. */
-export const DECODING = {
-  size: count,
-  resample: RESAMPLE,
-  channels: oneOf(1, 3),
-  orient: flag,
-  maxPixels: count,
-};
+const SIZES = { size: count, maxPixels: count };
+export const DECODING = { ...SIZES, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag };
 
 interface Origin extends Pick<Source, "fingerprint" | "contents"> {
   decoder: Decoder;

@@ -11,18 +11,8 @@ import { parquetSource } from "./parquet.ts";
 import { arrayDataset } from "./rows.ts";
 
 /** The classes, in the order of the labels. */
-export const FASHION_CLASSES: readonly string[] = [
-  "T-shirt/top",
-  "Trouser",
-  "Pullover",
-  "Dress",
-  "Coat",
-  "Sandal",
-  "Shirt",
-  "Sneaker",
-  "Bag",
-  "Ankle boot",
-];
+export const FASHION_CLASSES: readonly string[] =
+  "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot".split(", ");
 
 /** SHA-256 of all pixels, then all labels, a byte each. */
 const SUMS = {
@@ -64,7 +54,7 @@ export interface FashionOptions {
 export async function fashionMnist(options: FashionOptions = {}): Promise<Record<Split, MemoryDataset>> {
   checkOptions("fashionMnist", options, { path: text });
   const { path } = options, splits: Split[] = ["train", "test"];
-  const here = HOME.protocol === "file:" && await Deno.stat(HOME).then(() => true, () => false);
+  const here = HOME.protocol === "file:" && await isThere(HOME);
   let read = (split: Split) => fromFiles(path ?? fileURLToPath(HOME), split);
   if (path === undefined && !here) {
     const folder = await dataSetFolder(HUB, splits.map(parquetOf));
@@ -75,13 +65,21 @@ export async function fashionMnist(options: FashionOptions = {}): Promise<Record
   return { train: authentic(train, "train"), test: authentic(test, "test") };
 }
 
+async function isThere(folder: URL): Promise<boolean> {
+  const found = await Deno.stat(folder).catch((error) => error as Error);
+  if (found instanceof Error && !(found instanceof Deno.errors.NotFound)) throw found;
+  return !(found instanceof Error);
+}
+
 const nameOf = (split: Split) => `Fashion-MNIST ${split}`;
 const parquetOf = (split: Split) => `fashion_mnist/${split}-00000-of-00001.parquet`;
 
 async function fromFiles(folder: string, split: Split): Promise<MemoryDataset> {
-  const file = (kind: string) =>
-    `${folder.replace(/\/+$/, "")}/${split === "test" ? "t10k" : split}-${kind}-ubyte.gz`;
-  const [images, labels] = [file("images-idx3"), file("labels-idx1")];
+  const start = `${folder.replace(/\/+$/, "")}/${split === "test" ? "t10k" : split}`;
+  const [images, labels] = ["images-idx3", "labels-idx1"].map((kind) => `${start}-${kind}-ubyte.gz`) as [
+    string,
+    string,
+  ];
   try {
     return await idxImages({ images, labels, classes: FASHION_CLASSES, name: nameOf(split) });
   } catch (error) {
@@ -106,8 +104,7 @@ function authentic(set: MemoryDataset, split: Split): MemoryDataset {
   for (const { images } of set.batches({ size: 10000, shuffle: false, dropLast: false })) hash.update(images);
   const sum = hash.update(Uint8Array.from(set.labels)).digest("hex");
   if (sum === SUMS[split]) return set;
-  const text = `expected sha256 ${
-    SUMS[split]
-  } of pixels and labels, got ${sum}: not the data that were published`;
+  const expected = SUMS[split], not = "not the data that were published";
+  const text = `expected sha256 ${expected} of pixels and labels, got ${sum}: ${not}`;
   throw new DataError("checksum", set.name, `${text}; restore the files (git checkout), or ${REMEDY}`);
 }

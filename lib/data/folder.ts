@@ -1,12 +1,11 @@
 /** A folder of images, a folder in it for each class. @module */
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
 import { basename, sep } from "node:path";
 import type { Dataset } from "./dataset.ts";
 import { checkOptions, oneOf } from "../base/check.ts";
 import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
 import { ahead } from "./fetched.ts";
-import { contentsOf } from "./kept.ts";
+import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
 /** Options of {@linkcode imageFolder}. */
@@ -28,8 +27,8 @@ const IMAGE = /\.(jpe?g|png|webp)$/i;
 
 /** What lies in a folder, sorted by code points, without what is hidden. */
 async function entries(folder: string): Promise<Deno.DirEntry[]> {
-  const all = await Array.fromAsync(Deno.readDir(folder)),
-    bytes = ({ name }: Deno.DirEntry) => Buffer.from(name);
+  const all = await Array.fromAsync(Deno.readDir(folder));
+  const bytes = ({ name }: Deno.DirEntry) => Buffer.from(name);
   return all.filter(({ name }) => !name.startsWith(".")).sort((a, b) => Buffer.compare(bytes(a), bytes(b)));
 }
 
@@ -96,7 +95,7 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       name,
       classes,
       labels: Int32Array.from(files, ({ label }) => label),
-      fingerprint: createHash("sha256").update(JSON.stringify([resample, orient, files])).digest("hex"),
+      fingerprint: hashOf(JSON.stringify([resample, orient, files])),
       contents: () => contentsOf(files.map((_, row) => nameOf(row))),
       nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),

@@ -59,31 +59,16 @@ const isImage = (made: unknown): made is Image =>
 
 /** The size that is given, or that of the first image. */
 function sizeOf({ name, get, ...given }: GeneratedImagesOptions & { name: string }) {
-  const { height, width, channels } = given;
-  if (height !== undefined && width !== undefined && channels !== undefined) {
-    return { height, width, channels };
-  }
-  const first = get(0), help = "; give `height`, `width` and `channels`";
-  expect(
-    isImage(first),
-    `${name}: get(0)`,
-    "an image { data, height, width, channels }",
-    `something else${help}`,
-  );
-  return { height: first.height, width: first.width, channels: first.channels, ...given };
+  const known = Boolean(given.height && given.width && given.channels), first = known ? given : get(0);
+  const help = "something else; give `height`, `width` and `channels`";
+  expect(known || isImage(first), `${name}: get(0)`, "an image { data, height, width, channels }", help);
+  const { height, width, channels } = { ...first as Image, ...given };
+  return { height, width, channels };
 }
 
-const RULES = {
-  get: callable,
-  length: numberThat("an integer from 1 to 2^31 - 1", (x) => isCount(x) && x < 2 ** 31),
-  height: count,
-  width: count,
-  channels: count,
-  labels: any,
-  classes: any,
-  name: text,
-  fingerprint: text,
-};
+const length = numberThat("an integer from 1 to 2^31 - 1", (x) => isCount(x) && x < 2 ** 31);
+const SIZE = { height: count, width: count, channels: count };
+const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, name: text, fingerprint: text };
 
 /**
  * A data set that is a function from a number to an image: images that are drawn, computed, or read from somewhere, of any
@@ -116,22 +101,11 @@ export function generatedImages(options: GeneratedImagesOptions): Dataset {
   for (const needed of ["get", "length"] as const) {
     expect(options[needed] !== undefined, "generatedImages", needed, "none");
   }
-  const labelled = labels !== undefined;
-  expect(
-    labelled === classes.length > 0,
-    name,
-    "labels and classes, or neither",
-    labelled ? "labels" : "classes",
-  );
+  const one = labels ? "labels" : "classes";
+  expect(!labels === (classes.length === 0), name, "labels and classes, or neither", one);
   const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;
-  if (given) {
-    expect(given.length === length, name, `a label for each of ${length} images`, `${given.length} labels`);
-    refuseMislabelled({ name, length, labels: given, classes });
-  }
-  const whole = { name, get, classes, fingerprint, ...sizeOf({ ...options, name }) };
-  const rows = Int32Array.from({ length }, (_, i) => i);
-  return new GeneratedDataset(
-    { ...whole, labels: given ? Int32Array.from(given) : new Int32Array(length) },
-    rows,
-  );
+  if (given) refuseMislabelled({ name, length, labels: given, classes });
+  const all = given ? Int32Array.from(given) : new Int32Array(length);
+  const whole = { name, get, classes, labels: all, fingerprint, ...sizeOf({ ...options, name }) };
+  return new GeneratedDataset(whole, Int32Array.from({ length }, (_, i) => i));
 }

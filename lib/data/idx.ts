@@ -153,24 +153,21 @@ export interface IdxImagesOptions {
  */
 export async function idxImages(options: IdxImagesOptions): Promise<MemoryDataset> {
   checkOptions("idxImages", options, { images: text, labels: text, classes: any, name: text });
-  const [imageFile, images] = await idxFile(options.images, 3),
-    [labelFile, labels] = await idxFile(options.labels, 1);
+  const [imageFile, images] = await idxFile(options.images, 3);
+  const [labelFile, labels] = await idxFile(options.labels, 1);
   const [n = 0, height = 0, width = 0] = images.shape, [count] = labels.shape;
   if (count !== n) {
     const expected = `expected a label for each of the ${n} images of ${imageFile}, got ${count}`;
     throw new DataError("count", labelFile, `${expected}; take both files from one source`);
   }
   const highest = labels.data.reduce((a, b) => Math.max(a, b), 0);
-  const { classes = Array.from({ length: highest + 1 }, (_, i) => `${i}`), name = basename(imageFile) } =
-    options;
-  if (highest >= classes.length) {
-    const got = `${highest} for image ${labels.data.indexOf(highest)}`;
-    const expected = `expected labels 0 to ${classes.length - 1}, got ${got}`;
-    throw new DataError(
-      "labels",
-      labelFile,
-      `${expected}; this is not a data set of ${classes.length} classes`,
-    );
+  const numbers = Array.from({ length: highest + 1 }, (_, i) => `${i}`);
+  const { classes = numbers, name = basename(imageFile) } = options, { length } = classes;
+  if (highest >= length) {
+    const got = `expected labels 0 to ${length - 1}, got ${highest} for image ${
+      labels.data.indexOf(highest)
+    }`;
+    throw new DataError("labels", labelFile, `${got}; this is not a data set of ${length} classes`);
   }
   const shape = [n, height, width, 1] as const;
   return arrayDataset({ name, images: images.data, shape, labels: labels.data, classes });

@@ -4,13 +4,9 @@ import { cacheRoot } from "@nepa/engine";
 import { ahead } from "./fetched.ts";
 
 /** A hash of a text and of numbers. */
-export function hashOf(
-  text: string,
-  { buffer, byteOffset, byteLength }: Int32Array = new Int32Array(),
-): string {
-  return createHash("sha256").update(text).update(new Uint8Array(buffer, byteOffset, byteLength)).digest(
-    "hex",
-  );
+export function hashOf(text: string, numbers: Int32Array = new Int32Array()): string {
+  const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+  return createHash("sha256").update(text).update(bytes).digest("hex");
 }
 
 /** What `compute` gives, or gave in an earlier process under this name. Where no file can be kept, it is computed. */

@@ -161,8 +161,8 @@ export class Feeder {
   }
 
   #make(batches: Batch[], k: number, epoch: number): Feed {
-    const { normalisation, finish } = this.#options,
-      [{ images, shape, labels, indices }] = batches as [Batch];
+    const { normalisation, finish } = this.#options;
+    const [{ images, shape, labels, indices }] = batches as [Batch];
     const common = { shape, indices, epoch }, views = batches.map(({ images }) => images);
     if (!finish) return { ...common, images, views, labels };
     const floats = normalize(images, shape, normalisation!);
@@ -185,20 +185,16 @@ export async function* inOrder(
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
-  const chance = new Chance((i) => new Random(i)), { height, width } = prepare?.size ?? dataset;
-  const { random } = chance;
+  const chance = new Chance((i) => new Random(i)), { random } = chance;
+  const { height, width } = prepare?.size ?? dataset;
   const options = { size, shuffle: false, dropLast: false, ...prepare && { change: { ...prepare, random } } };
   let at = 0;
   for await (const given of dataset.batches(options)) {
     const expected = Math.min(size, dataset.length - at);
     const batch = checkedBatch(dataset, given, { size: expected, height, width });
     const { indices = [] } = batch, misplaced = indices.findIndex((i, k) => i !== at + k);
-    expect(
-      misplaced < 0,
-      `${dataset.name}: batches`,
-      `image ${at + misplaced} without \`shuffle\``,
-      indices[misplaced],
-    );
+    const wanted = `image ${at + misplaced} without \`shuffle\``;
+    expect(misplaced < 0, `${dataset.name}: batches`, wanted, indices[misplaced]);
     at += batch.size;
     if (prepare) chance.check(dataset, at);
     const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];

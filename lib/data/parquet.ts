@@ -1,11 +1,10 @@
 /** Images in Parquet files, as data sets on the Hugging Face hub have them. @module */
-import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import type { FileMetaData } from "hyparquet";
 import type { Dataset } from "./dataset.ts";
 import { checkOptions } from "../base/check.ts";
 import { type DecodeOptions, DECODING, EncodedDataset, type Source } from "./encoded.ts";
-import { contentsOf } from "./kept.ts";
+import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
 /** Groups of rows whose encoded images are kept. */
@@ -79,9 +78,18 @@ export async function parquetSource(
   };
   const opened = await Promise.all(files.map(open)), labels: number[] = [];
   const places: { group: number; at: number }[] = [], groups: (() => Promise<Row[]>)[] = [];
-  for (const { buffer: file, metadata, columns: { image, label } } of opened) {
+  for (const { file: path, buffer: file, metadata, columns: { image, label } } of opened) {
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
-    for (const row of read) labels.push(Number(row[label]));
+    for (const { [label]: value } of read) {
+      if (value === null || !Number.isInteger(Number(value))) {
+        throw new DataError(
+          "labels",
+          path,
+          `expected a class number for image ${labels.length}, got ${value}`,
+        );
+      }
+      labels.push(Number(value));
+    }
     let rowEnd = 0;
     for (const { num_rows } of metadata.row_groups) {
       const rowStart = rowEnd, end = rowEnd += Number(num_rows), common = { file, metadata, utf8: false };
@@ -103,12 +111,14 @@ export async function parquetSource(
     name: basename(file),
     classes: columns.classes,
     labels: Int32Array.from(labels),
-    fingerprint: createHash("sha256").update(JSON.stringify([options, sizes])).digest("hex"),
+    fingerprint: hashOf(JSON.stringify([options, sizes])),
     contents: () => contentsOf(opened.map(({ file }) => file)),
     nameOf: (row) => `${basename(file)}, image ${row}`,
     bytesOf: async (row) => {
       const { group, at } = places[row]!;
-      return ((await rowsOf(group))[at]![columns.image] as { bytes: Uint8Array }).bytes;
+      const image = (await rowsOf(group))[at]![columns.image] as { bytes?: Uint8Array } | null;
+      if (image?.bytes) return image.bytes;
+      throw new DataError("image", `${basename(file)}, image ${row}`, "expected its encoded bytes, got none");
     },
   };
 }

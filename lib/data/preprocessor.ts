@@ -76,12 +76,8 @@ export function fromOfficialPreprocessor(
   const channels = fallback.imageMean.length;
   const pick = <T>(key: string, instead: T, expected: string, holds: (value: unknown) => boolean): T => {
     const value = json[key] ?? instead;
-    expect(
-      value === instead || holds(value),
-      `preprocessor_config.json: ${key}`,
-      expected,
-      JSON.stringify(value),
-    );
+    const name = `preprocessor_config.json: ${key}`;
+    expect(value === instead || holds(value), name, expected, JSON.stringify(value));
     return value as T;
   };
   const number = (key: string, instead: number) => pick(key, instead, "a number", Number.isFinite);

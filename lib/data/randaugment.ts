@@ -16,16 +16,13 @@ const signed = (value: number, random: Random): number => random.uniform() > 0.5
 const clip8 = (x: number): number => x <= 0 ? 0 : x >= 255 ? 255 : Math.trunc(x);
 
 /** Each value replaced by what its channel's table says. */
-function mapped(
-  { data, height, width, channels }: Image,
-  table: (c: number) => (x: number) => number,
-): Image {
-  const out = new Uint8Array(data.length);
+function mapped({ data, ...size }: Image, table: (c: number) => (x: number) => number): Image {
+  const out = new Uint8Array(data.length), { channels } = size;
   for (let c = 0; c < channels; c++) {
     const value = table(c), to = Uint8Array.from({ length: 256 }, (_, x) => clip8(value(x)));
     for (let i = c; i < data.length; i += channels) out[i] = to[data[i]!]!;
   }
-  return { data: out, height, width, channels };
+  return { data: out, ...size };
 }
 
 function histogram({ data, channels }: Image, c: number): Int32Array {
@@ -59,11 +56,11 @@ function equalized(image: Image): Image {
 
 /** Pillow's blend: from `image` (factor 1) towards `plain` (0), or beyond, in float32. */
 function blended(image: Image, plain: (i: number) => number, factor: number): Image {
-  const alpha = Math.fround(factor),
-    data = image.data.map((x, i) => {
-      const from = plain(i);
-      return clip8(Math.fround(from + Math.fround(alpha * (x - from))));
-    });
+  const alpha = Math.fround(factor);
+  const data = image.data.map((x, i) => {
+    const from = plain(i);
+    return clip8(Math.fround(from + Math.fround(alpha * (x - from))));
+  });
   return { ...image, data };
 }
 
@@ -171,13 +168,8 @@ export interface RandAugmentOptions {
   mean?: readonly number[];
 }
 
-const RULES = {
-  magnitude: numberThat("a number from 0 to 10", (x) => x >= 0 && x <= 10),
-  deviation: notNegative,
-  count: index,
-  probability: share,
-  mean: any,
-};
+const magnitude = numberThat("a number from 0 to 10", (x) => x >= 0 && x <= 10);
+const RULES = { magnitude, deviation: notNegative, count: index, probability: share, mean: any };
 
 /**
  * Changes colours and geometry at random: of fifteen changes two are drawn, and each is made with a chance of one half

@@ -5,15 +5,8 @@ import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount } from "../base/check.ts";
 import { bytesOf, pixelsOf } from "./checks.ts";
-import {
-  type Batch,
-  type BatchOptions,
-  type Change,
-  type Dataset,
-  type Example,
-  type MemoryDataset,
-  refuseMislabelled,
-} from "./dataset.ts";
+import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
+import { refuseMislabelled } from "./dataset.ts";
 
 /** What {@linkcode arrayDataset} needs. */
 export interface ArrayDatasetOptions {
@@ -52,7 +45,6 @@ export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
   checkOptions("arrayDataset", options, { name: any, images: any, shape: any, labels: any, classes: any });
   const { name, shape, classes } = options, [length, height, width, channels] = shape;
   const images = bytesOf(name, options.images, shape), labels = Int32Array.from(options.labels);
-  expect(labels.length === length, name, `a label for each of ${length} images`, `${labels.length} labels`);
   refuseMislabelled({ name, length, labels: options.labels, classes });
   const rows = Int32Array.from({ length }, (_, i) => i);
   return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
@@ -64,15 +56,8 @@ export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "wi
   labels: Int32Array;
 }
 
-const BATCHES = {
-  size: any,
-  seed: index,
-  epoch: index,
-  shuffle: flag,
-  dropLast: flag,
-  from: index,
-  change: any,
-};
+const ORDER = { seed: index, epoch: index, shuffle: flag, dropLast: flag, from: index };
+const BATCHES = { size: any, ...ORDER, change: any };
 
 /** Some of the images of a whole, by their rows in it. */
 export abstract class Rows<W extends Whole> {
@@ -104,9 +89,8 @@ export abstract class Rows<W extends Whole> {
   }
 
   protected checked(i: number): number {
-    if (!Number.isInteger(i) || i < 0 || i >= this.length) {
-      throw new RangeError(`${this.name}: expected an index from 0 to ${this.length - 1}, got ${i}`);
-    }
+    const holds = Number.isInteger(i) && i >= 0 && i < this.length;
+    expect(holds, this.name, `an index from 0 to ${this.length - 1}`, i);
     return i;
   }
 
@@ -128,9 +112,8 @@ export abstract class Rows<W extends Whole> {
     const { height, width, channels } = this, shown = Math.min(10, this.classes.length || 1);
     const found = Array.from({ length: shown }, (): number[] => []);
     this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
-    const chosen = [0, 1].flatMap((nth) => found.map((indices) => indices[nth])).filter((i) =>
-      i !== undefined
-    );
+    const nth = (n: number) => found.flatMap((indices) => indices.slice(n, n + 1));
+    const chosen = [...nth(0), ...nth(1)];
     const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
       const { image, label } = await this.get(i);
       return { data: image, height, width, channels, caption: this.classes[label] ?? "" };

@@ -1,9 +1,9 @@
 /** The batches that a training takes, as tensors, for a step written by hand. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, callable, checkOptions, count, expect, index, isCount, orNull } from "../base/check.ts";
+import { any, callable, checkOptions, count, expect, index, orNull } from "../base/check.ts";
 import type { Dataset } from "./dataset.ts";
 import { Feeder, refuseTransform } from "./loader.ts";
-import { horizontalFlip, type Size, type Transform } from "./transforms.ts";
+import { checkedSize, horizontalFlip, sides, type Size, type Transform } from "./transforms.ts";
 
 /** Options of {@linkcode trainingBatches}. */
 export interface TrainingBatchesOptions {
@@ -35,6 +35,9 @@ export interface TrainingBatch {
   readonly indices: Int32Array;
 }
 
+const TIMES = { batchSize: count, seed: index, views: count, from: index };
+const RULES = { ...TIMES, augment: orNull(callable), size: any };
+
 /** Batch after batch, without end; the tensors are its own. */
 export class TrainingBatches {
   /** Updates in one pass over the data. */
@@ -53,20 +56,18 @@ export class TrainingBatches {
   /** The data of the next update. Those of the one before are disposed of. */
   async next(): Promise<TrainingBatch> {
     this.dispose();
-    const k = this.#next++,
-      feed = await this.#feeder.feed(k).catch((error) => {
-        this.#next = k;
-        throw error;
-      });
+    const k = this.#next++;
+    const feed = await this.#feeder.feed(k).catch((error) => {
+      this.#next = k;
+      throw error;
+    });
+    const { epoch, indices } = feed;
     const views = feed.views.map((pixels) => tf.tensor4d(pixels, feed.shape, "int32"));
     const labels = tf.tensor1d(feed.labels, "int32"), [images] = views as [tf.Tensor4D];
     this.#given.push(...views, labels);
     const batch = { images, labels, ...views.length > 1 && { views } };
-    const { epoch, indices } = feed;
-    return Object.defineProperties(batch, {
-      epoch: { value: epoch },
-      indices: { value: indices },
-    }) as TrainingBatch;
+    const hidden = { epoch: { value: epoch }, indices: { value: indices } };
+    return Object.defineProperties(batch, hidden) as TrainingBatch;
   }
 
   /** Disposes of the tensors given last. */
@@ -94,28 +95,13 @@ export class TrainingBatches {
  * ```
  */
 export function trainingBatches(dataset: Dataset, options: TrainingBatchesOptions = {}): TrainingBatches {
-  const rules = {
-    batchSize: count,
-    seed: index,
-    augment: orNull(callable),
-    size: any,
-    views: count,
-    from: index,
-  };
-  checkOptions("trainingBatches", options, rules);
-  const { batchSize = 64, seed = 0, augment = horizontalFlip(0.5), size = dataset, views = 1, from = 0 } =
-    options;
-  const { height, width } = typeof size === "number" ? { height: size, width: size } : size,
-    out = { height, width };
-  expect(isCount(height) && isCount(width), "size", "sides in whole pixels, from 1", `${height}x${width}`);
+  checkOptions("trainingBatches", options, RULES);
+  const { batchSize = 64, seed = 0, augment = horizontalFlip(0.5), views = 1, from = 0 } = options;
+  const { height, width } = sides(checkedSize("size", options.size ?? dataset)), size = { height, width };
   const fits = augment !== null || height === dataset.height && width === dataset.width;
   expect(fits, "size", "that of the images, since `augment` is null", `${height}x${width}`);
-  expect(
-    batchSize <= dataset.length,
-    "batchSize",
-    `at most the ${dataset.length} images of ${dataset.name}`,
-    batchSize,
-  );
-  if (augment) refuseTransform(dataset, augment, out);
-  return new TrainingBatches(new Feeder(dataset, { batchSize, seed, augment, size: out, views }), from);
+  const most = `at most the ${dataset.length} images of ${dataset.name}`;
+  expect(batchSize <= dataset.length, "batchSize", most, batchSize);
+  if (augment) refuseTransform(dataset, augment, size);
+  return new TrainingBatches(new Feeder(dataset, { batchSize, seed, augment, size, views }), from);
 }

@@ -3,8 +3,8 @@ import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
 import type { Box } from "@nepa/engine";
-import { any, checkOptions, oneOf } from "../base/check.ts";
-import { imageOf, nameOf } from "./checks.ts";
+import { any, checkOptions, expect, isCount, oneOf } from "../base/check.ts";
+import { bytesOf, imageOf, nameOf } from "./checks.ts";
 import { type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
@@ -41,9 +41,9 @@ export function describeTransform(transform: Transform): string | undefined {
 
 /** A transform with its name and options. */
 export function described(name: string, values: readonly unknown[], transform: Transform): Transform {
-  return Object.assign(transform, {
-    description: `${name}(${values.map((v) => JSON.stringify(v)).join(", ")})`,
-  });
+  const description = `${name}(${values.map((v) => JSON.stringify(v)).join(", ")})`, { begins } = transform;
+  const checked: Transform = (image, random) => transform(imageOf(name, image), random);
+  return Object.assign(checked, { description, ...begins && { begins } });
 }
 
 /** A part of an image, and the size to which it is brought. */
@@ -63,7 +63,7 @@ const same: Transform = (image) => image;
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
   const composed = (image: Image, random: Random) => {
     const { to, resample, ...box } = part(image, random);
-    return rest(resized(image, to, resample, box), random);
+    return rest(resized(imageOf("image", image), to, resample, box), random);
   };
   return Object.assign(composed, { begins: { part, rest } });
 }
@@ -102,30 +102,22 @@ export function normalize(
   shape: readonly number[],
   { imageMean, imageStd, rescaleFactor = 1 / 255 }: Normalisation,
 ): Float32Array {
-  const channels = shape.at(-1) ?? 0, size = shape.reduce((a, b) => a * b, 1);
-  if (shape.length !== 4 || images.length !== size) {
-    throw new RangeError(
-      `normalize: expected images [B,H,W,C] with as many bytes, got [${shape}], ${images.length} bytes`,
-    );
-  }
+  const channels = shape.at(-1) ?? 0, bytes = bytesOf("normalize: images [B,H,W,C]", images, shape);
+  expect(shape.length === 4, "normalize", "images [B,H,W,C]", `[${shape}]`);
   const tables = Array.from({ length: channels }, (_, c) => {
-    const mean = imageMean.length === 1 ? imageMean[0] : imageMean[c];
-    const std = imageStd.length === 1 ? imageStd[0] : imageStd[c];
-    if (mean === undefined || std === undefined || !(std > 0)) {
-      throw new RangeError(
-        `normalize: expected a mean and a positive std for each of ${channels} channels, got mean [${imageMean}], std [${imageStd}]`,
-      );
-    }
+    const [mean = NaN, std = NaN] = [imageMean, imageStd].map((each) => each[each.length === 1 ? 0 : c]);
+    const expected = `a mean and a positive std for each of ${channels} channels`;
+    expect(mean === mean && std > 0, "normalize", expected, `mean [${imageMean}], std [${imageStd}]`);
     const [from, by] = [Math.fround(mean), Math.fround(std)]; // float32 throughout, as the official code computes
     return Float32Array.from(
       { length: 256 },
       (_, x) => Math.fround(Math.fround(x / (1 / rescaleFactor)) - from) / by,
     );
   });
-  const out = new Float32Array(size);
+  const { length } = bytes, out = new Float32Array(length);
   for (let c = 0; c < channels; c++) {
     const table = tables[c]!;
-    for (let i = c; i < size; i += channels) out[i] = table[images[i]!]!;
+    for (let i = c; i < length; i += channels) out[i] = table[bytes[i]!]!;
   }
   return out;
 }
@@ -146,9 +138,7 @@ export function normalize(
  * ```
  */
 export function horizontalFlip(probability = 0.5): Transform {
-  if (!(probability >= 0 && probability <= 1)) {
-    throw new RangeError(`horizontalFlip: expected a probability from 0 to 1, got ${probability}`);
-  }
+  expect(probability >= 0 && probability <= 1, "horizontalFlip", "a probability from 0 to 1", probability);
   return described("horizontalFlip", [probability], (image, random) => {
     return random.uniform() < probability ? mirrored(image) : image;
   });
@@ -169,15 +159,13 @@ function mirrored({ data, height, width, channels }: Image): Image {
 /** A number for both sides, or each. */
 export type Size = number | Extent;
 
-const sides = (size: Size) => typeof size === "number" ? { height: size, width: size } : size;
+/** Height and width. */
+export const sides = (size: Size): Extent => typeof size === "number" ? { height: size, width: size } : size;
 
-function checkedSize(name: string, size: Size): Size {
+/** A size, if it is one in whole pixels. */
+export function checkedSize(name: string, size: Size): Size {
   const { height, width } = sides(size);
-  for (const side of [height, width]) {
-    if (!Number.isInteger(side) || side < 1) {
-      throw new RangeError(`${name}: expected sides in whole pixels, from 1, got ${height}x${width}`);
-    }
-  }
+  expect(isCount(height) && isCount(width), name, "sides in whole pixels, from 1", `${height}x${width}`);
   return size;
 }
 
@@ -230,17 +218,10 @@ function target({ height, width }: Extent, size: Size): Extent {
 export function centerCrop(size: Size): Transform {
   const { height, width } = sides(checkedSize("centerCrop", size));
   return described("centerCrop", [size], (image) => {
-    if (image.height < height || image.width < width) {
-      throw new RangeError(
-        `centerCrop: expected an image of at least ${height}x${width}, got ${image.height}x${image.width}; resize it first`,
-      );
-    }
-    return cropped(image, {
-      top: roundEven((image.height - height) / 2),
-      left: roundEven((image.width - width) / 2),
-      height,
-      width,
-    });
+    const fits = image.height >= height && image.width >= width, got = `${image.height}x${image.width}`;
+    expect(fits, "centerCrop", `an image of at least ${height}x${width}`, `${got}; resize it first`);
+    const [top, left] = [roundEven((image.height - height) / 2), roundEven((image.width - width) / 2)];
+    return cropped(image, { top, left, height, width });
   });
 }
 
@@ -276,11 +257,9 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
   checkOptions("randomResizedCrop", options, { size: any, scale: any, ratio: any, resample: RESAMPLE });
   const { size, scale = [0.08, 1], ratio = [3 / 4, 4 / 3], resample = "bilinear" } = options;
   const out = sides(checkedSize("randomResizedCrop", size));
-  if (!(scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1 && ratio[0] > 0 && ratio[0] <= ratio[1])) {
-    throw new RangeError(
-      `randomResizedCrop: expected 0 < scale <= 1 and 0 < ratio, each [least, greatest], got [${scale}], [${ratio}]`,
-    );
-  }
+  const holds = scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1 && ratio[0] > 0 && ratio[0] <= ratio[1];
+  const expected = "0 < scale <= 1 and 0 < ratio, each [least, greatest]";
+  expect(holds, "randomResizedCrop", expected, `[${scale}], [${ratio}]`);
   const part = (image: Extent, random: Random) => {
     return { ...drawBox(image, scale, ratio, random), to: out, resample };
   };

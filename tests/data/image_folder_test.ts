@@ -22,6 +22,8 @@ import {
   tf,
   useEngine,
 } from "nepa";
+import { parquetFile } from "../support/parquet.ts";
+import { noise } from "../support/tiny.ts";
 import { fixtures, pictures } from "../support/images.ts";
 
 const small = `${fixtures}folder`;
@@ -223,6 +225,15 @@ Deno.test("a Parquet file of the hub holds the images of the folder it was made 
   assertEquals([twice.length, (await twice.get(6)).image], [8, (await hub.get(2)).image]);
   await assertDataError(() => parquetImages("/no/such.parquet"), "magic", "/no/such.parquet");
   await assertDataError(() => parquetImages(`${fixtures}rgb.png`), "magic", "rgb.png");
+});
+
+Deno.test("a Parquet file without a label for each image is refused", async () => {
+  const path = `${await Deno.makeTempDir()}/x.parquet`, few = noise.subset([0, 1, 2]);
+  await Deno.writeFile(path, parquetFile(few));
+  assertEquals((await (await parquetImages(path, { channels: 1 })).get(2)).image, few.get(2).image);
+  await Deno.writeFile(path, parquetFile(few, [0, null, 1]));
+  await assertDataError(() => parquetImages(path), "labels", "a class number for image 1, got null");
+  await Deno.remove(path.replace("/x.parquet", ""), { recursive: true });
 });
 
 /** A folder of 12 images in 3 classes, and the same images in memory. */

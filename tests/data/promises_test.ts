@@ -187,7 +187,19 @@ Deno.test("images that are read in order have to come in order, all of them", as
   classifier.dispose();
 });
 
-Deno.test("options that nobody knows are refused, with the name that was meant", async () => {
+Deno.test("options that nobody knows and images that are none are refused, with the name that was meant", async () => {
+  const floats = { data: new Float32Array(64) as unknown as Uint8Array, height: 8, width: 8, channels: 1 };
+  for (
+    const transform of [
+      horizontalFlip(),
+      resize(4),
+      randomResizedCrop({ size: 4 }),
+      randAugment(),
+      compose(resize(4)),
+    ]
+  ) {
+    assertThrows(() => transform(floats, new Random(0)), TypeError, "multiply by 255 and round");
+  }
   const any = (options: object) => options as never;
   const sync: [() => unknown, string][] = [
     [

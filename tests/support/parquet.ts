@@ -3,8 +3,11 @@ import { ByteWriter, parquetWrite } from "hyparquet-writer";
 import type { MemoryDataset } from "nepa";
 import { encodePng } from "../../lib/display/png.ts";
 
-/** A data set's images as PNG, and their labels, with the notes of `datasets`. */
-export function parquetFile(set: MemoryDataset): Uint8Array<ArrayBuffer> {
+/** A data set's images as PNG, and their labels or others, with the notes of `datasets`. */
+export function parquetFile(
+  set: MemoryDataset,
+  labels: readonly (number | null)[] = [...set.labels],
+): Uint8Array<ArrayBuffer> {
   const { height, width, channels, classes: names } = set, writer = new ByteWriter();
   const examples = Array.from({ length: set.length }, (_, i) => set.get(i));
   const images = examples.map(({ image: data }, i) => {
@@ -15,7 +18,7 @@ export function parquetFile(set: MemoryDataset): Uint8Array<ArrayBuffer> {
     writer,
     columnData: [
       { name: "image", data: images },
-      { name: "label", data: examples.map(({ label }) => BigInt(label)) },
+      { name: "label", data: labels.map((label) => label === null ? null : BigInt(label)) },
     ],
     schema: [
       { name: "schema", num_children: 2 },
