@@ -20,10 +20,11 @@ const BUDGETS = { "lib without the engine": 8300, engine: 2900, "model, optim an
 const STEP_BUDGET = { files: 10, lines: 900 };
 const STEP = "tests/prototypes/step.ts";
 
-/** A file, by its path from the project's folder, and its lines of code. */
+/** A file, by its path from the project's folder, and its lines of code; of a step's files, the first that loads it. */
 export interface Counted {
   path: string;
   lines: number;
+  by?: string;
 }
 
 /** Every TypeScript file below a folder. */
@@ -63,7 +64,7 @@ function resolver(project: string): (from: string, specifier: string) => string 
  * @param project The folder with `deno.json` and `lib`.
  */
 export function closureOf(start: string, project: string): Counted[] {
-  const found = new Map<string, number>(), to = resolver(project);
+  const found = new Map<string, Counted>(), to = resolver(project);
   const read = (path: string) => Deno.readTextFileSync(path);
   /** The file in which a value is made, through files that pass it on. */
   const originOf = (path: string, name: string): string | undefined => {
@@ -78,23 +79,24 @@ export function closureOf(start: string, project: string): Counted[] {
     if (isBarrel(text)) return passed;
     return passed !== undefined || declaredIn(text).has(name) ? path : undefined;
   };
-  const take = (path: string, names: Import["names"]): void => {
+  const take = (path: string, names: Import["names"], by: string): void => {
     if (names.length === 0 || /^lib\/(engine|data)\//.test(relative(project, path)) || found.has(path)) {
       return;
     }
     const text = read(path), barrel = isBarrel(text);
     if (barrel && names !== "*") {
       const origins = names.map((name) => originOf(path, name));
-      return origins.forEach((origin) => origin && take(origin, "*"));
+      return origins.forEach((origin) => origin && take(origin, "*", by));
     }
-    if (!barrel) found.set(path, codeLines(text));
+    const loader = barrel ? by : relative(project, path);
+    if (!barrel) found.set(path, { path: loader, lines: codeLines(text), by });
     for (const { specifier, names, loaded } of importsOf(text)) {
       const other = loaded ? to(path, specifier) : undefined;
-      if (other) take(other, names);
+      if (other) take(other, names, loader);
     }
   };
-  take(resolve(start), "*");
-  return [...found].map(([path, lines]) => ({ path: relative(project, path), lines }));
+  take(resolve(start), "*", "");
+  return [...found.values()];
 }
 
 /** Lines and files of each folder of `lib`. */
@@ -129,7 +131,11 @@ export function count(args: readonly string[]): void {
     print = (rows: readonly Record<string, Cell>[], title: string) =>
       console.log(`${new Table(rows, { title })}\n`);
   const rows = (files: readonly Counted[]) =>
-    files.toSorted((a, b) => b.lines - a.lines).map(({ lines, path }) => ({ lines, file: path }));
+    files.toSorted((a, b) => b.lines - a.lines).map(({ lines, path, by }) => ({
+      lines,
+      file: path,
+      ...by !== undefined && { "loaded by": by },
+    }));
   if (values.step) {
     const files = closureOf(join(PROJECT, positionals[0] ?? STEP), PROJECT), { length } = files;
     print(rows(files), "What one step takes");
