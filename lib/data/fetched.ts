@@ -36,15 +36,13 @@ export abstract class Fetched<W extends Whole> extends Rows<W> {
     return this.#passes(this.order(options), options);
   }
 
-  async *#passes(order: Int32Array[], { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
-    const count = order.reduce((sum, { length }) => sum + length, 0), still = new Random(0);
-    const images = ahead(count, (p) => {
-      const random = change?.random(from * size + p) ?? still;
-      return this.pixels(order[Math.floor(p / size)]![p % size]!, random, change);
-    }, this.beside);
+  async *#passes(order: Int32Array, { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
+    const still = new Random(0), random = (p: number) => change?.random(from * size + p) ?? still;
+    const make = (p: number) => this.pixels(order[p]!, random(p), change);
+    const images = ahead(order.length, make, this.beside);
     try {
-      for (const indices of order) {
-        const pixels: Uint8Array[] = [];
+      for (let at = 0; at < order.length; at += size) {
+        const indices = order.subarray(at, at + size), pixels: Uint8Array[] = [];
         while (pixels.length < indices.length) pixels.push((await images.next()).value!);
         yield this.batch(pixels, indices, change);
       }

@@ -146,8 +146,8 @@ export abstract class Rows<W extends Whole> {
     return this.subset(taken.flat().sort((a, b) => a - b));
   }
 
-  /** The indices of each batch of a pass, in order. */
-  protected order(options: BatchOptions): Int32Array[] {
+  /** The indices of a pass, batch after batch, in order. */
+  protected order(options: BatchOptions): Int32Array {
     checkOptions("batches", options, BATCHES);
     const { size, seed = 0, epoch = 0, shuffle = true, dropLast = true, from = 0 } = options;
     expect(isCount(size), "batch size", "a whole number from 1", size);
@@ -157,9 +157,8 @@ export abstract class Rows<W extends Whole> {
     const order = shuffle
       ? new Random(seed, "epoch", epoch).permutation(this.length)
       : Int32Array.from({ length: this.length }, (_, i) => i);
-    const count = dropLast ? Math.floor(this.length / size) : Math.ceil(this.length / size);
-    const batch = (k: number) => order.subarray((from + k) * size, (from + k + 1) * size);
-    return Array.from({ length: Math.max(0, count - from) }, (_, k) => batch(k));
+    const end = dropLast ? this.length - this.length % size : this.length;
+    return order.subarray(Math.min(from * size, end), end);
   }
 
   /** Images of one size as a batch. */
@@ -201,14 +200,15 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
     return this.#passes(this.order(options), options);
   }
 
-  *#passes(order: readonly Int32Array[], { size: B, from = 0, change }: BatchOptions): Generator<Batch> {
+  *#passes(order: Int32Array, { size: B, from = 0, change }: BatchOptions): Generator<Batch> {
     const { height, width, channels } = this;
-    for (const [k, indices] of order.entries()) {
+    for (let at = 0; at < order.length; at += B) {
+      const indices = order.subarray(at, at + B), first = from * B + at;
       const pixels = Array.from(indices, (i, j) => {
         const data = this.#pixels(i);
         if (!change) return data;
         const { transform, size } = change, image = { data: data.slice(), height, width, channels };
-        return pixelsOf(transform(image, change.random((from + k) * B + j)), size, channels, i, transform);
+        return pixelsOf(transform(image, change.random(first + j)), size, channels, i, transform);
       });
       yield this.batch(pixels, indices, change);
     }
