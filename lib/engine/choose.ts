@@ -1,6 +1,7 @@
 /** Chooses what computes the tensors, checks it, and describes it. @module */
 import * as tf from "@tensorflow/tfjs";
 import { measureGflops, passSeconds, selfCheck } from "./check.ts";
+import { compileWith } from "./compile.ts";
 import { gpuOffer } from "./cuda.ts";
 import { correctGradients } from "./gradients.ts";
 import { host } from "./host.ts";
@@ -64,7 +65,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
       threads: navigator.hardwareConcurrency,
       operationThreads: Number(Deno.env.get("TF_NUM_INTRAOP_THREADS")),
       notes: offer ? [...notes, offer] : notes,
-      compile: (fn, options) => tensorflow.compile(fn, options),
+      compile: (fn, options = {}) => compileWith(tensorflow, fn, options),
       products: () => tensorflow.products(),
       streams: () => tensorflow.streams(),
       decodeJpeg: (bytes, box, use) => tensorflow.decodeJpeg(bytes, box, use),

@@ -9,7 +9,7 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import type { TensorMetadata } from "./binding.ts";
-import { atAnotherTime } from "./frozen.ts";
+import { elsewhere } from "./frozen.ts";
 import { TensorFlowError } from "./libtensorflow.ts";
 import { type Flat, flattenArguments } from "./nested.ts";
 import { discard, type Inputs, type Trace, trace, type Work } from "./record.ts";
@@ -34,7 +34,7 @@ interface Recording {
   rebuild: Flat["rebuild"];
 }
 
-/** {@linkcode TensorFlow.compile}, apart from it so that each file is short. */
+/** See {@linkcode Engine.compile}. */
 export function compileWith<A extends object[], R extends tf.TensorContainer>(
   engine: TensorFlow,
   fn: (...args: A) => R,
@@ -177,21 +177,23 @@ function record(engine: TensorFlow, work: Work, inputs: Inputs, clustered: boole
   }
 }
 
-/** Records a second time, as if at another time, and refuses what is not the same. */
-function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Trace): void {
-  const second = atAnotherTime(() => trace(engine, work, inputs));
+/** Records once more, at another time and with other random numbers, and refuses what is not the same. */
+function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Trace, end: 0 | 1 = 0): void {
+  const { result: second, drew } = elsewhere(() => trace(engine, work, inputs), end);
   const nested = first.result.form === second.result.form &&
     first.assigned.every((variable, i) => variable === second.assigned[i]);
   const recorders = [second.recorder, first.recorder] as const;
   const nodes = firstDifference(...recorders, [second.ends, first.ends]);
   const caller = nodes?.map((node, i) => node && recorders[i]!.caller(node)).find((place) => place);
   discard(engine, second.recorder);
-  if (!nodes && nested) return;
-  throw new TypeError(
-    `compile("${work.label}"): two recordings of the function differ: what JavaScript computes (Math.random(), a ` +
-      "counter, a flag, the time) would be frozen into the compiled function. Compute it outside and pass it as an " +
-      `argument, a tensor${caller ? `\ncalled at ${caller}` : ""}`,
-  );
+  if (nodes || !nested) {
+    throw new TypeError(
+      `compile("${work.label}"): two recordings of the function differ: what JavaScript computes (Math.random(), a ` +
+        "counter, a flag, the time) would be frozen into the compiled function. Compute it outside and pass it as an " +
+        `argument, a tensor${caller ? `\ncalled at ${caller}` : ""}`,
+    );
+  }
+  if (drew && end === 0) refuseChanges(engine, work, inputs, first, 1);
 }
 
 /** Adds the recorded graph to the context as a function: whole, or with XLA between the products. */

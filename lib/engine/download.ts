@@ -154,14 +154,14 @@ async function fetchWheel({ name, platform, ...wheel }: Wheel, folder: string, t
   await runPip(command, "--dest", folder, wheel.bytes, tools);
   const file = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".whl"));
   if (!file) throw new DownloadError(`pip left no wheel of ${what} in ${folder}`);
-  const path = `${folder}/${file.name}`, found = await sha256(path);
+  const path = `${folder}/${file.name}`, archive = await Deno.readFile(path), found = sha256(archive);
   if (found !== wheel.sha256) {
     throw new DownloadError(
       `${file.name}: expected sha256 ${wheel.sha256}, got ${found}; what pip's index serves is not the official ` +
         "wheel. `pip config list` shows which index that is",
     );
   }
-  await unpack(path, folder, KEPT);
+  await unpack(archive, folder, KEPT);
   await Deno.remove(path);
 }
 

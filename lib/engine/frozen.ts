@@ -51,8 +51,8 @@ function withMethod<T extends object, K extends keyof T, R>(
 export function whileRecording<R>(work: () => R): R {
   const engine = tf.engine();
   const refusing = (own: typeof engine.startScope) => (name?: string) => {
-    const inDropout = engine.state.scopeStack.some((scope) => scope.name === "dropout__op");
     if (name && RANDOM.has(name)) {
+      const inDropout = engine.state.scopeStack.some((scope) => scope.name === "dropout__op");
       refuseWhileRecording(`tf.${inDropout ? "dropout" : name.slice(0, -"__op".length)}`);
     }
     own.call(engine, name);
@@ -65,19 +65,27 @@ export function whileRecording<R>(work: () => R): R {
   }
 }
 
-/** Runs `work` as if it were another time. */
-export function atAnotherTime<R>(work: () => R): R {
-  const later = 97_531_357_246.8, { Date: Now, performance } = globalThis; // about three years
-  class Later extends Now {
-    constructor(...args: unknown[]) {
-      super(...(args.length > 0 ? args : [Later.now()]) as [number]);
-    }
-    static override now = () => Math.round(Now.now() + later);
-  }
-  const shifted = (own: typeof performance.now) => () => own.call(performance) + later;
-  return withMethod(globalThis, "Date", () => Later as DateConstructor, () => {
-    return withMethod(performance, "now", shifted, work);
+/**
+ * Runs `work` as if it were another time, an odd number of seconds away, with random numbers near one end of their range: a
+ * coin falls to one side.
+ *
+ * @returns What it gives, and whether it drew random numbers.
+ */
+export function elsewhere<R>(work: () => R, end: 0 | 1): { result: R; drew: boolean } {
+  const later = 97_531_357_001, { Date: Now, performance } = globalThis; // about three years
+  const now = () => Now.now() + later;
+  const made = new Proxy(Now, {
+    construct: (_, args) => new Now(...(args.length > 0 ? args : [now()]) as [number]),
+    get: (_, name) => name === "now" ? now : Reflect.get(Now, name),
   });
+  let draws = 0;
+  // Who draws until a number fits gets others in the end.
+  const drawn = (own: typeof Math.random) => () => draws++ < 1000 ? end * 0.999 + own() / 1000 : own();
+  const shifted = (own: typeof performance.now) => () => own.call(performance) + later;
+  const result = withMethod(globalThis, "Date", () => made, () => {
+    return withMethod(performance, "now", shifted, () => withMethod(Math, "random", drawn, work));
+  });
+  return { result, drew: draws > 0 };
 }
 
 /** What {@linkcode watch} saw. */

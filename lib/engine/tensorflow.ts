@@ -7,12 +7,11 @@ import * as tf from "@tensorflow/tfjs";
 import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { Clusters } from "./clusters.ts";
-import { compileWith } from "./compile.ts";
 import { openCusolver } from "./cuda.ts";
 import { keepCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
 import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
-import type { Box, Compiled, CompileOptions, Precision } from "./types.ts";
+import type { Box, Precision } from "./types.ts";
 
 /** The device that functions run on, by its full name: the first of a kind, by default of GPUs, else the processor. */
 export function mainDevice(devices: readonly string[], kind = "GPU"): string {
@@ -58,14 +57,6 @@ export class TensorFlow {
   /** "gpu" where TensorFlow sees one, else "cpu". */
   get device(): "cpu" | "gpu" {
     return this.binding.isUsingGpuDevice() ? "gpu" : "cpu";
-  }
-
-  /** See {@linkcode Engine.compile}. */
-  compile<A extends object[], R extends tf.TensorContainer>(
-    fn: (...args: A) => R,
-    options: CompileOptions = {},
-  ): Compiled<A, R> {
-    return compileWith(this, fn, options);
   }
 
   /** See {@linkcode Engine.products}. */
