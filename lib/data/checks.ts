@@ -9,6 +9,13 @@ function kindOf(value: unknown): string {
   return value instanceof Promise ? "a promise" : `an object of type ${value.constructor?.name ?? "none"}`;
 }
 
+/** Refuses options without one that has no default. */
+export function refuseMissing(where: string, options: object, needed: readonly string[]): void {
+  const there = options as Record<string, unknown>,
+    missing = needed.find((name) => there[name] === undefined);
+  if (missing !== undefined) throw new TypeError(`${where}: expected ${missing}, got none`);
+}
+
 /**
  * 8-bit values.
  *
@@ -88,6 +95,6 @@ export function checkedBatch(
   });
   const most = Math.max(0, classes.length - 1),
     wrong = labels.find((label) => !(label >= 0 && label <= most));
-  expect(wrong === undefined, at, `labels from 0 to ${most}`, wrong);
+  expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${most}`, wrong);
   return images === batch.images ? batch : { ...batch, images };
 }

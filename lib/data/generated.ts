@@ -1,7 +1,7 @@
 /** Data sets that are a function from a number to an image. @module */
 import { any, callable, checkOptions, count, expect, isCount, numberThat, text } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
-import { pixelsIn, pixelsOf } from "./checks.ts";
+import { pixelsIn, pixelsOf, refuseMissing } from "./checks.ts";
 import { type Change, type Dataset, type Image, refuseMislabelled } from "./dataset.ts";
 import { Fetched } from "./fetched.ts";
 import { hashOf } from "./kept.ts";
@@ -11,7 +11,8 @@ import type { Whole } from "./rows.ts";
 export interface GeneratedImagesOptions {
   /**
    * Image `i`, from 0: its pixels [height, width, channels], 0 to 255, or all of an `Image`; always the same for the same
-   * `i`. It is called each time that the image is needed, for one image after another, and what it gives is copied.
+   * `i`. It is called each time that the image is needed, once for each of its views, for one image after another, and what it
+   * gives is copied.
    */
   get: (i: number) => Uint8Array | Image | Promise<Uint8Array | Image>;
   /** Number of images. */
@@ -98,9 +99,7 @@ const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, name:
 export function generatedImages(options: GeneratedImagesOptions): Dataset {
   checkOptions("generatedImages", options, RULES);
   const { name = "generated images", get, length, labels, classes = [], fingerprint } = options;
-  for (const needed of ["get", "length"] as const) {
-    expect(options[needed] !== undefined, "generatedImages", needed, "none");
-  }
+  refuseMissing("generatedImages", options, ["get", "length"]);
   const one = labels ? "labels" : "classes";
   expect(!labels === (classes.length === 0), name, "labels and classes, or neither", one);
   const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;

@@ -1,6 +1,7 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
 import { basename } from "node:path";
 import { any, checkOptions, text } from "../base/check.ts";
+import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
 import { arrayDataset } from "./rows.ts";
 
@@ -153,6 +154,7 @@ export interface IdxImagesOptions {
  */
 export async function idxImages(options: IdxImagesOptions): Promise<MemoryDataset> {
   checkOptions("idxImages", options, { images: text, labels: text, classes: any, name: text });
+  refuseMissing("idxImages", options, ["images", "labels"]);
   const [imageFile, images] = await idxFile(options.images, 3);
   const [labelFile, labels] = await idxFile(options.labels, 1);
   const [n = 0, height = 0, width = 0] = images.shape, [count] = labels.shape;

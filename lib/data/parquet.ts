@@ -82,11 +82,8 @@ export async function parquetSource(
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
     for (const { [label]: value } of read) {
       if (value === null || !Number.isInteger(Number(value))) {
-        throw new DataError(
-          "labels",
-          path,
-          `expected a class number for image ${labels.length}, got ${value}`,
-        );
+        const text = `expected a class number for image ${labels.length}, got ${value}`;
+        throw new DataError("labels", path, text);
       }
       labels.push(Number(value));
     }

@@ -4,7 +4,7 @@ import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jup
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount } from "../base/check.ts";
-import { bytesOf, pixelsOf } from "./checks.ts";
+import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
 import { refuseMislabelled } from "./dataset.ts";
 
@@ -42,7 +42,9 @@ export interface ArrayDatasetOptions {
  * ```
  */
 export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
-  checkOptions("arrayDataset", options, { name: any, images: any, shape: any, labels: any, classes: any });
+  const rules = { name: any, images: any, shape: any, labels: any, classes: any };
+  checkOptions("arrayDataset", options, rules);
+  refuseMissing("arrayDataset", options, Object.keys(rules));
   const { name, shape, classes } = options, [length, height, width, channels] = shape;
   const images = bytesOf(name, options.images, shape), labels = Int32Array.from(options.labels);
   refuseMislabelled({ name, length, labels: options.labels, classes });
@@ -111,7 +113,7 @@ export abstract class Rows<W extends Whole> {
   async [jupyterDisplay](): Promise<MediaBundle> {
     const { height, width, channels } = this, shown = Math.min(10, this.classes.length || 1);
     const found = Array.from({ length: shown }, (): number[] => []);
-    this.labels.forEach((label, i) => label < shown && found[label]!.length < 2 && found[label]!.push(i));
+    this.labels.forEach((label, i) => (found[label]?.length ?? 2) < 2 && found[label]!.push(i));
     const nth = (n: number) => found.flatMap((indices) => indices.slice(n, n + 1));
     const chosen = [...nth(0), ...nth(1)];
     const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
@@ -135,6 +137,7 @@ export abstract class Rows<W extends Whole> {
 
   balanced(perClass: number, seed = 0): this {
     expect(isCount(perClass), this.name, "a whole number of images per class, from 1", perClass);
+    refuseMislabelled(this);
     const taken = this.classes.map((): number[] => []);
     for (const i of new Random(seed, "balanced").permutation(this.length)) {
       const ofClass = taken[this.labels[i]!]!;

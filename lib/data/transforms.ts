@@ -3,7 +3,7 @@ import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
 import type { Box } from "@nepa/engine";
-import { any, checkOptions, expect, isCount, oneOf } from "../base/check.ts";
+import { any, checkOptions, expect, isCount, oneOf, shown } from "../base/check.ts";
 import { bytesOf, imageOf, nameOf } from "./checks.ts";
 import { type Resample, resized } from "./resample.ts";
 
@@ -311,6 +311,10 @@ function cropped(image: Image, { top, left, height, width }: Box): Image {
  * ```
  */
 export function compose(...transforms: readonly Transform[]): Transform {
+  const wrong = transforms.findIndex((f) => typeof f !== "function");
+  if (wrong >= 0) {
+    throw new TypeError(`compose: expected functions, got ${shown(transforms[wrong])} in place ${wrong}`);
+  }
   const [{ begins } = same, ...others] = transforms, parts = transforms.map(describeTransform);
   const composed: Transform = begins
     ? beginning(begins.part, compose(begins.rest, ...others))

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   arrayDataset,
   type Batch,
@@ -20,6 +20,7 @@ import {
   readFeatures,
   RunFolderError,
   tf,
+  trainingBatches,
   useEngine,
 } from "nepa";
 import { parquetFile } from "../support/parquet.ts";
@@ -228,9 +229,20 @@ Deno.test("a Parquet file of the hub holds the images of the folder it was made 
 });
 
 Deno.test("a Parquet file without a label for each image is refused", async () => {
+  await useEngine("cpu");
   const path = `${await Deno.makeTempDir()}/x.parquet`, few = noise.subset([0, 1, 2]);
   await Deno.writeFile(path, parquetFile(few));
   assertEquals((await (await parquetImages(path, { channels: 1 })).get(2)).image, few.get(2).image);
+  await Deno.writeFile(path, parquetFile(few, [0, -1, 1])); // as the hub marks what has no label
+  const hidden = await parquetImages(path, { channels: 1 }),
+    batches = trainingBatches(hidden, { batchSize: 3 });
+  assertEquals([...(await batches.next()).labels.dataSync()].sort(), [-1, 0, 1]);
+  batches.dispose();
+  assertThrows(() => hidden.balanced(1), RangeError, "image 1: expected a label from 0 to 1, got -1");
+  assert(
+    "text/plain" in
+      await (hidden as unknown as Record<symbol, () => Promise<object>>)[Symbol.for("Jupyter.display")]!(),
+  );
   await Deno.writeFile(path, parquetFile(few, [0, null, 1]));
   await assertDataError(() => parquetImages(path), "labels", "a class number for image 1, got null");
   await Deno.remove(path.replace("/x.parquet", ""), { recursive: true });

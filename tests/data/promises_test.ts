@@ -64,7 +64,7 @@ Deno.test("arrays that hold no 8-bit values are refused, floats with how to make
       [0, 0.5, 1, 1],
       new Int16Array(4),
       "text",
-      undefined,
+      null,
     ]
   ) {
     const given = { ...good, images: images as unknown as Uint8Array };
@@ -207,6 +207,8 @@ Deno.test("options that nobody knows and images that are none are refused, with 
       "batches: unknown option suffle; did you mean shuffle?",
     ],
     [() => noise.batches({ size: 4, from: -1 }), "from: expected an integer from 0"],
+    [() => arrayDataset(any({ name: "mine" })), "arrayDataset: expected images, got none"],
+    [() => compose(resize(8), undefined as never), "compose: expected functions, got undefined in place 1"],
     [() => arrayDataset(any({ nam: "" })), "arrayDataset: unknown option nam; did you mean name?"],
     [() => randomResizedCrop(any({ size: 8, scales: [0.1, 1] })), "did you mean scale?"],
     [() => randomResizedCrop({ size: 8, resample: "nearest" as "bicubic" }), "resample: expected one of"],
