@@ -31,7 +31,7 @@ import { chance } from "../lib/eval/scores.ts";
 import { PROJECT } from "../notebooks/.tools/setup.ts";
 import { type Demo, demoReport, type DemoResult, type FewLabels } from "./demo_report.ts";
 
-const SEED = 0, PRESET = "mini", RECIPE = "small", BATCH_SIZE = 64;
+const SEED = 0, PRESET = "mini", RECIPE = "standardized", BATCH_SIZE = 64;
 
 /** Layer scale of the network from random weights. In `bench learning` it beat 1e-5 on images put aside with each seed. */
 const SCRATCH_SCALE = 0.1;

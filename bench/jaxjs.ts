@@ -68,7 +68,7 @@ async function ourLosses(model: Nepa, { values, shape }: ReturnType<typeof pixel
     const value = tf.tidy(() => {
       const images = tf.tensor4d(values, shape), draws = { ropeRescale: tf.tensor1d([1]) };
       const { loss, gradients } = lossAndGradients(
-        () => nepaLoss(model.forward(images, { training: draws })),
+        () => nepaLoss(model.forward(images, { draws })),
         model.parameters,
       );
       optimizer.update(clipByGlobalNorm(gradients, 1).clipped, optimizer.rates(k, [RATE]));

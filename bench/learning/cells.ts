@@ -12,8 +12,8 @@ import {
   NepaClassifier,
   nepaLoss,
   type NepaOptions,
+  type Objective,
   pretrain,
-  type PretrainLoss,
   type PretrainOptions,
   type Probe,
   Random,
@@ -41,7 +41,7 @@ export interface Pretraining {
   network: NepaOptions;
   /** Of the first weights, and of the training. */
   seed: number;
-  training: Plain<Omit<PretrainOptions, "loss">> & {
+  training: Plain<Omit<PretrainOptions, "loss" | "objective">> & {
     /** Positions ahead that each output predicts, all of them alike; default: the next. */
     ahead?: readonly number[];
   };
@@ -59,8 +59,10 @@ export interface Pretrained {
   collapse: { step: number[]; featureStd: number[]; effectiveRank: number[] };
 }
 
-/** The options that a training takes. */
-export const augmented = ({ flip, crop, ...options }: { flip?: number; crop?: number }) => ({
+/** The options that a training takes. What a recipe sets stands beside its name, which is there for the results' keys. */
+export const augmented = (
+  { flip, crop, recipe: _, ...options }: { flip?: number; crop?: number; recipe?: string },
+) => ({
   ...options,
   ...(flip !== undefined && { augment: horizontalFlip(flip) }),
   ...(crop !== undefined && {
@@ -91,16 +93,20 @@ export function curveOf(
 }
 
 /** The mean loss over several positions ahead, each as `nepaLoss` has it. */
-function lossAhead(ahead: readonly number[], standardizeTargets: boolean): PretrainLoss {
-  return ({ embeddings, predictions }) => {
-    const [B, T, D] = embeddings.shape;
-    const losses = ahead.map((n) =>
-      nepaLoss({
-        embeddings: tf.slice(embeddings, [0, n, 0], [B, T - n, D]),
-        predictions: tf.slice(predictions, [0, 0, 0], [B, T - n, D]),
-      }, { shift: false, standardizeTargets })
-    );
-    return tf.mean(tf.stack(losses));
+function lossAhead(ahead: readonly number[], standardizeTargets: boolean): Objective {
+  return {
+    name: "ahead",
+    config: { ahead, standardizeTargets },
+    loss: ({ embeddings, predictions }) => {
+      const [B, T, D] = embeddings.shape;
+      const losses = ahead.map((n) =>
+        nepaLoss({
+          embeddings: tf.slice(embeddings, [0, n, 0], [B, T - n, D]),
+          predictions: tf.slice(predictions, [0, 0, 0], [B, T - n, D]),
+        }, { shift: false, standardizeTargets })
+      );
+      return tf.mean(tf.stack(losses));
+    },
   };
 }
 
@@ -111,7 +117,7 @@ function pretrainOptions(
   return {
     ...augmented(training),
     ...(ahead
-      ? { loss: lossAhead(ahead, standardizeTargets ?? false) }
+      ? { objective: lossAhead(ahead, standardizeTargets ?? false) }
       : standardizeTargets !== undefined && { standardizeTargets }),
   };
 }

@@ -1,4 +1,4 @@
-/** The learning bench beyond the reference: `recipe: "small"`, and what each change to the default one brings. @module */
+/** The learning bench beyond the reference: `recipe: "standardized"`, and what each change to the default one brings. @module */
 import {
   type Dataset,
   evaluate,
@@ -125,7 +125,7 @@ export interface Arm {
   tuned: Record<string, Cell<Tuned>[]>;
 }
 
-/** The cells of `recipe: "small"`. */
+/** The cells of `recipe: "standardized"`. */
 export interface SmallPlan {
   pixels: Cell<Frozen>;
   /** Random weights, layer scale null. */
@@ -167,7 +167,7 @@ const { readings, tunings, scratch, tried } = json as unknown as {
 };
 export { scratch as WAYS, tunings as TUNINGS };
 
-/** Titles in `small.json`: how the recipe reads and a plainer way; the recipe with crops; what notebooks and demo do. */
+/** Titles in `small.json`, parts of the cells' names: how the recipe reads and a plainer way; the recipe with crops; what notebooks and demo do. */
 export const WHOLE = "block 3, all tokens",
   MEAN_READ = "block 3, mean",
   CROPPED = "crops of 60 to 100 %, 600 steps",
@@ -212,7 +212,7 @@ function makers(budget: Budget, seeds: number) {
     pretrainCell(task(name, rank, steps * COST.step), {
       network: { preset: "mini", ...network },
       seed,
-      training: { recipe: "small", standardizeTargets: true, ...PRETRAINING, steps, ...more }, // spelt out: what it sets is part of the key
+      training: { recipe: "small", standardizeTargets: true, ...PRETRAINING, steps, ...more }, // the older name of "standardized", and what it sets, are part of the key
     });
   const arm = (
     name: string,

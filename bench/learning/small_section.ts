@@ -1,4 +1,4 @@
-/** What the learning bench's page says of `recipe: "small"`. @module */
+/** What the learning bench's page says of `recipe: "standardized"`. @module */
 import { bestOf, type Book, found, meanOf, noiseOf, type Section, stdOf, table } from "./page.ts";
 import { type Budget, cellsOf, PRETRAINING } from "./plan.ts";
 import type { Cell } from "./run.ts";
@@ -42,11 +42,14 @@ function frozenTable(book: Book, plan: SmallPlan): string {
   return table(["frozen features", "linear probe", "k-NN", "k-NN, centred"], [
     row("raw pixels", [plan.pixels]),
     row("untrained, layer scale null: block 3, all tokens", [plan.untrained]),
-    ...arm("recipe small", plan.small),
-    ...arm("recipe small, peak 6e-3", plan.higher),
+    ...arm("recipe standardized", plan.small),
+    ...arm("recipe standardized, peak 6e-3", plan.higher),
     ...arm("recipe default", plan.plain),
   ]);
 }
+
+/** A tuning's title with the recipe's name of today. */
+const shown = (title: string) => title.replace("recipe small", "recipe fitted-head");
 
 function tunedTable(book: Book, plan: SmallPlan): string {
   const row = (title: string, results: readonly Tuned[], before: boolean) => [
@@ -57,11 +60,11 @@ function tunedTable(book: Book, plan: SmallPlan): string {
   const of = (cells: readonly Cell<Tuned>[]) => cells.flatMap((cell) => book(cell) ?? []);
   const arm = (name: string, { tuned }: Arm) =>
     Object.entries(tuned).map(([title, cells]) =>
-      row(`${name}: ${title}`, of(cells), TUNINGS[title]!.fitted)
+      row(`${name}: ${shown(title)}`, of(cells), TUNINGS[title]!.fitted)
     );
   return table(["600 labels", "fitted head alone", "fine-tuned"], [
-    ...arm("pretrained, recipe small", plan.small),
-    ...arm("pretrained, recipe small, peak 6e-3", plan.higher),
+    ...arm("pretrained, recipe standardized", plan.small),
+    ...arm("pretrained, recipe standardized, peak 6e-3", plan.higher),
     ...arm("pretrained, recipe default", plan.plain),
     ...Object.entries(plan.scratch).map(([title, cells]) =>
       row(`from scratch: ${title}`, of(cells), WAYS[title]!.tuning.fitted)
@@ -102,7 +105,7 @@ function versus(book: Book, { small, plain }: SmallPlan): string {
       frozen(title, "k-NN", "knn"),
     ]),
     ...["recipe small", CROPPED, MEAN_TUNED].map((title) =>
-      line(`600 labels, ${title}`, (arm) => found(book, arm.tuned[title]!, ({ accuracy }) => accuracy))
+      line(`600 labels, ${shown(title)}`, (arm) => found(book, arm.tuned[title]!, ({ accuracy }) => accuracy))
     ),
   ].join("\n");
 }
@@ -123,31 +126,33 @@ function aims(book: Book, plan: SmallPlan): string {
   ].join("\n");
 }
 
-/** The section on `recipe: "small"`. */
+/** The section on `recipe: "standardized"`. */
 export function smallSection(plan: SmallPlan, { aside }: Budget): Section {
   const { tried, triedPixels } = plan;
   return {
-    title: '7. Beyond it: recipe "small", with mini',
+    title: '7. Beyond it: recipe "standardized", with mini',
     cells: cellsOf(plan),
     write: (book) => [
-      `Pretraining: \`recipe: "small"\`, the default with standardised targets and 4,800 steps, five minutes on two quiet cores; beside ` +
+      `Pretraining: \`recipe: "standardized"\`, the default with standardised targets and 4,800 steps, five minutes on two quiet cores; beside ` +
       `it the default recipe with ${PRETRAINING.learningRate} and 5,000 steps (part 6). Features: all 17 tokens after block 3 joined, so that ` +
       "position counts as it does in pixels, or the mean of the patches. One penalty for all, chosen among 1e-1 … 1e-4 on " +
       "training images held out; neighbours: 20, cosine / 0.07.",
       frozenTable(book, plan),
       "Fine-tuning with 600 labels: `NepaClassifier.from` reads all tokens after block 3, `fitHead` fits the head, then " +
-      '`finetune` with `recipe: "small"`: the default one with a learning rate up to 1e-3. From scratch, the same network, head and recipe, and the default one, in several ways; ' +
+      '`finetune` with `recipe: "fitted-head"`: the default one with a learning rate up to 1e-3. From scratch, the same network, head and recipe, and the default one, in several ways; ' +
       `${aside.toLocaleString("en-US")} training images put aside choose among them.`,
       tunedTable(book, plan),
-      "Pretraining by recipe small above that by the default one, read or tuned alike; noise is twice the standard error of the difference:",
+      "Pretraining by recipe standardized above that by the default one, read or tuned alike; noise is twice the standard error of the difference:",
       versus(book, plan),
       "What was tried, at equal time, one seed: shorter trainings, judged by 5,000 training images with 10,000 others to fit to, so " +
       "that the test images decide nothing. All tokens of block 3 of 4, 2 of 3 or 4 of 6. The patch below is four positions ahead.",
       table(["tried", "linear probe", "k-NN", "k-NN, centred"], [
         frozenRow(book, "raw pixels", [triedPixels]),
-        ...Object.entries(tried).map(([title, cell]) => frozenRow(book, title, [cell])),
+        ...Object.entries(tried).map(([title, cell]) =>
+          frozenRow(book, title.replace("recipe small", "recipe standardized"), [cell])
+        ),
       ]),
-      "What recipe small was to reach:",
+      "What recipe standardized was to reach:",
       aims(book, plan),
     ],
   };

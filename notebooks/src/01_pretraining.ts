@@ -15,23 +15,33 @@
 // %%
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import {
+  AdamW,
   barChart,
   causalMask,
+  clipByGlobalNorm,
+  type Draws,
   evaluate,
   fashionMnist,
   finetune,
   linearProbe,
+  lossAndGradients,
   Nepa,
   NepaClassifier,
   nepaLoss,
   normalize,
+  plotAttention,
   plotExpectation,
+  plotImagination,
   plotMask,
+  plotPatchColors,
   plotPatches,
   plotRun,
   pretrain,
   tf,
+  trainingBatches,
+  updateRandom,
   useEngine,
+  warmupCosine,
 } from "nepa";
 
 /** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
@@ -131,10 +141,64 @@ assertAlmostEquals(byHand, fromLibrary, 1e-5);
 fromLibrary;
 
 // %% [markdown]
+// ## One training step, by hand
+//
+// A training step is short. Here it is, whole, in the library's own pieces, on a second network with the same first
+// weights. The four lines inside `engine.compile` are the step:
+//
+// 1. `lossAndGradients` runs the network on a batch, computes the loss, and gives its gradient by each weight.
+// 2. `clipByGlobalNorm` takes all gradients as one long vector. If that is longer than 1, it is shortened to 1, so that no
+//    single batch can throw the network far. (`join` puts the gradients end to end, which makes the step faster.)
+// 3. `optimizer.update` is **AdamW**. For each weight it keeps two running means, of the gradient and of its square, and
+//    moves the weight by their ratio times the learning rate. Matrices also shrink a little at each step: that is the weight
+//    decay.
+// 4. The loss is returned. The weights are variables, and have changed in place.
+//
+// `engine.compile` turns the function into one TensorFlow function. It runs the JavaScript once, to record it; an engine that
+// does not compile, such as `wasm`, runs it at each call. So everything that changes from step to step is an argument:
+//
+// - `images`: 64 pictures, half of them mirrored. `trainingBatches` shuffles and mirrors by the seed.
+// - `draws`: the random numbers of this step. Here they shift and stretch the angles by which the network knows where a
+//   patch is. `updateRandom(seed, k)` makes those of step `k`: the same seed and `k`, the same numbers.
+// - `rates`: the learning rate. It rises to 0.003 over the first tenth of the training and falls to 0 along a cosine.
+//
+// Tensors that JavaScript holds are freed by hand: `tf.dispose`.
+
+// %%
+const steps = budget(2000, 120), batchSize = 64, seed = 0, byHandSteps = budget(50, 10);
+const twin = new Nepa({ preset: "mini" }, { seed });
+const batches = trainingBatches(train, { batchSize, seed });
+const optimizer = new AdamW(twin.parameters, { weightDecay: 0.05 });
+const rate = warmupCosine({ peak: 3e-3, steps, warmupSteps: steps / 10 });
+
+type Inputs = { images: tf.Tensor4D; draws: Draws; rates: tf.Tensor1D };
+const step = engine.compile(({ images, draws, rates }: Inputs) => {
+  const lossOf = () => nepaLoss(twin.forward(images, { draws }));
+  const { loss, gradients } = lossAndGradients(lossOf, twin.parameters);
+  const { clipped } = clipByGlobalNorm(optimizer.join(gradients), 1);
+  optimizer.update(clipped, rates);
+  return loss;
+});
+
+const losses: number[] = [];
+for (let k = 0; k < byHandSteps; k++) {
+  const { images } = await batches.next();
+  const draws = twin.draws(batchSize, updateRandom(seed, k)), rates = optimizer.rates(k, [rate(k)]);
+  const loss = await step({ images, draws, rates });
+  losses.push((await loss.data())[0]!);
+  tf.dispose([loss, draws, rates]);
+}
+
+// %%
+for (const made of [twin, batches, optimizer, step]) made.dispose();
+({ "first loss": losses[0], [`loss ${byHandSteps}`]: losses.at(-1) });
+
+// %% [markdown]
 // ## Training
 //
-// Each step takes 64 images, mirrors half of them, and moves the weights by AdamW. The learning rate rises over the
-// first tenth of the steps and falls along a cosine. Watch three things:
+// `pretrain` is that loop with what a long training needs besides: it prepares the next batch while a step is computed,
+// measures, can be stopped and resumed, and refuses a loss that is not a number. Its losses are those of the loop, to the
+// last bit; the next cells check it. Watch three things:
 //
 // - **The loss** falls toward −1.
 // - **The lines to beat**: what trivial answers would reach against the same targets. Repeat the previous patch's embedding;
@@ -147,7 +211,7 @@ fromLibrary;
 // `pretrain` computes nothing yet; what it gives is run by iterating it, which `plotRun` does.
 
 // %%
-const run = pretrain(model, train, { steps: budget(2000, 120), batchSize: 64, seed: 0 });
+const run = pretrain(model, train, { steps, batchSize, seed });
 
 // %% [markdown]
 // The Stop button ends the training after the current step. Run this cell again, and it goes on from there.
@@ -156,6 +220,7 @@ const run = pretrain(model, train, { steps: budget(2000, 120), batchSize: 64, se
 await plotRun(run);
 
 // %%
+assertEquals(losses, run.history.slice(0, byHandSteps).map(({ loss }) => loss)); // the same bits
 const { lossFirst, lossLast } = run.result();
 const { metrics } = run.history.at(-1)!;
 assert(lossLast < lossFirst, "the loss did not fall");
@@ -175,10 +240,35 @@ assert(budget(-lossLast > toBeat, true), "a trivial answer is as good");
 await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
 
 // %% [markdown]
+// An expectation is no picture, but the nearest real patch is one. Below, each patch is painted by that patch of 200 other
+// images whose embedding is nearest to what the network expects. **Second row**: it has read the real patches before. **Third
+// row**: it has read the first 8, and from there on only what it painted itself. Read the columns: where the second row has
+// the sleeve, the sole or the handle of the first, the network knew it was coming. In the third row small errors add up.
+
+// %%
+await plotImagination(model, test.subset([1, 2, 5, 8, 9, 18]), train.balanced(budget(20, 2)));
+
+// %% [markdown]
+// Where did it look for that? The outlined patch, the eleventh of 16, reads from itself and the ten before it. The deeper the colour,
+// the more of its attention a patch gets; a row for each block, a column for each head. What follows the outlined patch is
+// masked and stays without colour. Look for heads that read the neighbours, and for heads that read the patch above.
+
+// %%
+await plotAttention(model, picture, { patch: 10, heads: "each", size: 90 });
+
+// %% [markdown]
 // ## What the features are good for: a linear probe
 //
-// Freeze the network, take the mean of its patch tokens as 128 features of an image, and let a linear classifier read
-// them. If the classes can be told apart by a linear map, the network has laid them out well, though it never saw a label.
+// What do patches mean to the network? After block 3 each is a vector of 128 numbers. Draw the three directions in which
+// they vary most, over all patches shown, as red, green and blue. Patches of one colour are alike in these three directions,
+// though their pixels may differ: look whether sleeves, soles or background have a colour of their own.
+
+// %%
+await plotPatchColors(model, test.subset([1, 2, 4, 5, 8, 9, 18, 19]), { layer: budget(3, 1) });
+
+// %% [markdown]
+// Now the whole image. Freeze the network, take the mean of its patch tokens as 128 features of an image, and let a linear
+// classifier read them. If the classes can be told apart by a linear map, the network has laid them out well, though it never saw a label.
 // Two references say what that is worth: the same network before training, and the 784 raw pixels.
 
 // %%
@@ -252,6 +342,7 @@ await Deno.remove(folder, { recursive: true });
 //
 // - An image is a sequence of patches. A causal transformer reads it and predicts, at each position, the embedding of the
 //   next patch. The loss is a negative cosine; the target's gradient is stopped.
+// - One training step: forward, loss, gradients, clipping, AdamW. Written by hand it gives `pretrain`'s losses to the bit.
 // - Three things carry the method: the causal mask, the shift by one, the stopped gradient. The loss alone does not tell
 //   whether it works, since a collapsed network has a perfect one: watch the lines to beat and the collapse meter.
 // - Without a label, the network arranges the images so that a linear classifier reads their classes from 128 numbers,
@@ -260,11 +351,13 @@ await Deno.remove(folder, { recursive: true });
 //
 // ## Exercises
 //
-// 1. `pretrain` takes `stopGradient: false`, `shift: false` and `causal: false`. Train a new model with each, 600 steps, and
+// 1. In the step by hand, leave out the clipping, or take `tf.neg(…)` of the loss. What happens to the losses? Print the
+//    gradient's norm, which `clipByGlobalNorm` gives too.
+// 2. `pretrain` takes `stopGradient: false`, `shift: false` and `causal: false`. Train a new model with each, 600 steps, and
 //    compare the losses, the collapse meter and `knn(model, train, test)`. Which has the best loss? Which is the best model?
-// 2. The prediction at CLS has seen no patch. What does it expect? Draw `plotExpectation` for patch 0 of several images.
-// 3. Which block reads best in the probe, and why might it not be the last? Pretrain with 6 blocks
+// 3. The prediction at CLS has seen no patch. What does it expect? Draw `plotExpectation` for patch 0 of several images.
+// 4. Which block reads best in the probe, and why might it not be the last? Pretrain with 6 blocks
 //    (`numHiddenLayers: 6`) and look again.
-// 4. Use patches of 4 × 4 pixels (`preset: "nano"`). The loss becomes better and the probe worse: why is a smaller patch
+// 5. Use patches of 4 × 4 pixels (`preset: "nano"`). The loss becomes better and the probe worse: why is a smaller patch
 //    easier to predict?
-// 5. How many labels must the network from scratch get to catch up? Try 60, 600, 6,000.
+// 6. How many labels must the network from scratch get to catch up? Try 60, 600, 6,000.

@@ -61,16 +61,16 @@ const validation = train.subset(from(50_000, budget(5000, 500)));
 // %% [markdown]
 // ## A network to look into
 //
-// `mini`, trained without labels for 2,000 steps, in two minutes, by `recipe: "small"`: targets are standardised, each of
+// `mini`, trained without labels for 2,000 steps, in two minutes, by `recipe: "standardized"`: targets are standardised, each of
 // their numbers less its mean and over its spread, so that what all patches have in common earns nothing. On this data
 // set features are better for it, by a probe and by neighbours (`docs/results.md`, part 7); the loss, which compares with other
-// targets, is not to be held beside the one of the notebook before. The network is kept in the folder `runs/mini-small`: run
+// targets, is not to be held beside the one of the notebook before. The network is kept in the folder `runs/mini-standardized`: run
 // this notebook again, or the next one, and the training is taken from there.
 
 // %%
 const model = new Nepa({ preset: "mini" }, { seed: 0 });
-const settings = { recipe: "small", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
-const checkpoint = { folder: "../runs/mini-small", resume: "auto" } as const;
+const settings = { recipe: "standardized", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
+const checkpoint = { folder: "../runs/mini-standardized", resume: "auto" } as const;
 const run = pretrain(model, train, budget<PretrainOptions>({ ...settings, checkpoint }, settings));
 
 // %%

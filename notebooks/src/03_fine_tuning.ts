@@ -59,12 +59,12 @@ const classes = train.classes;
 // %% [markdown]
 // ## The pretrained network
 //
-// It is the one of the notebook before: from the folder `runs/mini-small`, or trained here, which takes two minutes.
+// It is the one of the notebook before: from the folder `runs/mini-standardized`, or trained here, which takes two minutes.
 
 // %%
 const model = new Nepa({ preset: "mini" }, { seed: 0 });
-const settings = { recipe: "small", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
-const checkpoint = { folder: "../runs/mini-small", resume: "auto" } as const;
+const settings = { recipe: "standardized", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
+const checkpoint = { folder: "../runs/mini-standardized", resume: "auto" } as const;
 await plotRun(pretrain(model, train, budget<PretrainOptions>({ ...settings, checkpoint }, settings)));
 
 // %% [markdown]
@@ -506,7 +506,7 @@ imageGrid(erased, { columns: 10, size: 64, title: "Random erasing" });
 // each, and read that.
 
 // %%
-const names: FinetuneRecipe[] = ["default", "nano", "official-base", "official-large"];
+const names: FinetuneRecipe[] = ["default", "layer-warmup", "official-base", "official-large"];
 const written: Record<string, Record<string, number | boolean | null>> = {};
 for (const recipe of names) {
   const folder = await Deno.makeTempDir();
