@@ -1,6 +1,6 @@
 /** Runs notebooks by real Jupyter, without a browser. @module */
 import { join } from "node:path";
-import { jupyterEnvironment, NOTEBOOKS } from "./setup.ts";
+import { jupyterEnvironment } from "./setup.ts";
 
 /** A cell of a notebook threw; the message holds the cell and what it said. */
 export class NotebookError extends Error {
@@ -23,7 +23,7 @@ export async function executeNotebook(
 ): Promise<string> {
   const { python, variables } = await jupyterEnvironment("execute");
   const child = new Deno.Command(python, {
-    args: [join(NOTEBOOKS, "execute.py")],
+    args: [join(import.meta.dirname!, "execute.py")],
     cwd: folder,
     env: { ...variables, ...environment },
     stdin: "piped",
