@@ -214,18 +214,23 @@ class Split {
   /** A level's wanted values; apart from one another those that share nothing of it, which can be computed side by side. */
   #results(level: number): GraphOutput[][] {
     const up = new Map<GraphNode, GraphNode>();
-    const top = (node: GraphNode): GraphNode => up.get(node) === node ? node : top(up.get(node)!);
-    const join = (node: GraphNode): void => {
-      if (up.has(node)) return;
-      up.set(node, node);
-      for (const { node: from } of node.inputs) {
-        if (!this.#isIn(level, from)) continue;
-        join(from);
-        up.set(top(from), top(node));
-      }
+    const top = (node: GraphNode): GraphNode => {
+      let last = node;
+      while (up.get(last) !== last) last = up.get(last)!;
+      up.set(node, last); // which is shorter the next time
+      return last;
     };
     const wanted = [...this.#wanted].filter(([node]) => this.#level.get(node) === level);
-    wanted.forEach(([node]) => join(node));
+    const open = wanted.map(([node]) => node);
+    open.forEach((node) => up.set(node, node));
+    for (let node = open.pop(); node; node = open.pop()) {
+      for (const { node: from } of node.inputs) {
+        if (!this.#isIn(level, from)) continue;
+        if (!up.has(from)) open.push(from);
+        if (!up.has(from)) up.set(from, from);
+        up.set(top(from), top(node));
+      }
+    }
     const results = wanted.flatMap(([node, indices]) => [...indices].map((index) => ({ node, index })));
     return [...Map.groupBy(results, ({ node }) => top(node)).values()];
   }
@@ -239,20 +244,20 @@ class Split {
   /** What of a level some of its values need. */
   #part(level: number, results: GraphOutput[], position: ReadonlyMap<GraphNode, number>): Part {
     const members = new Set<GraphNode>(), constants = new Set<GraphNode>(), args: GraphOutput[] = [];
-    const visit = (node: GraphNode): void => {
-      if (members.has(node)) return;
-      members.add(node);
-      for (const end of node.inputs) {
-        const { node: from } = end;
-        if (isConstant(from)) constants.add(from);
-        else if (this.#isIn(level, from) || this.#again(from)) visit(from);
-        else if (!args.some((arg) => arg.node === from && arg.index === end.index)) {
-          args.push(end);
-          this.#want(end);
-        }
+    // Depth first, without recursion: chains are long. The order decides a cluster's name.
+    const open: Iterator<GraphOutput>[] = [results.values()];
+    while (open.length > 0) {
+      const { value: end, done } = open.at(-1)!.next();
+      if (done) open.pop();
+      else if (isConstant(end.node)) constants.add(end.node);
+      else if (this.#isIn(level, end.node) || this.#again(end.node)) {
+        if (!members.has(end.node)) open.push(end.node.inputs.values());
+        members.add(end.node);
+      } else if (!args.some((arg) => arg.node === end.node && arg.index === end.index)) {
+        args.push(end);
+        this.#want(end);
       }
-    };
-    results.forEach(({ node }) => visit(node));
+    }
     const ordered = [...members].sort((a, b) => position.get(a)! - position.get(b)!);
     results.sort((a, b) => position.get(a.node)! - position.get(b.node)! || a.index - b.index);
     return { args, members: [...constants, ...ordered], results };

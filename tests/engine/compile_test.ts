@@ -85,6 +85,17 @@ Deno.test("a compiled CNN trains like the same one uncompiled", async () => {
   tf.dispose(all);
 });
 
+Deno.test("a chain of thousands of operations is compiled", async () => {
+  const chain = engine.compile((x: tf.Tensor) => {
+    for (let i = 0; i < 8001; i++) x = tf.neg(x);
+    return x;
+  });
+  const x = tf.scalar(3), got = await chain(x);
+  assertEquals(got.dataSync()[0], -3);
+  chain.dispose();
+  tf.dispose([x, got]);
+});
+
 Deno.test("without XLA a compiled function gives the same", async () => {
   const x = normal([4, 5], "x"), f = (x: tf.Tensor) => tf.softmax(tf.mul(x, 2));
   const compiled = engine.compile(f, { xla: false });
