@@ -98,12 +98,12 @@ interface Output {
 
 /** Runs cells in a real kernel; what each put out. */
 async function runCells(sources: readonly string[]): Promise<Output[][]> {
-  const prelude = `import { plotRuns } from "../../lib/plot/compare.ts";
-import { plotRun } from "../../lib/plot/run.ts";
-import { Run } from "../../lib/training/run.ts";
-import { progress } from "../../lib/display/progress.ts";
-import { LowShotResult } from "../../lib/training/low_shot.ts";
-import { LineFit } from "../support/line_fit.ts";
+  const prelude = `import { plotRuns } from "../lib/plot/compare.ts";
+import { plotRun } from "../lib/plot/run.ts";
+import { Run } from "../lib/training/run.ts";
+import { progress } from "../lib/display/progress.ts";
+import { LowShotResult } from "../lib/training/low_shot.ts";
+import { LineFit } from "../tests/support/line_fit.ts";
 const sent: string[] = [], broadcast = Deno.jupyter.broadcast; // listens in
 Deno.jupyter.broadcast = (type, content) => {
   sent.push([type, ...Object.keys((content as { data: object }).data)].join(" "));
