@@ -4,15 +4,7 @@ import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
 import { any, checkOptions, expect, flag, index, oneOf, type Rule } from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
-import {
-  backboneShapes,
-  copyOf,
-  loadNetwork,
-  makeParameters,
-  Network,
-  randomInitial,
-  type Shapes,
-} from "./network.ts";
+import { backboneShapes, copyOf, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
 import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
 import { poolTokens } from "./encoder.ts";
@@ -221,6 +213,7 @@ export class NepaClassifier extends Network {
    * @throws {HubError} If it cannot be had from the hub.
    */
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
+    const { loadNetwork } = await import("./model_files.ts");
     const { config, init, classes } = await loadNetwork(source, CLASSIFIER, classifierShapes, options);
     return new (this ?? NepaClassifier)(config, { ...init, classes });
   }

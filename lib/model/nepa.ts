@@ -19,7 +19,6 @@ import type { DrawContext, LossContext, Method, OutputContext } from "./method.t
 import {
   backboneShapes,
   inParts,
-  loadNetwork,
   makeParameters,
   type NetworkInit,
   patchGrid,
@@ -396,14 +395,14 @@ export class Nepa extends VisionEncoder implements Method {
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
    */
-  static load<T = Nepa>(
+  static async load<T = Nepa>(
     this: (new (config: NepaOptions, init: NepaInit) => T) | void,
     source: string,
     options: LoadOptions = {},
   ): Promise<T> {
     const Class = this ?? Nepa as unknown as new (config: NepaOptions, init: NepaInit) => T;
-    return loadNetwork(source, PRETRAINED, backboneShapes, options).then(({ config, init }) =>
-      new Class(config, init)
-    );
+    const { loadNetwork } = await import("./model_files.ts");
+    const { config, init } = await loadNetwork(source, PRETRAINED, backboneShapes, options);
+    return new Class(config, init);
   }
 }

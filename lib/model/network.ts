@@ -1,22 +1,13 @@
-/** What networks have in common: their parameters, what these start as, and how they show as a table. @module */
+/** What networks have in common: their parameters, what these start as, copies of them. @module */
 import * as tf from "@tensorflow/tfjs";
 import { any, callable, checkOptions, expect, index, type Rule } from "../base/check.ts";
 import { type Draws, Random } from "../base/random.ts";
-import {
-  defaultPreprocessor,
-  fromOfficialPreprocessor,
-  type Preprocessor,
-  toOfficialPreprocessor,
-} from "../data/preprocessor.ts";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
-import { Table } from "../display/table.ts";
-import { currentEngine } from "@nepa/engine";
-import { inStreams, rowsOf } from "@nepa/engine";
+import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
+import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import type { SaveOptions } from "../files/card.ts";
-import { type LoadOptions, modelFolder } from "../files/hub.ts";
-import { type Readable, readModelFolder, writeModelFolder } from "../files/model_folder.ts";
+import type { Readable } from "../files/model_folder.ts";
 import { layersAbove } from "../optim/schedule.ts";
-import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
+import type { NepaConfig } from "./config.ts";
 import { partOfForward } from "./draws.ts";
 
 /** Shapes by official name, in the engine's layout. */
@@ -164,26 +155,6 @@ export function inParts<T extends object>(
   });
 }
 
-/** A network's folder, or one on the hub, read: its configuration, the rest of what makes it, and its classes. */
-export async function loadNetwork(
-  source: string,
-  architecture: string,
-  shapes: (config: NepaConfig, classes: number) => Shapes,
-  options: LoadOptions,
-): Promise<{ config: NepaConfig; init: NetworkInit; classes: readonly string[] }> {
-  currentEngine();
-  const folder = await modelFolder(source, options);
-  const found = await readModelFolder(folder, architecture, (json, classes) => {
-    const config = fromOfficialConfig(json), { patchSize: size, numChannels: channels } = config;
-    return { config, shapes: shapes(config, classes.length), patch: { size, channels } };
-  }, options.ema);
-  const { config, values, classes } = found,
-    plain = defaultPreprocessor(config.imageSize, config.numChannels);
-  const preprocessor = found.preprocessor ? fromOfficialPreprocessor(found.preprocessor, plain) : plain;
-  const initial: Initial = (name, shape) => tf.tensor(values.get(name)!, shape);
-  return { config, init: { preprocessor, initial }, classes };
-}
-
 /** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
 export abstract class Network {
   /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
@@ -223,15 +194,8 @@ export abstract class Network {
     options: SaveOptions = {},
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
-    const { patchSize: size, numChannels: channels } = this.config, { classes } = this;
-    await writeModelFolder(folder, {
-      config: toOfficialConfig(this.config, { architectures: [this.architecture] }),
-      preprocessor: toOfficialPreprocessor(this.preprocessor),
-      patch: { size, channels },
-      parameters,
-      classes,
-      options,
-    });
+    const { saveNetwork } = await import("./model_files.ts");
+    await saveNetwork(this, this.architecture, folder, options, parameters);
   }
 
   /** What the constructor is given besides the configuration to make another of the same class. */
@@ -283,45 +247,9 @@ export abstract class Network {
   dispose(): void {
     for (const variable of this.parameters.values()) variable.dispose();
   }
-
-  /** Its layers and parameters as a table, in a terminal. */
-  [consoleDisplay](): string {
-    return summary(this)[consoleDisplay]();
-  }
-
-  /** The same in a notebook. */
-  [jupyterDisplay](): MediaBundle {
-    return summary(this)[jupyterDisplay]();
-  }
 }
 
 /** Whether a parameter comes after the blocks. */
 function isLast(name: string): boolean {
   return !/\.encoder\.layer\.|^vit_nepa\.embeddings\./.test(name);
-}
-
-/** The layer that a parameter belongs to. */
-function layerOf(name: string): string {
-  const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
-  if (block !== undefined) return `block ${Number(block) + 1}`;
-  if (name.includes(".embeddings.")) return "embedding";
-  return name.startsWith("vit_nepa.layernorm.") ? "final norm" : name.split(".")[0]!;
-}
-
-/** A row for the embedding, for each block, and for what comes after. */
-function summary(network: Network): Table {
-  const { config, parameters, parameterCount } = network;
-  const { imageSize, patchSize: p, numChannels: C } = config;
-  const rows = new Map<string, { layer: string; output: string; tensors: number; parameters: number }>();
-  const tokens = (imageSize / p) ** 2 + 1;
-  for (const [name, { size, shape }] of parameters) {
-    const layer = layerOf(name), inside = name.startsWith("vit_nepa.");
-    const output = inside ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
-    const row = rows.get(layer) ?? { layer, output, tensors: 0, parameters: 0 };
-    rows.set(layer, { ...row, tensors: row.tensors + 1, parameters: row.parameters + size });
-  }
-  const note =
-    `${parameterCount.toLocaleString("en-US")} parameters, ${tokens - 1} patches of ${p}×${p}×${C}, ` +
-    `${config.numAttentionHeads} heads, ${config.isCausal ? "causal" : "bidirectional"}`;
-  return new Table([...rows.values()], { title: network.constructor.name, note });
 }

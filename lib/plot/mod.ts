@@ -3,6 +3,7 @@
  *
  * @module
  */
+import "./network.ts";
 export { formatNumber, formatPercent, Table } from "../display/table.ts";
 export type { Cell, TableOptions } from "../display/table.ts";
 export { progress } from "../display/progress.ts";

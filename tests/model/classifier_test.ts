@@ -1,6 +1,6 @@
+import "../../lib/plot/network.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
-import { consoleDisplay } from "../../lib/display/jupyter.ts";
 import { nepaConfig } from "../../lib/model/config.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { lossAndGradients } from "../../lib/base/gradient.ts";
@@ -125,7 +125,7 @@ Deno.test("gradients reach the head at once, and the network below it once the h
       assert(gradients[name]!.dataSync().some((g) => g !== 0), name);
     }
   });
-  assert(classifier[consoleDisplay]().includes("fc_norm"));
+  assert(Deno.inspect(classifier).includes("fc_norm"));
   const clone = classifier.clone();
   tf.tidy(() =>
     assertEquals(clone.forward(images).logits.dataSync(), classifier.forward(images).logits.dataSync())

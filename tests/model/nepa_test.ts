@@ -1,6 +1,7 @@
+import "../../lib/plot/network.ts";
 import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
-import { consoleDisplay, jupyterDisplay } from "../../lib/display/jupyter.ts";
+import { jupyterDisplay, type MediaBundle } from "../../lib/display/jupyter.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { lossAndGradients } from "../../lib/base/gradient.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
@@ -265,11 +266,12 @@ check("a forward and its features leave nothing behind but what they return", ()
 });
 
 check("a model shows its layers and how many parameters they have", () => {
-  const model = new Nepa({ preset: "mini" }), text = model[consoleDisplay]();
+  const model = new Nepa({ preset: "mini" }), text = Deno.inspect(model);
   const expected = model.parameterCount.toLocaleString("en-US");
   assert(
     text.includes("block 4") && text.includes(`${expected} parameters, 16 patches of 7×7×1, 4 heads, causal`),
   );
-  assert(String(model[jupyterDisplay]()["text/html"]).includes("final norm"));
+  const show = (model as unknown as Record<symbol, () => MediaBundle>)[jupyterDisplay]!;
+  assert(String(show.call(model)["text/html"]).includes("final norm"));
   model.dispose();
 });
