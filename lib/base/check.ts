@@ -62,6 +62,8 @@ export const any: Rule = ["anything", () => true];
 export function shown(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value === "string") return JSON.stringify(value);
+  const { dtype, shape } = Object(value) as { dtype?: string; shape?: readonly number[] };
+  if (dtype && shape) return `a tensor ${dtype} [${shape}]`;
   return Array.isArray(value) ? `[${value}]` : String(value);
 }
 
@@ -118,7 +120,8 @@ export function checkOptions(
   }
   for (const [name, [expected, holds]] of Object.entries(rules)) {
     const value = (options as Record<string, unknown>)[name];
-    if (value !== undefined) expect(holds(value), prefix + name, expected, shown(value));
+    if (value === undefined || holds(value)) continue; // only what is refused is shown: a tensor may have no values yet
+    expect(false, prefix + name, expected, shown(value));
   }
 }
 

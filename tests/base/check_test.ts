@@ -1,6 +1,8 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { tf, useEngine } from "nepa";
 import { checkOptions, count, didYouMean, oneOf, orNull, share } from "../../lib/base/check.ts";
 
+const isMatrix = (value: unknown) => value instanceof tf.Tensor && value.rank === 2;
 const rules = { batchSize: count, clipNorm: orNull(share), recipe: oneOf("small", "official") };
 
 Deno.test("options that are known and can be pass, undefined ones are not looked at", () => {
@@ -34,4 +36,17 @@ Deno.test("a value that cannot be is refused with what was expected", () => {
   refuse({ clipNorm: 2 }, "clipNorm: expected a number from 0 to 1, or null, got 2");
   refuse({ recipe: () => 1 }, 'recipe: expected one of "small", "official", got a function');
   refuse({ batchSize: [1, 2] }, "batchSize: expected an integer from 1, got [1,2]");
+});
+
+Deno.test("a tensor is an option of a compiled function's work, and is shown by type and shape", async () => {
+  const engine = await useEngine("tensorflow"), rules = { mask: ["a matrix", isMatrix] as const };
+  const isMasked = engine.compile((mask: tf.Tensor) => {
+    checkOptions("forward", { mask }, rules);
+    return tf.neg(mask);
+  });
+  const [matrix, row] = [tf.ones([2, 2]), tf.ones([2])];
+  (await isMasked(matrix)).dispose();
+  await assertRejects(() => isMasked(row), RangeError, "mask: expected a matrix, got a tensor float32 [2]");
+  isMasked.dispose();
+  tf.dispose([matrix, row]);
 });
