@@ -13,7 +13,7 @@ export { fromOfficialConfig, nepaConfig, presets, toOfficialConfig, trainingFlop
 export type { Activation, NepaConfig, NepaOptions, Preset } from "./model/config.ts";
 export { causalMask } from "./model/masks.ts";
 export { attention, block, mlp } from "./model/transformer.ts";
-export { crossEntropy, gather, layerNorm, linear } from "./model/ops.ts";
+export { crossEntropy, gather, layerNorm, linear, unit } from "./model/ops.ts";
 export type { BlockContext, Weights } from "./model/transformer.ts";
 export { rotate, rotation } from "./model/rope.ts";
 export type { RopeDraws, Rotation } from "./model/rope.ts";

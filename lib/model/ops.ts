@@ -101,7 +101,23 @@ export const activations: Record<Activation, (x: tf.Tensor) => tf.Tensor> = {
   selu: (x) => tf.selu(x),
 };
 
-/** x / max(‖x‖, 1e-12) along the last axis; a zero vector has a finite gradient too. */
+/**
+ * Vectors of length 1 along the last axis: x / max(‖x‖, 1e-12). A zero vector has a finite gradient too.
+ *
+ * @param x [..., D].
+ * @returns [..., D].
+ *
+ * @example
+ * ```ts
+ * import { tf, unit, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const x = unit(tf.tensor1d([3, 4]));
+ * assertAlmostEquals(x.dataSync()[1]!, 0.8, 1e-6);
+ * x.dispose();
+ * ```
+ */
 export function unit<T extends tf.Tensor>(x: T): T {
   return withGradient<T>([x], () => {
     const norm = tf.sqrt(tf.sum(tf.square(x), -1, true)), scale = tf.reciprocal(tf.maximum(norm, 1e-12)); // [..., 1]
