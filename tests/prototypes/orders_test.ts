@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { nepaLoss, type Objective, pretrain, tf } from "nepa";
+import { type Objective, pretrain, tf } from "nepa";
 import {
   assertLosses,
   assertWeights,

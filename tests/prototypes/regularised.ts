@@ -1,4 +1,4 @@
-/** Against collapse, beside the loss: SIGReg (arXiv 2511.08544) along random directions, and VICReg (arXiv 2105.04906). @module */
+/** SIGReg beside the loss (arXiv 2511.08544): embeddings are held normal along random directions, fresh at every update. @module */
 import { nepaLoss, type Objective, tf } from "nepa";
 
 /** Where characteristic functions are compared, and the weights of the trapezoid rule times a normal window. */
@@ -15,32 +15,17 @@ export function sigreg(rows: tf.Tensor2D, directions: tf.Tensor2D): tf.Scalar {
   return tf.mean(tf.sum(tf.mul(apart, tf.tensor1d(weights)), -1));
 }
 
-/** Each dimension's deviation at least 1, and no two of them alike: the variance and covariance terms. */
-export function vicreg(rows: tf.Tensor2D): tf.Scalar {
-  const [n, size] = rows.shape, centred = tf.sub(rows, tf.mean(rows, 0, true)) as tf.Tensor2D;
-  const covariance = tf.div(tf.matMul(centred, centred, true), n - 1); // [D, D]
-  const variances = tf.div(tf.sum(tf.square(centred), 0), n - 1); // [D]
-  const spread = tf.mean(tf.relu(tf.sub(1, tf.sqrt(tf.add(variances, 1e-4)))));
-  const alike = tf.sub(tf.sum(tf.square(covariance)), tf.sum(tf.square(variances)));
-  return tf.add(spread, tf.div(alike, size)) as tf.Scalar;
-}
-
-/** `nepaLoss` and a regulariser of the embeddings, whose directions are fresh at every update and the same for all images. */
-export function regularised(
-  kind: "sigreg" | "vicreg",
-  size: number,
-  weight = 0.1,
-  directions = 64,
-): Objective {
+/** `nepaLoss` and SIGReg of the embeddings. The directions are the same for all images of an update: batch statistics. */
+export function withSigreg(size: number, weight = 0.1, directions = 64): Objective {
   return {
-    name: `nepa + ${kind}`,
+    name: "nepa + SIGReg",
     config: { weight, directions },
-    draws: ({ random }) => kind === "sigreg" ? { directions: random.normal([size, directions]) } : {},
+    draws: ({ random }) => ({ directions: random.normal([size, directions]) }),
     loss({ embeddings, predictions, draws }) {
       const rows = embeddings.reshape([-1, size]) as tf.Tensor2D; // [B, T, D] to [B · T, D]
-      const spread = kind === "sigreg" ? sigreg(rows, draws.directions as tf.Tensor2D) : vicreg(rows);
-      const nepa = nepaLoss({ embeddings, predictions });
-      return { loss: tf.add(nepa, tf.mul(spread, weight)) as tf.Scalar, nepa, [kind]: spread };
+      const normal = sigreg(rows, draws.directions as tf.Tensor2D),
+        nepa = nepaLoss({ embeddings, predictions });
+      return { loss: tf.add(nepa, tf.mul(normal, weight)) as tf.Scalar, nepa, "not normal": normal };
     },
   };
 }
