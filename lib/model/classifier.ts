@@ -1,7 +1,8 @@
 /** Classification with a pretrained network: pool its tokens, then one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type NepaConfig, nepaConfig, type NepaOptions } from "./config.ts";
-import { any, checkOptions, expect, flag, index, oneOf, type Rule } from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
 import { backboneShapes, copyOf, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
@@ -43,12 +44,12 @@ export interface ClassifierOptions {
 }
 
 const FROM_RULES: Record<keyof ClassifierOptions, Rule> = {
-  classes: any,
-  pool: oneOf("mean", "last", "all"),
-  causal: flag,
-  foldLayerScale: flag,
-  config: any,
-  seed: index,
+  classes: is.any,
+  pool: is.oneOf("mean", "last", "all"),
+  causal: is.flag,
+  foldLayerScale: is.flag,
+  config: is.any,
+  seed: is.index,
 };
 
 /** Refuses a configuration that has no place for the model's weights. */

@@ -1,6 +1,7 @@
 /** What encoders have in common: their layers, the tokens and the features that are read of them. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, checkOptions, expect, flag, oneOf, type Rule } from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { Draws, Random } from "../base/random.ts";
 import type { Encoder, Layer, TokenOptions } from "./method.ts";
 import { Network } from "./network.ts";
@@ -16,9 +17,9 @@ export interface FeatureOptions {
 }
 
 const FEATURE_RULES: Record<keyof FeatureOptions, Rule> = {
-  layer: any,
-  pool: oneOf("mean", "cls", "last", "all"),
-  causal: flag,
+  layer: is.any,
+  pool: is.oneOf("mean", "cls", "last", "all"),
+  causal: is.flag,
 };
 
 /** What a layer's tokens are read from. */

@@ -1,6 +1,7 @@
 /** A multilayer perceptron, for predictors and projectors beside a network. @module */
 import * as tf from "@tensorflow/tfjs";
-import { checkOptions, expect, index, isCount, oneOf, text } from "../base/check.ts";
+import { checkOptions, expect, isCount } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import type { Activation } from "./config.ts";
 import { activations, linear } from "./ops.ts";
@@ -15,7 +16,7 @@ export interface MlpOptions {
   activation?: Activation;
 }
 
-const RULES = { seed: index, name: text, activation: oneOf(...Object.keys(activations)) };
+const RULES = { seed: is.index, name: is.text, activation: is.oneOf(...Object.keys(activations)) };
 
 /**
  * Linear maps with an activation between them: a predictor or a projector of an objective.

@@ -1,6 +1,7 @@
 /** What networks have in common: their parameters, what these start as, copies of them. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, callable, checkOptions, expect, index, type Rule } from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { type Draws, Random } from "../base/random.ts";
 import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
@@ -98,7 +99,7 @@ export interface NetworkInit {
   preprocessor?: Preprocessor;
 }
 
-const INIT_RULES: Record<keyof NetworkInit, Rule> = { seed: index, initial: callable, preprocessor: any };
+const INIT_RULES: Record<keyof NetworkInit, Rule> = { seed: is.index, initial: is.callable, preprocessor: is.any };
 
 /** {@linkcode NetworkInit} checked and filled in, once an engine is chosen. */
 export function startingPoint(

@@ -1,5 +1,6 @@
 /** The options of keeping a training on disk. @module */
-import { any, checkOptions, count, oneOf, type Rule, shown, text } from "../base/check.ts";
+import { checkOptions, type Rule, shown } from "../base/check.ts";
+import * as is from "../base/check.ts";
 
 /**
  * How a training is kept on disk. The folder holds `step-…`, checkpoints that `load` reads too; `run.json`; `metrics.csv`
@@ -47,12 +48,12 @@ export interface CheckpointOptions {
 export type Keeping = Required<Omit<CheckpointOptions, "best">> & Pick<CheckpointOptions, "best">;
 
 const RULES: Record<keyof CheckpointOptions, Rule> = {
-  folder: any,
-  every: count,
-  keep: count,
-  best: oneOf("loss", "accuracy"),
-  resume: oneOf(true, false, "auto"),
-  onNonFinite: oneOf("stop", "rollback"),
+  folder: is.any,
+  every: is.count,
+  keep: is.count,
+  best: is.oneOf("loss", "accuracy"),
+  resume: is.oneOf(true, false, "auto"),
+  onNonFinite: is.oneOf("stop", "rollback"),
 };
 
 /**
@@ -65,7 +66,7 @@ const RULES: Record<keyof CheckpointOptions, Rule> = {
 export function checkpointOptions(options: CheckpointOptions, validation: boolean): Keeping {
   checkOptions("checkpoint", options, RULES, "checkpoint.");
   const { folder, every = 500, keep = 2, best, resume = false, onNonFinite = "stop" } = options;
-  if (!text[1](folder)) throw new TypeError(`checkpoint.folder: expected a path, got ${shown(folder)}`);
+  if (!is.text[1](folder)) throw new TypeError(`checkpoint.folder: expected a path, got ${shown(folder)}`);
   if (best && !validation) throw new TypeError("checkpoint.best: expected `validation` images too, got none");
   return { folder, every, keep, resume, onNonFinite, ...(best && { best }) };
 }

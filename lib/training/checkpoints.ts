@@ -12,15 +12,14 @@ import type { Plan } from "./options.ts";
 import type { Validation } from "../eval/evaluate.ts";
 import type { Keeper, NonFiniteError, Step } from "./run.ts";
 import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
-import { type HostTensor, isObject, writeSafetensors } from "../files/safetensors.ts";
+import { type HostTensor, writeSafetensors } from "../files/safetensors.ts";
 import { openSafetensors } from "../files/tensor_files.ts";
 import type { Trainer } from "./trainer.ts";
 import { VERSION } from "../base/version.ts";
-import { fingerprintOf } from "../data/fingerprint.ts";
-import { describeTransform } from "../data/transforms.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { Trained } from "./objective.ts";
 import { OBJECTIVE, readVariables } from "../files/variables.ts";
+import { comparable, decided, differences, FORMAT, UNNAMED } from "./described.ts";
 
 /** What is trained and kept: a network that writes model folders, or any with parameters. */
 export interface Savable {
@@ -41,7 +40,7 @@ export interface Kept {
   kind: string;
   model: Savable;
   /** What an objective has beside the model, and what a resumed run has to have the same. */
-  subject?: Pick<Trained, "own" | "about">;
+  subject?: Pick<Trained, "own" | "about" | "parameters">;
   averages:
     | { readonly model: Savable | undefined; readonly own: ReadonlyMap<string, tf.Variable> }
     | undefined;
@@ -99,25 +98,6 @@ async function fillMoments(optimizer: AdamW, file: string): Promise<void> {
 /** What is beside a model: an objective's parameters and state. */
 const besides = ({ parameters, state }: Trained["own"]) => new Map([...parameters, ...state]);
 
-/** Where two trainings, as JSON, differ; the data set's name does not count. */
-function differences(then: unknown, now: unknown, name = ""): string[] {
-  if (isObject(then) && isObject(now)) {
-    const keys = Object.keys({ ...then, ...now }).filter((key) => name !== "data" || key !== "name");
-    return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
-  }
-  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
-  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
-}
-
-/** What stands for an augmentation that cannot be described. */
-const UNNAMED = "a function without a name";
-
-/** Options of which the first format may name what was given instead of what was used. */
-const UNSURE = ["steps", "learningRate", "weightDecay", "prepare"];
-
-/** Of a checkpoint: 2 since moments have their parameters' names and options are written out. */
-const FORMAT = 2;
-
 /** Writes a model's folder, and what an objective has beside it. */
 async function saveTo(
   folder: string,
@@ -129,43 +109,6 @@ async function saveTo(
   if (model.save) await model.save(folder, {}, patient(values));
   else await Deno.writeFile(`${folder}/model.safetensors`, writeSafetensors(values));
   if (beside.size > 0) await Deno.writeFile(`${folder}/${OBJECTIVE}`, writeSafetensors(beside));
-}
-
-/** Functions of the update as some of their values, so that a run can be compared with another. */
-function sampled(schedules: Record<string, unknown>, steps: number): Record<string, unknown> {
-  const at = [
-    ...new Set([0, 1, 2, 10, 100, ...[0.1, 0.25, 0.5, 0.75].map((x) => Math.floor(x * steps)), steps - 1]),
-  ];
-  const values = (schedule: unknown) =>
-    typeof schedule === "function" ? at.filter((k) => k < steps).map((k) => [k, schedule(k)]) : schedule;
-  return Object.fromEntries(Object.entries(schedules).map(([name, schedule]) => [name, values(schedule)]));
-}
-
-/**
- * What a checkpoint says and what is now, to be compared. One of the first format says less; of a fine-tuning it has the options
- * as they were given beside those that were used, so that only what both name counts.
- */
-function comparable(
-  { format, about: then }: Record<string, unknown>,
-  now: Record<string, unknown>,
-): [unknown, unknown] {
-  if (format === FORMAT) return [then, now];
-  const [before, here] = [then, now] as Record<string, Record<string, unknown>>[];
-  const both = (at: "options" | "data") => {
-    const names = Object.keys(before![at]!).filter((name) => name in here![at]! && !UNSURE.includes(name));
-    return [before, here].map((one) => Object.fromEntries(names.map((name) => [name, one![at]![name]])));
-  };
-  const [options, data] = [both("options"), both("data")];
-  if ("augment" in options[0]!) options[1]!.augment = here!.options!.augment !== null; // it was said whether there is one
-  return [before!, here!].map(({ kind, config }, i) => ({
-    kind,
-    config,
-    options: options[i],
-    data: data[i],
-  })) as [
-    unknown,
-    unknown,
-  ];
 }
 
 /** A {@linkcode Keeper} with a folder. */
@@ -192,25 +135,7 @@ export class FolderKeeper implements Keeper {
 
   /** What decides about the training, as JSON. */
   #about(): Promise<Record<string, unknown>> {
-    return this.#described ??= this.#decided();
-  }
-
-  async #decided(): Promise<Record<string, unknown>> {
-    const { kind, model: { config }, subject, plan, options, data } = this.#kept;
-    const { signal: _, checkpoint: __, augment, groups, weightDecayAt: ___, ...rest } = plan;
-    const { name, length, height, width, channels, classes, fingerprint } = data;
-    const images = { name, length, height, width, channels, classes, fingerprint };
-    return {
-      ...{ kind, config, data: { ...images, contents: await fingerprintOf(data) } },
-      options: {
-        ...rest,
-        ...sampled({ learningRate: plan.learningRate, weightDecay: plan.weightDecay }, plan.steps),
-        ...(augment === null ? { augment: null } : { augment: describeTransform(augment) ?? UNNAMED }),
-        ...(groups && { groups: String(groups) }),
-        ...options,
-      },
-      ...subject?.about,
-    };
+    return this.#described ??= decided(this.#kept);
   }
 
   #session(): Record<string, unknown> {

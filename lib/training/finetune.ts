@@ -1,21 +1,7 @@
 /** Fine-tuning: the whole network learns to classify. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
 import * as tf from "@tensorflow/tfjs";
-import {
-  any,
-  belowOne,
-  callable,
-  callSite,
-  checkOptions,
-  count,
-  flag,
-  notNegative,
-  numberThat,
-  oneOf,
-  orNull,
-  positive,
-  type Rule,
-  share,
-} from "../base/check.ts";
+import { callSite, checkOptions, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { perImage, Random } from "../base/random.ts";
 import { eraseRandomly, mixedLabels, mixImages } from "../data/augment.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -100,7 +86,7 @@ export function finetune(
     mean: classifier.preprocessor.imageMean,
   });
   const plan = makePlan("finetune", options, recipe, dataset, RULES);
-  checkOptions("every", every, { validation: count }, "every.");
+  checkOptions("every", every, { validation: is.count }, "every.");
   const given = Object.fromEntries(
     SETTINGS.flatMap((key) => options[key] === undefined ? [] : [[key, options[key]]]),
   );
@@ -137,22 +123,22 @@ export function finetune(
 
 /** What each option that pretraining does not have may be. */
 const RULES: Record<Exclude<keyof FinetuneOptions, keyof TrainOptions>, Rule> = {
-  recipe: oneOf("default", "fitted-head", "official-base", "official-large", "layer-warmup", "small", "nano"),
-  ...{ validation: any, test: any, every: any },
-  layerDecay: numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
-  layerDecayEnd: orNull(numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),
+  recipe: is.oneOf("default", "fitted-head", "official-base", "official-large", "layer-warmup", "small", "nano"),
+  ...{ validation: is.any, test: is.any, every: is.any },
+  layerDecay: is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
+  layerDecayEnd: is.orNull(is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),
   ...{
-    layerWarmup: flag,
-    headLearningRate: orNull(positive),
-    dropPath: orNull(belowOne),
-    freezePatches: flag,
+    layerWarmup: is.flag,
+    headLearningRate: is.orNull(is.positive),
+    dropPath: is.orNull(is.belowOne),
+    freezePatches: is.flag,
   },
   ...{
-    labelSmoothing: belowOne,
-    mixup: notNegative,
-    cutmix: notNegative,
-    erasing: share,
-    prepare: orNull(callable),
+    labelSmoothing: is.belowOne,
+    mixup: is.notNegative,
+    cutmix: is.notNegative,
+    erasing: is.share,
+    prepare: is.orNull(is.callable),
   },
 };
 

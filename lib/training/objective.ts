@@ -1,6 +1,7 @@
 /** What is trained: a method, or a model and the objective that changes what it is trained for, as one. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, callable, checkOptions, count, expect, type Rule, text } from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { LossOutput } from "../base/gradient.ts";
 import { type Draws, guardedDraws, imageAxis, Random } from "../base/random.ts";
 import type { AfterContext, LossContext, Method, Objective, Outputs } from "../model/method.ts";
@@ -33,9 +34,9 @@ export interface Trained {
 }
 
 const RULES: Record<keyof Objective, Rule> = {
-  ...{ name: text, config: ["an object", (value) => typeof value === "object"], views: count },
-  ...{ parameters: any, state: any, draws: callable, numbers: callable, loss: callable },
-  ...{ targets: callable, after: callable },
+  ...{ name: is.text, config: ["an object", (value) => typeof value === "object"], views: is.count },
+  ...{ parameters: is.any, state: is.any, draws: is.callable, numbers: is.callable, loss: is.callable },
+  ...{ targets: is.callable, after: is.callable },
 };
 
 /** Variables by name: a Map, or a record of them. */

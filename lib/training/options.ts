@@ -1,23 +1,7 @@
 /** The options of a training, checked and filled in. @module */
 import { currentEngine, type Precision, precisionRefusal } from "@nepa/engine";
-import {
-  any,
-  belowOne,
-  callable,
-  checkOptions,
-  count,
-  expect,
-  flag,
-  index,
-  isCount,
-  notNegative,
-  numberThat,
-  oneOf,
-  orNull,
-  positive,
-  type Rule,
-  share,
-} from "../base/check.ts";
+import { checkOptions, expect, isCount, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import { type CheckpointOptions, checkpointOptions, type Keeping } from "./checkpoint_options.ts";
@@ -113,24 +97,24 @@ const rateRule: Rule = [
 
 /** What each option may be. */
 const RULES: Record<keyof TrainOptions, Rule> = {
-  ...{ steps: count, epochs: positive, batchSize: count, learningRate: rateRule, baseLearningRate: positive },
+  ...{ steps: is.count, epochs: is.positive, batchSize: is.count, learningRate: rateRule, baseLearningRate: is.positive },
   weightDecay: [
     "a number from 0, or a function of the update",
-    (value) => typeof value === "function" || notNegative[1](value),
+    (value) => typeof value === "function" || is.notNegative[1](value),
   ],
-  groups: callable,
+  groups: is.callable,
   betas: [
     "two numbers from 0 to below 1",
     (b) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1),
   ],
   ...{
-    warmupRatio: share,
-    clipNorm: orNull(positive),
-    emaDecay: orNull(belowOne),
-    augment: orNull(callable),
+    warmupRatio: is.share,
+    clipNorm: is.orNull(is.positive),
+    emaDecay: is.orNull(is.belowOne),
+    augment: is.orNull(is.callable),
   },
-  ...{ seed: index, signal: any, compile: flag, precision: oneOf("float32", "bfloat16", "force bfloat16") },
-  ...{ accumulate: count, checkpoint: any },
+  ...{ seed: is.index, signal: is.any, compile: is.flag, precision: is.oneOf("float32", "bfloat16", "force bfloat16") },
+  ...{ accumulate: is.count, checkpoint: is.any },
 };
 
 /** Pairs of options of which one is given. */
@@ -197,9 +181,9 @@ export function makePlan(
 }
 
 const GROUP_RULES: Record<keyof Group, Rule> = {
-  rate: numberThat("a number from 0", (x) => x >= 0),
-  decay: flag,
-  frozen: flag,
+  rate: is.numberThat("a number from 0", (x) => x >= 0),
+  decay: is.flag,
+  frozen: is.flag,
 };
 
 /** What `groups` makes of parameters: a factor of the rate for each of the optimizer's groups; which decay, which are frozen. */

@@ -1,6 +1,7 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type * as tf from "@tensorflow/tfjs";
-import { any, callable, callSite, checkOptions, count, flag, oneOf, type Rule } from "../base/check.ts";
+import { callSite, checkOptions, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import { refuseTransform } from "../data/loader.ts";
@@ -94,12 +95,12 @@ const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
 
 /** What the options that fine-tuning does not have may be. */
 const RULES: Record<Exclude<keyof PretrainOptions, keyof TrainOptions>, Rule> = {
-  recipe: oneOf("default", "standardized", "official", "small"),
-  ...{ validation: any, every: any, causal: flag, objective: any, loss: callable },
-  ...{ shift: flag, stopGradient: flag, standardizeTargets: flag },
+  recipe: is.oneOf("default", "standardized", "official", "small"),
+  ...{ validation: is.any, every: is.any, causal: is.flag, objective: is.any, loss: is.callable },
+  ...{ shift: is.flag, stopGradient: is.flag, standardizeTargets: is.flag },
 };
 
-const EVERY: Record<"collapse" | "probe", Rule> = { collapse: count, probe: count };
+const EVERY: Record<"collapse" | "probe", Rule> = { collapse: is.count, probe: is.count };
 
 /** What is made smaller, and what a folder is told of it. */
 function objectiveOf<M extends Method>(

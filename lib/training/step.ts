@@ -6,7 +6,8 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { watch } from "@nepa/engine";
-import { any, callable, callSite, checkOptions, orNull, positive, type Rule } from "../base/check.ts";
+import { callSite, checkOptions, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { type LossAndGradients, lossAndGradients, type LossOutput } from "../base/gradient.ts";
 import { type Draws, Random } from "../base/random.ts";
 import { type AdamW, clipByGlobalNorm } from "../optim/adamw.ts";
@@ -39,14 +40,14 @@ export interface UpdateOptions<B extends tf.TensorContainer> {
 
 const RULES: Record<keyof UpdateOptions<never>, Rule> = {
   ...{
-    loss: callable,
-    parameters: any,
-    optimizer: any,
-    clipNorm: orNull(positive),
-    average: any,
-    state: any,
+    loss: is.callable,
+    parameters: is.any,
+    optimizer: is.any,
+    clipNorm: is.orNull(is.positive),
+    average: is.any,
+    state: is.any,
   },
-  ...{ after: callable, unreached: callable, from: any },
+  ...{ after: is.callable, unreached: is.callable, from: is.any },
 };
 
 /** What one update takes: all that changes from one to the next. */
