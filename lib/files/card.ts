@@ -25,10 +25,8 @@ export const CARD_MARK =
 
 /** Text that neither Markdown nor HTML takes for anything else. */
 function plain(text: string): string {
-  return text.replace(/[\s\p{C}]+/gu, " ").replace(
-    /[&<>"'`|*_[\]\\~#$:@{}]/g,
-    (c) => `&#${c.charCodeAt(0)};`,
-  );
+  const special = /[&<>"'`|*_[\]\\~#$:@{}]/g;
+  return text.replace(/[\s\p{C}]+/gu, " ").replace(special, (c) => `&#${c.charCodeAt(0)};`);
 }
 
 /** A name as YAML, which takes JSON's strings. */
@@ -63,19 +61,17 @@ export function modelCard(
 ): string {
   const { config: c, parameterCount, classes } = model, name = classes ? "NepaClassifier" : "Nepa";
   const few = classes?.slice(0, 20).map(plain).join(", "), more = classes && classes.length > 20 ? ", …" : "";
+  const listed = datasets.map((name) => `- ${hubName("datasets", name)}`);
   return [
     "---",
     "library_name: nepa",
     `pipeline_tag: ${classes ? "image-classification" : "image-feature-extraction"}`,
     ...license === undefined ? [] : [`license: ${hubName("license", license)}`],
-    ...datasets.length === 0
-      ? []
-      : ["datasets:", ...datasets.map((name) => `- ${hubName("datasets", name)}`)],
+    ...listed.length > 0 ? ["datasets:", ...listed] : [],
     "tags:\n- nepa\n- vision",
     `---\n\n${CARD_MARK}\n\n# ${plain(title)}\n`,
-    `A ${
-      classes ? "classifier on a " : ""
-    }vision transformer that predicts the embedding of an image's next patch`,
+    classes ? "A classifier on a vision transformer" : "A vision transformer",
+    "that predicts the embedding of an image's next patch",
     "([arXiv 2512.16922](https://arxiv.org/abs/2512.16922)).\n",
     `- Images: ${c.image_size} × ${c.image_size} × ${c.num_channels}, in patches of ${c.patch_size} × ${c.patch_size}`,
     `- Network: ${c.num_hidden_layers} blocks, width ${c.hidden_size}, ${c.num_attention_heads} heads`,

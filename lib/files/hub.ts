@@ -10,15 +10,8 @@ import { say } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import type { Environment } from "@nepa/engine";
 import { expect } from "../base/check.ts";
-import {
-  COMMIT,
-  fetchBlob,
-  type Hub,
-  HubError,
-  type HubFile,
-  listFilesOf,
-  PassingError,
-} from "./hub_files.ts";
+import { COMMIT, fetchBlob, HubError, listFilesOf, PassingError } from "./hub_files.ts";
+import type { Hub, HubFile } from "./hub_files.ts";
 import { indexedFiles } from "./tensor_files.ts";
 import { AVERAGED } from "./torch_file.ts";
 
@@ -62,71 +55,32 @@ async function settings(env: Environment) {
   return { cache, endpoint, token: token || undefined, patience: Number(env.HF_HUB_DOWNLOAD_TIMEOUT) || 30 };
 }
 
-/** What is wanted from the hub. */
-interface Wanted {
-  type: Hub["type"];
-  /** The files to fetch: `need` finds one by its path, `has` says whether there is one, `fetched` brings one at once. */
-  files(tools: {
-    need: (path: string) => HubFile;
-    has: (path: string) => boolean;
-    fetched: (path: string) => Promise<string>;
-  }): Promise<HubFile[]>;
-  /** Whether a folder has all that is needed. */
-  complete(folder: string): Promise<boolean>;
-  /** What to say of a folder that is complete and lacks something. */
-  lacks(folder: string): Promise<string>;
-}
+/** The files that are wanted, by their paths, where `has` says which there are and `fetched` brings one to this disk. */
+type Wanted = (tools: {
+  has: (path: string) => boolean | Promise<boolean>;
+  fetched: (path: string) => string | Promise<string>;
+}) => Promise<string[]>;
 
-const isIn = (folder: string) => (name: string) => isFile(join(folder, name));
-const allIn = async (folder: string, names: Iterable<string>) =>
-  (await Promise.all([...names].map(isIn(folder)))).every(Boolean);
-
-/** What a model needs. */
-const aModel = (weights: string): Wanted => ({
-  type: "model",
-  async files({ need, has, fetched }) {
-    const needed = [CONFIG, ...has(PREPROCESSOR) ? [PREPROCESSOR] : []];
-    const parted = weights === WEIGHTS && has(INDEX) && !has(WEIGHTS);
-    needed.push(...parted ? await indexedFiles(await fetched(INDEX)) : [weights]);
-    return needed.map(need);
-  },
-  async complete(folder) {
-    if (!await isIn(folder)(CONFIG)) return false;
-    if (await isIn(folder)(weights)) return true;
-    if (weights !== WEIGHTS || !await isIn(folder)(INDEX)) return false;
-    return await allIn(folder, await indexedFiles(join(folder, INDEX)));
-  },
-  lacks: async (folder) => await isIn(folder)(PREPROCESSOR) ? "" : `, which has no ${PREPROCESSOR}`,
-});
-
-/** Some files of a data set. */
-const someFiles = (paths: readonly string[]): Wanted => ({
-  type: "dataset",
-  files: ({ need }) => Promise.resolve(paths.map(need)),
-  complete: (folder) => allIn(folder, paths),
-  lacks: () => Promise.resolve(""),
-});
+const modelFiles = (weights: string): Wanted => async ({ has, fetched }) => {
+  const parted = weights === WEIGHTS && !await has(WEIGHTS) && await has(INDEX);
+  const files = parted ? await indexedFiles(await fetched(INDEX)) : [weights];
+  return [CONFIG, ...await has(PREPROCESSOR) ? [PREPROCESSOR] : [], ...files];
+};
 
 /** The folder of a revision in the cache, if all that is needed of it is there. */
 async function cached(storage: string, revision: string, wanted: Wanted): Promise<string | undefined> {
-  const commit = COMMIT.test(revision)
-    ? revision
-    : (await readIfThere(join(storage, "refs", revision)))?.trim();
-  if (!commit || !COMMIT.test(commit)) return undefined;
-  const folder = join(storage, "snapshots", commit);
-  return await wanted.complete(folder) ? folder : undefined;
+  const noted = COMMIT.test(revision) ? revision : await readIfThere(join(storage, "refs", revision));
+  const commit = noted?.trim() ?? "", folder = join(storage, "snapshots", commit);
+  if (!COMMIT.test(commit)) return undefined;
+  const path = (file: string) => join(folder, file), has = (file: string) => isFile(path(file));
+  const there = await Promise.all((await wanted({ has, fetched: path })).map(has));
+  return there.every(Boolean) ? folder : undefined;
 }
 
 /** Sees that a file is in its commit's folder. Processes, Python's too, wait for each other. */
-async function fetchFile(
-  hub: Hub,
-  folder: string,
-  file: HubFile,
-  show: (bytes: number) => void = () => {},
-): Promise<void> {
-  const storage = join(folder, "../.."),
-    blob = join(storage, "blobs", file.hash),
-    link = join(folder, file.path);
+async function fetchFile(hub: Hub, folder: string, file: HubFile, show = (_bytes: number) => {}) {
+  const storage = join(folder, "../.."), link = join(folder, file.path);
+  const blob = join(storage, "blobs", file.hash);
   const lock = join(storage, "../.locks", basename(storage), `${file.hash}.lock`);
   for (const path of [blob, link, lock]) await Deno.mkdir(dirname(path), { recursive: true });
   using held = await Deno.open(lock, { create: true, write: true });
@@ -165,7 +119,8 @@ async function fetchAll(hub: Hub, storage: string, wanted: Wanted): Promise<stri
     await fetchFile(hub, folder, need(path));
     return join(folder, path);
   };
-  await fetchFiles(hub, folder, await wanted.files({ need, has: (path) => files.has(path), fetched }));
+  const paths = await wanted({ has: (path) => files.has(path), fetched });
+  await fetchFiles(hub, folder, paths.map(need));
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
     await Deno.writeTextFile(ref, commit);
@@ -174,8 +129,8 @@ async function fetchAll(hub: Hub, storage: string, wanted: Wanted): Promise<stri
 }
 
 /** The folder of what is wanted from the hub: as it is there now, or as it was last where the hub is out of reach. */
-async function hubFolder(repo: string, wanted: Wanted, options: SourceOptions): Promise<string> {
-  const { environment = Deno.env.toObject(), pause = 500, revision = "main" } = options, { type } = wanted;
+async function hubFolder(type: Hub["type"], repo: string, wanted: Wanted, options: SourceOptions) {
+  const { environment = Deno.env.toObject(), pause = 500, revision = "main" } = options;
   expect(REVISION.test(revision), "revision", "a branch, a tag or a commit", JSON.stringify(revision));
   const { cache, ...from } = await settings(environment);
   const storage = join(cache, `${type}s--${repo.replace("/", "--")}`);
@@ -189,7 +144,8 @@ async function hubFolder(repo: string, wanted: Wanted, options: SourceOptions): 
     const folder = error instanceof PassingError ? await cached(storage, revision, wanted) : undefined;
     if (!folder) throw error;
     const why = off ? `${off} is set` : (error as Error).message;
-    say(`${repo}, ${revision}: ${why}; taking ${folder}${await wanted.lacks(folder)}`);
+    const whole = type === "dataset" || await isFile(join(folder, PREPROCESSOR));
+    say(`${repo}, ${revision}: ${why}; taking ${folder}${whole ? "" : `, which has no ${PREPROCESSOR}`}`);
     return folder;
   }
 }
@@ -208,7 +164,7 @@ export async function dataSetFolder(
   paths: readonly string[],
   options: SourceOptions = {},
 ): Promise<string> {
-  return await hubFolder(repo, someFiles(paths), options);
+  return await hubFolder("dataset", repo, () => Promise.resolve([...paths]), options);
 }
 
 /**
@@ -225,7 +181,8 @@ export async function modelFolder(source: string, options: SourceOptions = {}): 
   if (typeof source !== "string") throw new TypeError(`source: expected a folder or a name, got ${source}`);
   const isFolder = await Deno.stat(source).then(({ isDirectory }) => isDirectory, () => false);
   const { revision } = options, isName = HUB_NAME.test(source);
-  if (isName && !isFolder) return await hubFolder(source, aModel(options.ema ? AVERAGED : WEIGHTS), options);
+  const wanted = modelFiles(options.ema ? AVERAGED : WEIGHTS);
+  if (isName && !isFolder) return await hubFolder("model", source, wanted, options);
   if (revision !== undefined) {
     const what = isFolder ? "a folder here: leave the revision out, or move the folder" : "another path";
     throw new TypeError(`revision: expected a name on the hub, "organisation/name", got ${source}, ${what}`);

@@ -151,39 +151,6 @@ export async function listFilesOf(hub: Hub): Promise<{ commit: string; files: Ma
   }
 }
 
-/** One try of a download, from where the last one stopped; `reached` is how far any got. */
-async function advance(
-  hub: Hub,
-  url: string,
-  part: string,
-  { path, size }: HubFile,
-  reached: { furthest: number },
-  show: (bytes: number) => void,
-): Promise<void> {
-  using out = await Deno.open(part, { write: true, create: true });
-  const before = (await out.stat()).size, start = before < size ? before : 0;
-  await request(hub, url, start > 0 ? `bytes=${start}-` : undefined, async ({ body, headers }, alive) => {
-    let at = headers.get("content-range")?.startsWith(`bytes ${start}-`) ? start : 0;
-    await out.truncate(at);
-    await out.seek(at, Deno.SeekMode.Start);
-    try {
-      for await (const chunk of body ?? []) {
-        alive();
-        const fitting = chunk.subarray(0, size - at);
-        for (let done = 0; done < fitting.length;) done += await out.write(fitting.subarray(done));
-        show(at += fitting.length);
-        if (fitting.length < chunk.length) break;
-      }
-      if (at < size) throw new TypeError("the end");
-    } catch (error) {
-      throw unreached(hub, error, `${at} of ${size} bytes of ${path}, then `, at > reached.furthest);
-    } finally {
-      reached.furthest = Math.max(reached.furthest, at);
-    }
-  });
-  await out.syncData();
-}
-
 /** Whether a file holds what its hash is of. */
 async function isIntact(path: string, { size, hash }: HubFile): Promise<boolean> {
   const sum = createHash(hash.length === 64 ? "sha256" : "sha1");
@@ -206,13 +173,37 @@ export async function fetchBlob(
   blob: string,
   show: (bytes: number) => void,
 ): Promise<void> {
-  const path = file.path.split("/").map(encodeURIComponent).join("/"), part = `${blob}.incomplete`;
-  const url = `${pageOf(hub)}/resolve/${commit}/${path}`;
-  const furthest = await Deno.stat(part).then(({ size }) => size, () => -1), reached = { furthest };
-  if (furthest !== file.size) await retrying(hub, () => advance(hub, url, part, file, reached, show));
+  const { path, size } = file, part = `${blob}.incomplete`;
+  const url = `${pageOf(hub)}/resolve/${commit}/${path.split("/").map(encodeURIComponent).join("/")}`;
+  let furthest = await Deno.stat(part).then(({ size }) => size, () => -1);
+  const advance = async () => { // one try, from where the last one stopped
+    using out = await Deno.open(part, { write: true, create: true });
+    const before = (await out.stat()).size, start = before < size ? before : 0;
+    await request(hub, url, start > 0 ? `bytes=${start}-` : undefined, async ({ body, headers }, alive) => {
+      let at = headers.get("content-range")?.startsWith(`bytes ${start}-`) ? start : 0;
+      await out.truncate(at);
+      await out.seek(at, Deno.SeekMode.Start);
+      try {
+        for await (const chunk of body ?? []) {
+          alive();
+          const fitting = chunk.subarray(0, size - at);
+          for (let done = 0; done < fitting.length;) done += await out.write(fitting.subarray(done));
+          show(at += fitting.length);
+          if (fitting.length < chunk.length) break;
+        }
+        if (at < size) throw new TypeError("the end");
+      } catch (error) {
+        throw unreached(hub, error, `${at} of ${size} bytes of ${path}, then `, at > furthest);
+      } finally {
+        furthest = Math.max(furthest, at);
+      }
+    });
+    await out.syncData();
+  };
+  if (furthest !== size) await retrying(hub, advance);
   if (!await isIntact(part, file)) {
     await Deno.remove(part);
-    const expected = `${hub.repo}: ${file.path}: expected the hash ${file.hash}`;
+    const expected = `${hub.repo}: ${path}: expected the hash ${file.hash}`;
     throw new HubError(`${expected}, got other bytes, now removed: try again`);
   }
   await Deno.rename(part, blob);

@@ -7,13 +7,8 @@
  */
 import { basename, resolve } from "node:path";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
-import {
-  type HostTensor,
-  isObject,
-  SafetensorsError,
-  type TensorInfo,
-  writeSafetensors,
-} from "./safetensors.ts";
+import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
+import type { HostTensor, TensorInfo } from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";
 
@@ -97,9 +92,8 @@ function checkTensors(
     const got = found.get(name)?.shape;
     return got && got.join() !== shape.join() ? [`${name}: expected [${shape}], got [${got}]`] : [];
   });
-  const notFloat = [...expected.keys()].filter((name) =>
-    found.has(name) && !["F16", "BF16", "F32", "F64"].includes(found.get(name)!.dtype)
-  );
+  const isFloat = (name: string) => ["F16", "BF16", "F32", "F64", undefined].includes(found.get(name)?.dtype);
+  const notFloat = [...expected.keys()].filter((name) => !isFloat(name));
   const wrong = { missing, unknown, "of another shape": misshapen, "not floating-point": notFloat };
   const parts = Object.entries(wrong).filter(([, names]) => names.length > 0)
     .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
@@ -119,10 +113,11 @@ async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
   }
 }
 
-function parseJson(file: string, bytes: Uint8Array): Record<string, unknown> {
+async function readJson(file: string): Promise<Record<string, unknown> | undefined> {
+  const bytes = await ifThere(Deno.readFile(file));
   try {
-    const json: unknown = JSON.parse(new TextDecoder().decode(bytes));
-    if (isObject(json)) return json;
+    const json: unknown = bytes && JSON.parse(new TextDecoder().decode(bytes));
+    if (json === undefined || isObject(json)) return json;
     throw new TypeError("not an object");
   } catch (error) {
     throw new CheckpointError(`${file}: expected a JSON object`, { cause: error });
@@ -163,10 +158,7 @@ export async function readModelFolder<C>(
   describe: (json: Record<string, unknown>, classes: readonly string[]) => Described<C>,
   ema = false,
 ): Promise<ModelFolder<C>> {
-  const [configFile, preprocessorFile] = await Promise.all(
-    ["config.json", "preprocessor_config.json"].map((name) => ifThere(Deno.readFile(`${folder}/${name}`))),
-  );
-  const json = configFile && parseJson(`${folder}/config.json`, configFile);
+  const json = await readJson(`${folder}/config.json`);
   await using weights = await openWeights(folder, ema);
   if (!json || !weights) {
     const wanted = ema ? AVERAGED : "model.safetensors";
@@ -189,9 +181,7 @@ export async function readModelFolder<C>(
     const { shape, data } = await weights.read(name);
     values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
   }
-  const preprocessor = preprocessorFile &&
-    parseJson(`${folder}/preprocessor_config.json`, preprocessorFile);
-  return { config, preprocessor, classes, values };
+  return { config, preprocessor: await readJson(`${folder}/preprocessor_config.json`), classes, values };
 }
 
 /** Keys in the order in which the official files have them. */

@@ -4,36 +4,32 @@
  *
  * @module
  */
-/** Bits of a number and the array it is read into, in the crate's order: files are written from the last to the first. */
+import { expect } from "../base/check.ts";
+
+/** The arrays that numbers are read into, in the crate's order: files are written from the last type to the first. */
 const types = {
-  BOOL: [8, Uint8Array],
-  F4: [4, Uint8Array],
-  F6_E2M3: [6, Uint8Array],
-  F6_E3M2: [6, Uint8Array],
-  U8: [8, Uint8Array],
-  I8: [8, Int8Array],
-  F8_E5M2: [8, Uint8Array],
-  F8_E4M3: [8, Uint8Array],
-  F8_E8M0: [8, Uint8Array],
-  F8_E4M3FNUZ: [8, Uint8Array],
-  F8_E5M2FNUZ: [8, Uint8Array],
-  I16: [16, Int16Array],
-  U16: [16, Uint16Array],
-  F16: [16, Float32Array],
-  BF16: [16, Float32Array],
-  I32: [32, Int32Array],
-  U32: [32, Uint32Array],
-  F32: [32, Float32Array],
-  C64: [64, Uint8Array],
-  F64: [64, Float64Array],
-  I64: [64, BigInt64Array],
-  U64: [64, BigUint64Array],
-} as const;
+  ...{
+    BOOL: Uint8Array,
+    F4: Uint8Array,
+    F6_E2M3: Uint8Array,
+    F6_E3M2: Uint8Array,
+    U8: Uint8Array,
+    I8: Int8Array,
+  },
+  ...{ F8_E5M2: Uint8Array, F8_E4M3: Uint8Array, F8_E8M0: Uint8Array },
+  ...{ F8_E4M3FNUZ: Uint8Array, F8_E5M2FNUZ: Uint8Array },
+  ...{ I16: Int16Array, U16: Uint16Array, F16: Float32Array, BF16: Float32Array },
+  ...{ I32: Int32Array, U32: Uint32Array, F32: Float32Array },
+  ...{ C64: Uint8Array, F64: Float64Array, I64: BigInt64Array, U64: BigUint64Array },
+};
 
 /** How a file holds numbers. F16 and BF16 are read into float32; of C64, F8…, F6… and F4 the bytes are given. */
 export type Dtype = keyof typeof types;
 
 const dtypes = Object.keys(types) as Dtype[];
+
+/** Bits of a number: its type's name says how many, but of BOOL, which takes a byte. */
+const bitsOf = (dtype: Dtype): number => Number(/\d+/.exec(dtype) ?? 8);
 
 /** Arrays that tensors are read into. */
 export type HostArray =
@@ -161,12 +157,11 @@ export function parseHeader(bytes: Uint8Array, size: number): Header {
 export function parseStrictly(bytes: Uint8Array, numbers: "any" | "whole"): Record<string, unknown> {
   if (bytes[0] !== 0x7b) refuse("expected a JSON object that begins with {");
   try {
-    const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    const { colons, whole } = scan(bytes);
-    if (countKeys(json) !== colons) throw new SyntaxError("a key twice");
-    if (numbers === "whole" && !whole) {
-      throw new SyntaxError("a number that is not whole, or not written in digits");
-    }
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes), json = JSON.parse(text);
+    const bare = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"/g, ""); // without the texts in it
+    if (countKeys(json) !== bare.split(":").length - 1) throw new SyntaxError("a key twice");
+    const strange = numbers === "whole" && /[-.E]|\de/.test(bare);
+    if (strange) throw new SyntaxError("a number that is not whole, or not written in digits");
     return json;
   } catch (error) {
     return refuse(`expected a JSON object: ${(error as Error).message}`, error);
@@ -179,29 +174,15 @@ function countKeys(json: unknown): number {
   return values.reduce((sum, value) => sum + countKeys(value), Array.isArray(json) ? 0 : values.length);
 }
 
-/** What is written outside texts: how many colons, one for each key, and whether all numbers are whole, in digits. */
-function scan(json: Uint8Array): { colons: number; whole: boolean } {
-  let colons = 0, whole = true, inText = false;
-  for (let i = 0; i < json.length; i++) {
-    const byte = json[i]!;
-    if (byte === 0x22) inText = !inText;
-    else if (inText) i += byte === 0x5c ? 1 : 0; // a backslash, and what it escapes
-    else if (byte === 0x3a) colons++;
-    else if (byte === 0x2d || byte === 0x2e || byte === 0x45) whole = false; // - . E
-    else if (byte === 0x65 && json[i - 1]! <= 0x39) whole = false; // an e after a digit
-  }
-  return { colons, whole };
-}
-
 function checkEntry(name: string, entry: unknown): Entry {
   const { dtype, shape, data_offsets: offsets } = isObject(entry) ? entry : {};
   if (typeof dtype !== "string" || !Object.hasOwn(types, dtype)) {
-    refuse(`${name}: expected numbers of type ${dtypes.join(", ")}, got ${JSON.stringify(dtype)}`);
+    return refuse(`${name}: expected numbers of type ${dtypes.join(", ")}, got ${JSON.stringify(dtype)}`);
   }
-  if (
-    !Array.isArray(shape) || !shape.every(isCount) ||
-    !Array.isArray(offsets) || !offsets.every(isCount) || offsets.length !== 2
-  ) return refuse(`${name}: expected a shape and two offsets`);
+  const areCounts = (list: unknown): list is number[] => Array.isArray(list) && list.every(isCount);
+  if (!areCounts(shape) || !areCounts(offsets) || offsets.length !== 2) {
+    return refuse(`${name}: expected a shape and two offsets`);
+  }
   const [from, to] = offsets as [number, number], expected = sizeOf(name, dtype as Dtype, shape);
   if (to - from !== expected) refuse(`${name}: expected ${expected} bytes for [${shape}], got ${to - from}`);
   return { dtype: dtype as Dtype, shape, byteLength: expected, from };
@@ -209,7 +190,7 @@ function checkEntry(name: string, entry: unknown): Entry {
 
 /** Bytes that a tensor takes. */
 export function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): number {
-  let bits: number = types[dtype][0];
+  let bits = bitsOf(dtype);
   for (const side of [1, ...shape]) {
     bits *= side;
     if (!isCount(bits)) refuse(`${name}: expected fewer numbers than [${shape}] holds`);
@@ -220,19 +201,18 @@ export function sizeOf(name: string, dtype: Dtype, shape: readonly number[]): nu
 /** A tensor from a copy of its bytes, which begins at its buffer's start. */
 export function decode({ buffer }: Uint8Array<ArrayBuffer>, { dtype, shape }: TensorInfo): HostTensor {
   if (dtype === "F16") return { dtype, shape, data: Float32Array.from(new Float16Array(buffer)) };
-  if (dtype !== "BF16") return { dtype, shape, data: new types[dtype][1](buffer) };
+  if (dtype !== "BF16") return { dtype, shape, data: new types[dtype](buffer) };
   const bits = Uint32Array.from(new Uint16Array(buffer), (half) => half << 16); // the upper half of a float32
   return { dtype, shape, data: new Float32Array(bits.buffer) };
 }
 
 /** How the file will hold a tensor: as it says, or as its array is. */
 function dtypeOf(name: string, { dtype, data }: HostTensor): Dtype {
-  const fits = (dtype: Dtype) => types[dtype]?.[1] === data.constructor;
-  const found = dtype ??
-    dtypes.find((dtype) => fits(dtype) && types[dtype][0] === 8 * data.BYTES_PER_ELEMENT && dtype !== "BOOL");
-  if (found && fits(found)) return found;
-  const holder = dtype ?? "a file", got = data.constructor.name;
-  throw new RangeError(`${name}: expected an array that ${holder} can hold, got ${got}`);
+  const fits = (dtype: Dtype) => types[dtype] === data.constructor, bits = 8 * data.BYTES_PER_ELEMENT;
+  const found = dtype ?? dtypes.find((type) => fits(type) && bitsOf(type) === bits && type !== "BOOL");
+  const fitting = found !== undefined && fits(found);
+  expect(fitting, name, `an array that ${dtype ?? "a file"} can hold`, data.constructor.name);
+  return found!;
 }
 
 /** The upper halves of the nearest numbers that have no lower ones; of two, the one whose half is even. */
@@ -265,34 +245,25 @@ export function writeSafetensors(
   const typed = [...tensors].map(([name, tensor]) => ({ name, ...tensor, dtype: dtypeOf(name, tensor) }));
   const rank = ({ dtype }: { dtype: Dtype }) => dtypes.indexOf(dtype);
   typed.sort((a, b) => rank(b) - rank(a) || (a.name < b.name ? -1 : 1));
-  const members: string[] = [], parts: Uint8Array[] = [];
+  const members: string[] = [], parts: [from: number, part: Uint8Array][] = [];
   if (Object.keys(metadata).length > 0) members.push(`"__metadata__":${JSON.stringify(metadata)}`);
   let size = 0;
   for (const { name, dtype, shape, data } of typed) {
     const part = encode(dtype, data), got = part.length;
-    const expected = shape.reduce((bits, side) => bits * side, types[dtype][0]) / 8;
-    if (expected !== got || !shape.every(isCount)) {
-      throw new RangeError(`${name}: expected ${expected} bytes for [${shape}] of ${dtype}, got ${got}`);
-    }
-    if (name === "__metadata__" || !name.isWellFormed()) {
-      throw new RangeError(`expected another name than ${JSON.stringify(name)}`);
-    }
-    const entry = { dtype, shape, data_offsets: [size, size + part.length] };
+    const expected = shape.reduce((bits, side) => bits * side, bitsOf(dtype)) / 8;
+    const fits = expected === got && shape.every(isCount);
+    expect(fits, name, `${expected} bytes for [${shape}] of ${dtype}`, got);
+    const isName = name !== "__metadata__" && name.isWellFormed();
+    expect(isName, "safetensors", "another name", JSON.stringify(name));
+    parts.push([size, part]);
+    const entry = { dtype, shape, data_offsets: [size, size += got] };
     members.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`);
-    parts.push(part);
-    size += part.length;
   }
   const json = new TextEncoder().encode(`{${members.join()}}`), header = Math.ceil(json.length / 8) * 8;
-  if (header > HEADER_LIMIT) {
-    throw new RangeError(`expected a header of at most ${HEADER_LIMIT} bytes, got ${header}`);
-  }
+  expect(header <= HEADER_LIMIT, "safetensors", `a header of at most ${HEADER_LIMIT} bytes`, header);
   const bytes = new Uint8Array(8 + header + size).fill(0x20, 8, 8 + header);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(header), true);
   bytes.set(json, 8);
-  let at = 8 + header;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
+  for (const [from, part] of parts) bytes.set(part, 8 + header + from);
   return bytes;
 }

@@ -1,19 +1,8 @@
 /** Safetensors files that are read tensor by tensor, one or several with an index. @module */
 import { type FileHandle, open } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import {
-  decode,
-  type Header,
-  HEADER_LIMIT,
-  headerLength,
-  type HostTensor,
-  isObject,
-  parseHeader,
-  parseStrictly,
-  refuse,
-  SafetensorsError,
-  type TensorInfo,
-} from "./safetensors.ts";
+import { decode, HEADER_LIMIT, headerLength, isObject, parseHeader, parseStrictly } from "./safetensors.ts";
+import { type Header, type HostTensor, refuse, SafetensorsError, type TensorInfo } from "./safetensors.ts";
 
 /** A file, or several with an index, of which only the headers have been read. */
 export interface OpenSafetensors extends AsyncDisposable {
@@ -72,37 +61,30 @@ export async function openSafetensors(path: string): Promise<OpenSafetensors> {
 }
 
 async function openShard(index: string, file: string): Promise<OpenSafetensors> {
-  try {
-    return await openOne(join(dirname(index), file));
-  } catch (error) {
+  return await openOne(join(dirname(index), file)).catch((error) => {
     if (error instanceof Deno.errors.NotFound) refuse(`${index}: expected ${file} beside it`, error);
     throw error;
-  }
+  });
 }
 
 /** What `work` gives; an error of it says of which file. */
 async function naming<T>(path: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw error instanceof SafetensorsError
-      ? new SafetensorsError(`${path}: ${error.message}`, { cause: error })
-      : error;
-  }
+  return await work().catch((cause) => {
+    throw cause instanceof SafetensorsError
+      ? new SafetensorsError(`${path}: ${cause.message}`, { cause })
+      : cause;
+  });
 }
 
 async function openOne(path: string): Promise<OpenSafetensors> {
   const { size, isFile } = await Deno.stat(path);
   if (!isFile) refuse(`${path}: expected a file`);
   await using opened = new AsyncDisposableStack();
-  const handle = await open(path);
-  opened.defer(() => handle.close());
+  const handle = opened.adopt(await open(path), (handle) => handle.close());
   const { entries, metadata, start } = await naming(path, () => readHeader(handle, size));
   const held = opened.move();
   return {
-    infos: new Map(
-      [...entries].map(([name, { dtype, shape, byteLength }]) => [name, { dtype, shape, byteLength }]),
-    ),
+    infos: new Map([...entries].map(([name, { from: _, ...info }]) => [name, info])),
     metadata,
     read: (name) =>
       naming(path, async () => {

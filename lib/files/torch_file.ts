@@ -153,13 +153,8 @@ async function openArchive(bytes: Uint8Array) {
  */
 export async function openTorchFile(path: string): Promise<OpenSafetensors> {
   const bytes = await Deno.readFile(path);
-  const naming = async <T>(work: () => Promise<T>): Promise<T> => {
-    try {
-      return await work();
-    } catch (error) {
-      return refuse(`${path}: expected a dictionary of tensors: ${(error as Error).message}`, error);
-    }
-  };
+  const naming = <T>(work: () => Promise<T>): Promise<T> =>
+    work().catch((error) => refuse(`${path}: expected a dictionary of tensors: ${error.message}`, error));
   return await naming(async () => {
     const content = await openArchive(bytes), infos = new Map<string, TensorInfo>();
     const order = await content("byteorder").catch(() => new Uint8Array());

@@ -1,9 +1,11 @@
 /** Variables in a safetensors file, by their own names and in their own layout. @module */
 import * as tf from "@tensorflow/tfjs";
+import { expect } from "../base/check.ts";
 import { type HostTensor, writeSafetensors } from "./safetensors.ts";
 import { openSafetensors } from "./tensor_files.ts";
 
 type Variables = ReadonlyMap<string, tf.Variable>;
+type Values = { shape: readonly number[]; data: Float32Array };
 
 /** What has parameters and, perhaps, state by name: an objective. */
 export interface WithVariables {
@@ -21,23 +23,15 @@ const all = ({ parameters = new Map(), state = new Map() }: WithVariables): Map<
 export async function readVariables(
   variables: Variables,
   file: string,
-  layout: (name: string, tensor: { shape: readonly number[]; data: Float32Array }) => Float32Array = (
-    _,
-    { data },
-  ) => Float32Array.from(data),
+  layout: (name: string, tensor: Values) => Float32Array = (_, { data }) => Float32Array.from(data),
 ): Promise<void> {
   await using tensors = await openSafetensors(file);
   const missing = [...variables.keys()].filter((name) => !tensors.infos.has(name));
-  if (missing.length > 0) {
-    const there = [...tensors.infos.keys()].slice(0, 10).join(", ");
-    throw new RangeError(`${file}: expected ${missing.slice(0, 10).join(", ")} in it, got ${there}`);
-  }
+  const [lacks, has] = [missing, [...tensors.infos.keys()]].map((names) => names.slice(0, 10).join(", "));
+  expect(missing.length === 0, file, `${lacks} in it`, has);
   for (const [name, variable] of variables) {
-    const { shape, data } = await tensors.read(name),
-      values = layout(name, { shape, data: data as Float32Array });
-    if (values.length !== variable.size) {
-      throw new RangeError(`${file}: ${name}: expected [${variable.shape}], got [${shape}]`);
-    }
+    const tensor = await tensors.read(name), values = layout(name, tensor as Values);
+    expect(values.length === variable.size, `${file}: ${name}`, `[${variable.shape}]`, `[${tensor.shape}]`);
     tf.tidy(() => variable.assign(tf.tensor(values, variable.shape)));
   }
 }
