@@ -33,11 +33,21 @@ export function defaultPreprocessor(imageSize: number, channels: number): Prepro
   };
 }
 
+/** What reads images: its preprocessing, and its configuration where that says their size. */
+interface Reader {
+  readonly preprocessor: Preprocessor;
+  readonly config?: { readonly imageSize?: number };
+}
+
+/** Height and width of the images that a network takes: those configured, else those of its preprocessing. */
+export function imageSizeOf({ preprocessor, config }: Reader): { height: number; width: number } {
+  const { height, width } = preprocessor.size, side = config?.imageSize;
+  return side === undefined ? { height, width } : { height: side, width: side };
+}
+
 /** The images that a network takes: their side and their channels. */
-export function shapeOf(
-  { preprocessor: { size, imageMean } }: { readonly preprocessor: Preprocessor },
-): { imageSize: number; numChannels: number } {
-  return { imageSize: size.height, numChannels: imageMean.length };
+export function shapeOf(reader: Reader): { imageSize: number; numChannels: number } {
+  return { imageSize: imageSizeOf(reader).height, numChannels: reader.preprocessor.imageMean.length };
 }
 
 /**

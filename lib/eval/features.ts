@@ -88,8 +88,8 @@ function checkReading(
 
 /** Patches of an image of the network's size. */
 export function patchesOf(model: Encoder): number {
-  const { size, imageMean } = model.preprocessor;
-  const [rows, columns] = model.grid({ shape: [1, size.height, size.width, imageMean.length] });
+  const { imageSize, numChannels } = shapeOf(model);
+  const [rows, columns] = model.grid({ shape: [1, imageSize, imageSize, numChannels] });
   return rows * columns;
 }
 

@@ -25,8 +25,9 @@ export interface TokenOptions {
 
 /** A network that makes tokens of images: what probes, k-NN, meters, heads and pictures read. */
 export interface Encoder {
-  /** What is done to images; `size` is the size that they have. */
+  /** What is done to images; `size` is the size that they have, unless `config` says another. */
   readonly preprocessor: Preprocessor;
+  readonly config?: { readonly imageSize?: number };
   /** "embedding", 1 to L, "final". */
   readonly layers: readonly Layer[];
   /** Tokens before the patches: 1 with CLS. */

@@ -171,13 +171,14 @@ function refuseSets(
 function trainedPart(
   classifier: NepaClassifier,
   { freezePatches, dropPath }: FinetuneSettings,
-): Pick<Task, "parameters" | "preprocessor" | "draws" | "frozen"> {
+): Pick<Task, "parameters" | "preprocessor" | "size" | "draws" | "frozen"> {
   const { preprocessor, parameters, config: own } = classifier, { imageSize, numHiddenLayers } = own;
   const config = nepaConfig(dropPath === null ? own : { ...own, dropPathProb: dropPath });
   const size = { height: imageSize, width: imageSize };
   return {
     parameters,
-    preprocessor: { ...preprocessor, size },
+    preprocessor,
+    size,
     frozen: (name) => freezePatches && name.includes(".projection."),
     draws: (batchSize, seed, batch) => {
       const draws = makeDraws(config, batchSize, new Random(seed, "draws", batch), size);

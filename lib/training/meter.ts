@@ -11,6 +11,7 @@ import { standardized } from "../model/ops.ts";
 import type { BatchInputs } from "./compiled_step.ts";
 import type { Trained } from "./objective.ts";
 import type { Measured } from "./trainer.ts";
+import { imageSizeOf } from "../data/preprocessor.ts";
 
 /** Images read by the meter; fewer where they have more than 64 patches. */
 const IMAGES = 512, PATCHES = 32_768;
@@ -44,7 +45,7 @@ export class Meter {
     const { dataset, seed, compile, heldOut } = options, { encoder } = subject.model;
     this.#subject = subject;
     this.#options = options;
-    const { height, width } = encoder.preprocessor.size, { channels } = dataset;
+    const { height, width } = imageSizeOf(encoder), { channels } = dataset;
     const [rows, columns] = encoder.grid({ shape: [1, height, width, channels] });
     const count = Math.min(dataset.length, IMAGES, Math.max(2, Math.floor(PATCHES / (rows * columns))));
     this.#indices = new Random(seed, "meter").permutation(dataset.length).slice(0, count);
@@ -93,8 +94,8 @@ export class Meter {
   /** Some images, and what a loss reads besides: the same draws at every reading. */
   async #inputs(indices: Int32Array, step: number): Promise<BatchInputs> {
     const { dataset, seed, batchSize } = this.#options, subject = this.#subject;
-    const { height, width, channels } = dataset, { size } = subject.model.encoder.preprocessor;
-    const fit = resize({ height: size.height, width: size.width }),
+    const { height, width, channels } = dataset, size = imageSizeOf(subject.model.encoder);
+    const fit = resize(size),
       bytes = size.height * size.width * channels;
     const pixels = new Uint8Array(indices.length * bytes), random = new Random(0);
     const examples = await Promise.all(Array.from(indices, (index) => dataset.get(index)));

@@ -17,7 +17,7 @@ import { groupsOf, makePlan, type Plan, type Recipe, type TrainOptions } from ".
 import { Run } from "./run.ts";
 import { Trainer } from "./trainer.ts";
 import { notice } from "../display/jupyter.ts";
-import { shapeOf } from "../data/preprocessor.ts";
+import { imageSizeOf, shapeOf } from "../data/preprocessor.ts";
 
 /** Options of {@linkcode pretrain}. */
 export interface PretrainOptions<M extends Method = Nepa>
@@ -88,7 +88,7 @@ function official(size: number, images: number): Recipe {
 /** What a recipe sets. */
 function pretrainRecipe(name: string, encoder: Encoder, { length }: Dataset): Recipe {
   if (name === "standardized") return { ...DEFAULT, steps: 4800 };
-  return name === "official" ? official(encoder.preprocessor.size.height, Math.max(length, 4096)) : DEFAULT;
+  return name === "official" ? official(imageSizeOf(encoder).height, Math.max(length, 4096)) : DEFAULT;
 }
 
 const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
@@ -197,7 +197,7 @@ export function pretrain<M extends Method = Nepa>(
   const rate = rateOf(plan);
   const trainer = new Trainer(dataset, plan, {
     ...subject,
-    ...{ preprocessor: encoder.preprocessor, averages: averages?.all, from: callSite(new Error()) },
+    ...{ preprocessor: encoder.preprocessor, size: imageSizeOf(encoder), averages: averages?.all, from: callSite(new Error()) },
     flops: (batchSize) => model.flops(batchSize),
     rates: (k) => groups.factors.map((factor) => factor * rate(k)),
     optimizer: { group: groups.group, decay: groups.decay },
@@ -236,7 +236,7 @@ function checkImages<M extends Method>(
 ): void {
   const sized = options.augment === undefined && options.recipe !== "official" || augment === null;
   refuseMisfit(dataset, shapeOf(encoder), sized);
-  if (augment) refuseTransform(dataset, augment, encoder.preprocessor.size);
+  if (augment) refuseTransform(dataset, augment, imageSizeOf(encoder));
   if (options.validation) refuseMisfit(options.validation, shapeOf(encoder), true);
 }
 

@@ -106,6 +106,9 @@ export function update<B extends tf.TensorContainer>(
   };
 }
 
+/** What was warned about: once for each set of parameters, where an engine calls the loss at every update. */
+const warned = new WeakSet<ReadonlyMap<string, tf.Variable>>();
+
 /** The loss of a batch and its gradients by those parameters that it reaches, checked for what would be silently wrong. */
 export function gradientsOf<B extends tf.TensorContainer>(
   options: Omit<UpdateOptions<B>, "optimizer">,
@@ -114,7 +117,10 @@ export function gradientsOf<B extends tf.TensorContainer>(
   numbers: Numbers,
 ): LossAndGradients {
   const { loss, parameters, state = new Map() } = options;
-  const tell = options.unreached ?? ((names) => console.warn(unreachedNotice(names)));
+  const tell = options.unreached ?? ((names) => {
+    if (!warned.has(parameters)) console.warn(unreachedNotice(names));
+    warned.add(parameters);
+  });
   try {
     const refuseAssign = (name: string) =>
       new TypeError(

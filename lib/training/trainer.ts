@@ -39,8 +39,10 @@ export interface Task {
   parameters: ReadonlyMap<string, tf.Variable>;
   /** Variables that the loss may read besides. */
   state?: ReadonlyMap<string, tf.Variable>;
-  /** What images are normalised by, and the size that they have. */
+  /** What images are normalised by. */
   preprocessor: Preprocessor;
+  /** Of the images. */
+  size: { height: number; width: number };
   views?: number;
   loss(batch: TrainingBatch, draws: Draws, numbers: Numbers): LossOutput;
   after?: ((batch: TrainingBatch, draws: Draws, numbers: Numbers) => void) | undefined;
@@ -89,7 +91,7 @@ export class Trainer implements Training {
    * @param task What is trained: the loss, the learning rates, the measurements.
    */
   constructor(dataset: Dataset, plan: Plan, task: Task) {
-    const { batchSize, seed, augment, betas } = plan, { finish, preprocessor, averages, frozen } = task;
+    const { batchSize, seed, augment, betas } = plan, { finish, preprocessor, size, averages, frozen } = task;
     this.steps = plan.steps;
     this.#plan = plan;
     this.#task = task;
@@ -105,7 +107,6 @@ export class Trainer implements Training {
       average: averages && new Ema(task.parameters, averages),
     }, plan);
     this.#trained = signature(task.parameters);
-    const { height, width } = preprocessor.size, size = { height, width };
     const options = {
       batchSize,
       seed,

@@ -315,3 +315,15 @@ Deno.test("an engine that does not compile trains the same", async () => {
     assertEquals(await useEngine("tensorflow"), engine);
   }
 });
+
+Deno.test("images have the configured size, whatever a preprocessing file says they are resized to first", async () => {
+  const plain = new Nepa(config, { seed: 1 }), { preprocessor } = plain, size = { height: 256, width: 256 };
+  const model = new Nepa(config, { seed: 1, preprocessor: { ...preprocessor, size } });
+  const losses = async (model: Nepa) => {
+    const options = { ...short, steps: 2, every: { probe: 2 }, compile: false };
+    return (await pretrain(model, few, options).finish()).history.map(({ loss, probe }) => [loss, probe]);
+  };
+  assertEquals(await losses(model), await losses(plain));
+  plain.dispose();
+  model.dispose();
+});
