@@ -174,17 +174,17 @@ export class Feeder {
  * All images of a data set in its order, as tensors of one shape, so that a compiled function is recorded once.
  *
  * @param dataset The images.
- * @param network What reads them: the fewer its tokens, the more images are in a batch.
+ * @param patches Of an image: the fewer, the more images are in a batch.
  * @param prepare What is done to each image before that, and the size that comes out. Default: nothing.
  * @returns Batches with their images [n, H, W, C], 0 to 255, which are disposed of afterwards; in the last, those after
  * `batch.size` are black.
  */
 export async function* inOrder(
   dataset: Dataset,
-  { config: { imageSize, patchSize } }: { config: { imageSize: number; patchSize: number } },
+  patches: number,
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
-  const size = Math.min(Math.max(1, Math.floor(TOKENS / (imageSize / patchSize) ** 2)), dataset.length);
+  const size = Math.min(Math.max(1, Math.floor(TOKENS / patches)), dataset.length);
   const chance = new Chance((i) => new Random(i)), { random } = chance;
   const { height, width } = prepare?.size ?? dataset;
   const options = { size, shuffle: false, dropLast: false, ...prepare && { change: { ...prepare, random } } };

@@ -125,8 +125,8 @@ export function sparkline(values: readonly number[], width = 24): string {
   return means.map((m) => "▁▂▃▄▅▆▇█"[Math.round(7 * (m - low) / span)]).join("");
 }
 
-function describeTrace({ name, type, y, z, x, orientation }: Trace): string {
-  const label = wordsOf(name ?? type ?? "line");
+function describeTrace({ name, type, y, z, x, orientation, legendgroup }: Trace): string {
+  const label = wordsOf([legendgroup, name ?? type ?? "line"].filter((word) => word).join(", "));
   if (Array.isArray(z)) return `${label}: ${z.length} × ${(z[0] as unknown[] | undefined)?.length ?? 0}`;
   const values = Array.from((orientation === "h" ? x : y) as ArrayLike<unknown> ?? [], Number);
   if (values.length === 0) return label;

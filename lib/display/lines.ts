@@ -179,10 +179,11 @@ function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<strin
   };
 }
 
-function lineTrace(line: Line, id: string): Trace {
+function lineTrace(line: Line, id: string, { title, legend = true }: LineChart): Trace {
   const points = thin(line, 1000), { name, color } = line;
   return {
     type: "scatter",
+    ...(legend ? {} : { legendgroup: plotText(title) }), // its name alone does not say what it shows
     mode: points.length < 30 ? "lines+markers" : "lines",
     name: plotText(name),
     x: points.map(([x]) => x),
@@ -224,5 +225,6 @@ export function boardFigure(board: LineBoard): Figure {
   };
   const ids = charts.map((_, i) => i === 0 ? "" : String(i + 1));
   for (const [i, chart] of charts.entries()) Object.assign(layout, chartAxes(board, chart, ids[i]!));
-  return new Figure(charts.flatMap(({ lines }, i) => lines.map((line) => lineTrace(line, ids[i]!))), layout);
+  const traces = charts.flatMap((chart, i) => chart.lines.map((line) => lineTrace(line, ids[i]!, chart)));
+  return new Figure(traces, layout);
 }

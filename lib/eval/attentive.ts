@@ -14,7 +14,8 @@ import { warmupCosine } from "../optim/schedule.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
 import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Features, Standardiser } from "./logistic.ts";
-import { checkSets, layerTitle } from "./probe.ts";
+import { layerTitle } from "./probe.ts";
+import { checkSets } from "./sources.ts";
 import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */

@@ -107,7 +107,8 @@ export class Evaluation {
     const classes = dataset.classes.length, transform = this.#prepare, guesses: number[] = [];
     const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
     let loss = 0;
-    for await (const { images, batch } of inOrder(dataset, this.#classifier, prepare)) {
+    const { imageSize, patchSize } = this.#classifier.config;
+    for await (const { images, batch } of inOrder(dataset, (imageSize / patchSize) ** 2, prepare)) {
       const output = await this.#pass(images), logs = await output.data();
       output.dispose();
       batch.labels.forEach((label, i) => {

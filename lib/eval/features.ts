@@ -64,7 +64,7 @@ export async function readSets(
   let before = 0;
   try {
     for (const set of sets) {
-      found.push(await readOne(pass, set, model, layers, (done) => bar?.update(before + done)));
+      found.push(await readOne(pass, set, patchesOf(model), layers, (done) => bar?.update(before + done)));
       before += set.length;
     }
     return found;
@@ -94,14 +94,14 @@ export function patchesOf(model: Encoder): number {
 }
 
 /** What `pass` makes of all images, in their order: as many tensors as `layers`. */
-export async function readOne(
+export async function readOne<L>(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
-  model: Encoder,
-  layers: readonly Layer[],
+  patches: number,
+  layers: readonly L[],
   tell: (done: number) => void = () => {},
-): Promise<Map<Layer, Float32Array>> {
-  const found = new Map<Layer, Float32Array>();
+): Promise<Map<L, Float32Array>> {
+  const found = new Map<L, Float32Array>();
   let done = 0;
   const take = async (outputs: tf.Tensor2D[], size: number) => {
     for (const [i, layer] of layers.entries()) {
@@ -113,11 +113,7 @@ export async function readOne(
     tell(done += size);
   };
   let before: Promise<void> = Promise.resolve();
-  for await (
-    const { images, batch } of inOrder(dataset, {
-      config: { imageSize: Math.sqrt(patchesOf(model)), patchSize: 1 },
-    })
-  ) {
+  for await (const { images, batch } of inOrder(dataset, patches)) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));

@@ -1,7 +1,7 @@
 /** A head fitted to a frozen network: where a fine-tuning may start. @module */
 import { currentEngine } from "@nepa/engine";
 import type { Dataset } from "../data/dataset.ts";
-import { readOne } from "./features.ts";
+import { patchesOf, readOne } from "./features.ts";
 import { LogisticRegression } from "./logistic.ts";
 import { refuseLabelled } from "./evaluate.ts";
 import { expect } from "../base/check.ts";
@@ -43,7 +43,9 @@ export async function fitHead(
   refuseLabelled(dataset, classifier, null);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
-  const found = await readOne(pass, dataset, classifier.backbone, ["final"]).finally(() => pass.dispose());
+  const found = await readOne(pass, dataset, patchesOf(classifier.backbone), ["final"]).finally(() =>
+    pass.dispose()
+  );
   const data = found.get("final")!;
   const order = Int32Array.from({ length: dataset.length }, (_, i) => i);
   const features = { data, size: data.length / dataset.length };

@@ -4,10 +4,11 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
-import { expect, isCount } from "../base/check.ts";
-import { type Layer, type Reading, readSets } from "./features.ts";
+import { any, expect, flag, isCount, positive, type Rule } from "../base/check.ts";
+import type { Layer, Reading } from "./features.ts";
 import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
-import { checkSets, layerTitle } from "./probe.ts";
+import { layerTitle } from "./probe.ts";
+import { type Arguments, asked, type FeatureFunction, type FeatureSets, type Read } from "./sources.ts";
 import type { Encoder } from "../model/method.ts";
 
 /** Options of {@linkcode knn}. */
@@ -31,10 +32,10 @@ export class KnnResult extends Judgement {
   /** Whether the training images' mean was subtracted. */
   declare readonly centred: boolean;
   /** Which layer was read. */
-  declare readonly layer: Layer;
+  declare readonly layer: Read;
 
   /** Made by {@linkcode knn}. */
-  constructor(judged: Judged, options: Required<Omit<KnnOptions, keyof Reading>>) {
+  constructor(judged: Judged, options: Pick<KnnResult, "k" | "temperature" | "centred" | "layer">) {
     super({ ...judged, ...options });
   }
 
@@ -47,18 +48,24 @@ export class KnnResult extends Judgement {
   }
 }
 
+const RULES: Record<keyof KnnOptions, Rule> = {
+  ...{ k: any, temperature: positive, centred: flag },
+  ...{ layer: any, pool: any, causal: flag },
+};
+
 /** Test images compared at once. */
 const BLOCK = 500;
 
 /**
  * Classifies each test image by its k nearest training images, by the cosine of their features.
  *
- * @param model Not changed.
+ * @param model A network, a function from images to features, or features of your own, as for {@linkcode linearProbe}.
  * @param train The images that vote, all of them.
- * @param test The images to be judged by.
+ * @param test The images to be scored by.
  * @param options k, temperature, layer, pooling.
  * @returns The accuracy, and what was taken for what.
- * @throws {RangeError} If an option cannot be, or the images do not fit the network.
+ * @throws {TypeError} If there is no such option.
+ * @throws {RangeError} If an option cannot be, the images do not fit the network, or a number is not finite.
  *
  * @example
  * ```ts
@@ -74,21 +81,20 @@ const BLOCK = 500;
  * ```
  */
 export async function knn(
-  model: Encoder,
-  train: Dataset,
-  test: Dataset,
-  options: KnnOptions = {},
+  model: Encoder | FeatureFunction | FeatureSets,
+  train?: Dataset | KnnOptions,
+  test?: Dataset,
+  options?: KnnOptions,
 ): Promise<KnnResult> {
-  const { k = 20, temperature = 0.07, centred = false, layer = "final" } = options;
-  checkSets(model, train, test);
-  const n = train.length;
+  const given: Arguments = [model, train, test, options];
+  const { sets, options: chosen, network, read } = await asked<KnnOptions>("knn", RULES, given);
+  const { k = 20, temperature = 0.07, centred = false } = chosen, [voting, judged] = sets, n = voting.length;
+  const layer: Read = network ? chosen.layer ?? "final" : "given", classes = voting.classes.length;
   expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);
-  expect(temperature > 0, "temperature", "a positive number", temperature);
-  const [banked, asked] = await readSets(model, [train, test], [layer], options);
-  const bank = banked!.get(layer)!, queries = asked!.get(layer)!, classes = train.classes.length;
-  const voting = { k, temperature, centred, classes };
-  const guesses = await vote(bank, train.labels, queries, test.length, voting);
-  return new KnnResult(judge(guesses, test), { k, temperature, centred, layer });
+  const [bank, queries] = (await read([layer])).map((found) => found.get(layer)!);
+  const how = { k, temperature, centred, classes };
+  const guesses = await vote(bank!, voting.labels, queries!, judged.length, how);
+  return new KnnResult(judge(guesses, judged), { k, temperature, centred, layer });
 }
 
 /**

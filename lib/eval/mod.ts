@@ -14,6 +14,7 @@ export { readFeatures } from "./features.ts";
 export type { Layer, Reading } from "./features.ts";
 export { linearProbe, ProbeResult } from "./probe.ts";
 export type { Probe, ProbeOptions } from "./probe.ts";
+export type { FeatureFunction, FeatureSet, FeatureSets, Read } from "./sources.ts";
 export { knn, KnnResult } from "./knn.ts";
 export type { KnnOptions } from "./knn.ts";
 export { attentiveProbe, AttentiveResult } from "./attentive.ts";

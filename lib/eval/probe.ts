@@ -1,13 +1,13 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
-import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import type { Dataset } from "../data/dataset.ts";
 import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine } from "@nepa/engine";
-import { expect } from "../base/check.ts";
+import { any, expect, flag, index, type Rule } from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import { fingerprintOf } from "../data/fingerprint.ts";
 import { hashOf, remembered } from "../data/kept.ts";
@@ -15,7 +15,14 @@ import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Fit, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
-import { shapeOf } from "../data/preprocessor.ts";
+import {
+  type Arguments,
+  asked,
+  type FeatureFunction,
+  type FeatureSets,
+  type Labelled,
+  type Read,
+} from "./sources.ts";
 
 /** Options of {@linkcode linearProbe}. */
 export interface ProbeOptions extends Reading {
@@ -62,6 +69,21 @@ const LAMBDAS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
 /** Images of the training set that choose among them, at most a fifth of all. */
 const HELD_OUT = 5000;
 
+const RULES: Record<keyof ProbeOptions, Rule> = {
+  layer: any,
+  pool: any,
+  causal: flag,
+  layers: flag,
+  references: flag,
+  lambdas: ["positive numbers, each below the one before it", isFalling],
+  seed: index,
+};
+
+function isFalling(list: unknown): boolean {
+  const numbers = Array.isArray(list) ? list : [];
+  return numbers.length > 0 && numbers.every((x, i) => x > 0 && x < (numbers[i - 1] ?? Infinity));
+}
+
 /** How near the optimum a fit ends (see {@linkcode Probe.excess}) while λ is chosen, and at last; most iterations. */
 const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, maxIterations: 1000 };
 
@@ -77,7 +99,7 @@ export class ProbeResult extends Judgement implements Probe {
   declare readonly iterations: number;
   declare readonly selection: Probe["selection"];
   /** Which layer was read. */
-  readonly layer: Layer;
+  readonly layer: Read;
   /** Of the held-out choice, and of the untrained network. */
   readonly seed: number;
   /** Accuracy of each layer, by name, from below: "embedding", "1" to "L", "final". */
@@ -91,10 +113,10 @@ export class ProbeResult extends Judgement implements Probe {
 
   /** @param probes By layer name, "raw pixels" and "untrained". */
   constructor(
-    layer: Layer,
+    layer: Read,
     seed: number,
     probes: ReadonlyMap<string, Probe>,
-    layers: readonly Layer[] | undefined,
+    layers: readonly Read[] | undefined,
   ) {
     const raw = probes.get("raw pixels"), untrained = probes.get("untrained");
     super(probes.get(String(layer))!);
@@ -129,7 +151,7 @@ export class ProbeResult extends Judgement implements Probe {
 }
 
 /** A layer's name for readers: "block 2". */
-export function layerTitle(layer: Layer | string): string {
+export function layerTitle(layer: Read | string): string {
   return /^\d+$/.test(String(layer)) ? `block ${layer}` : String(layer);
 }
 
@@ -141,12 +163,15 @@ export function layerTitle(layer: Layer | string): string {
  * small, each fit starts from the one before; once a smaller λ has lost more on the held-out images than chance explains, two
  * standard errors, those below it are not tried.
  *
- * @param model Not changed.
- * @param train Images with labels to fit to.
- * @param test Images with labels to be judged by; looked at once.
- * @param options Which layer, how it is pooled, what else to probe.
+ * @param model A network, which is not changed; a function from images to features; or features of your own and their labels,
+ * `{ train: { features, labels, classes }, test: { features, labels } }`, with the options as the second argument.
+ * @param train Labelled images to fit to, at least 10.
+ * @param test Labelled images to be scored by; looked at once.
+ * @param options Which layer, how it is pooled, what else to probe: of a network. Features and functions take `lambdas` and `seed`.
  * @returns Accuracies from 0 to 1; shows itself as a table.
- * @throws {RangeError} If the images do not fit the network, the classes or a label do not, or there are too few images.
+ * @throws {TypeError} If there is no such option, or a network, images or features are expected and are not there.
+ * @throws {RangeError} If the images do not fit the network, the classes or a label do not, there are too few images, or a number
+ * is not finite.
  *
  * @example
  * ```ts
@@ -159,39 +184,45 @@ export function layerTitle(layer: Layer | string): string {
  * const { accuracy } = await linearProbe(model, train.subset(0.01), test.subset(0.02));
  * assert(accuracy > 0.2);
  * model.dispose();
+ *
+ * // Of numbers that come from elsewhere: ten points of each of two classes.
+ * const labels = Array.from({ length: 20 }, (_, i) => i % 2), features = labels.map((label, i) => [label - 0.5, i / 20]);
+ * const classes = ["left", "right"];
+ * const probe = await linearProbe({ train: { features, labels, classes }, test: { features, labels } });
+ * assert(probe.accuracy === 1);
  * ```
  */
 export async function linearProbe(
-  model: Encoder,
-  train: Dataset,
-  test: Dataset,
-  options: ProbeOptions = {},
+  model: Encoder | FeatureFunction | FeatureSets,
+  train?: Dataset | ProbeOptions,
+  test?: Dataset,
+  options?: ProbeOptions,
 ): Promise<ProbeResult> {
-  const { layer = "final", layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = options;
-  checkSets(model, train, test);
-  if (lambdas.length < 1 || !lambdas.every((λ, i) => λ > 0 && λ < (lambdas[i - 1] ?? Infinity))) {
-    throw new RangeError(
-      `lambdas: expected positive numbers, each below the one before it, got [${lambdas}]`,
-    );
-  }
-  const how = { seed, lambdas };
-  const wanted = layers ? model.layers : [layer], probes = new Map<string, Probe>();
-  const probe = async (fitted: Float32Array, tested: Float32Array, name: string) =>
-    toProbe(await fitAndGuess(fitted, tested, train, how, `probe, ${name}`), test);
-  const [fitted, tested] = await readSets(model, [train, test], wanted, options);
+  const given: Arguments = [model, train, test, options];
+  const { sets, options: chosen, network, read } = await asked<ProbeOptions>("linearProbe", RULES, given);
+  const { layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = chosen, how = { seed, lambdas };
+  const layer: Read = network ? chosen.layer ?? "final" : "given", [fit, judged] = sets;
+  expect(fit.length >= 10, fit.name, "at least 10 rows", fit.length);
+  const wanted: readonly Read[] = network && layers ? network.model.layers : [layer],
+    probes = new Map<string, Probe>();
+  const probe = async (features: Map<Read, Float32Array>[], read: Read, name: string) => {
+    const [fitted, tested] = features.map((found) => found.get(read)!);
+    return toProbe(await fitAndGuess(fitted!, tested!, fit, how, `probe, ${name}`), judged);
+  };
+  const found = await read(wanted);
   for (const name of wanted) {
-    probes.set(String(name), await probe(fitted!.get(name)!, tested!.get(name)!, layerTitle(name)));
-    fitted!.delete(name);
+    probes.set(String(name), await probe(found, name, layerTitle(name)));
+    found[0]!.delete(name);
   }
-  if (references) {
-    const fresh = model.untrained(seed);
+  if (network && references) {
+    const { model, images } = network, fresh = model.untrained(seed);
     try {
-      const [fitted, tested] = await readSets(fresh, [train, test], [layer], options);
-      probes.set("untrained", await probe(fitted!.get(layer)!, tested!.get(layer)!, "untrained"));
+      const found = await readSets(fresh, images, [layer as Layer], chosen);
+      probes.set("untrained", await probe(found as Map<Read, Float32Array>[], layer, "untrained"));
     } finally {
       tf.dispose([...fresh.parameters.values()]);
     }
-    probes.set("raw pixels", await probePixels(train, test, model.preprocessor, how));
+    probes.set("raw pixels", await probePixels(...images, model.preprocessor, how));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
 }
@@ -211,15 +242,6 @@ async function probePixels(
     async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
   return toProbe(found, test);
-}
-
-/** Refuses data sets that cannot be used together with the network. */
-export function checkSets(model: Encoder, train: Dataset, test: Dataset): void {
-  [train, test].forEach(refuseMislabelled);
-  for (const set of [train, test]) refuseMisfit(set, shapeOf(model), true);
-  const there = train.classes.length, here = test.classes.length;
-  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
-  expect(train.length >= 10, train.name, "at least 10 images", train.length);
 }
 
 /**
@@ -255,7 +277,7 @@ type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
 /** A fit, and the class guessed for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
 
-function toProbe({ guesses, ...fit }: FitAndGuesses, test: Dataset): Probe {
+function toProbe({ guesses, ...fit }: FitAndGuesses, test: Labelled): Probe {
   return { ...judge(guesses, test), ...fit };
 }
 
@@ -268,7 +290,7 @@ export function hasLost(accuracy: number, best: number, images: number): boolean
 async function fitAndGuess(
   features: Float32Array,
   tested: Float32Array,
-  train: Dataset,
+  train: Labelled,
   { seed, lambdas }: Choosing,
   title: string,
 ): Promise<FitAndGuesses> {

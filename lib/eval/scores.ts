@@ -31,7 +31,10 @@ export function chance(one: number, other: number, images: number): number {
 }
 
 /** Compares guesses [N] with the labels of N images. */
-export function judge(guesses: ArrayLike<number>, { labels, classes }: Dataset): Judged {
+export function judge(
+  guesses: ArrayLike<number>,
+  { labels, classes }: Pick<Dataset, "labels" | "classes">,
+): Judged {
   const confusion = classes.map(() => classes.map(() => 0));
   labels.forEach((label, i) => confusion[label]![guesses[i]!]!++);
   const hits = confusion.map((row, label) => row[label]!), right = hits.reduce((a, b) => a + b, 0);

@@ -7,14 +7,14 @@ import { formatNumber } from "../display/table.ts";
 import { expect } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
-import { drawWhile, lossBoard, smooth, sparse, timeLeft } from "./run.ts";
+import { drawWhile, lossBoard, metric, ownMetrics, smooth, sparse, timeLeft } from "./run.ts";
 
 /** What is drawn beside the loss, where any of the runs has measured it. */
-const SIDES: [string, (step: Step) => number | undefined][] = [
+const SIDES: readonly (readonly [string, (step: Step) => number | undefined])[] = [
   ["Held-out loss", ({ validation }) => validation?.loss],
   ["Held-out accuracy", ({ validation }) => validation?.accuracy],
-  ["Spread", ({ metrics }) => metrics?.featureStd],
-  ["Effective rank of z", ({ metrics }) => metrics?.effectiveRank],
+  ["Spread", metric("featureStd")],
+  ["Effective rank of z", metric("effectiveRank")],
   ["Learning rate", ({ lr }) => lr],
   ["Gradient norm", ({ gradNorm }) => gradNorm],
 ];
@@ -36,7 +36,9 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
     const smoothed = smooth(history.map(({ loss }) => loss));
     return history.map((step, i) => [step, smoothed[i]!] as const);
   }));
-  const sides = SIDES.map(([title, value]) => ({ title, lines: through(value), legend: false }));
+  const own = new Set(runs.flatMap(({ history }) => ownMetrics(history)));
+  const all = [...SIDES, ...[...own].map((name) => [name, metric(name)] as const)];
+  const sides = all.map(([title, value]) => ({ title, lines: through(value), legend: false }));
   const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
   return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
 }

@@ -4,7 +4,7 @@ import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../di
 import { boardFigure, lightSvg, type Line, type LineBoard, type LineChart } from "../display/lines.ts";
 import { formatDuration } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
-import { LOSS_WINDOW, type Metrics, Run, type Step } from "../training/run.ts";
+import { LOSS_WINDOW, Run, type Step } from "../training/run.ts";
 
 const [blue, orange, green, crimson, violet, brown] = palette;
 
@@ -28,6 +28,23 @@ export function sparse(
   return { name, color, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
 }
 
+/** What the meter measures; other metrics are a method's own. */
+const METER = [
+  ...["featureStd", "effectiveRank", "meanCosine", "collapsed"],
+  ...["previousPatch", "meanDirection", "meanDirectionPerPosition"],
+];
+
+/** A metric of a step by its name, where the step has it; `times` a factor. */
+export function metric(name: string, times = 1): (step: Step) => number | undefined {
+  return ({ metrics }) => typeof metrics?.[name] === "number" ? times * metrics[name] : undefined;
+}
+
+/** The names of a method's own metrics, in the order in which they come. */
+export function ownMetrics(history: readonly Step[]): string[] {
+  const names = new Set(history.flatMap(({ metrics = {} }) => Object.keys(metrics)));
+  return [...names].filter((name) => !METER.includes(name));
+}
+
 /** A line through every step. */
 function dense(history: readonly Step[], name: string, color: string, value: (s: Step) => number): Line {
   return { ...sparse(history, name, color, value), width: 1.5 };
@@ -35,8 +52,8 @@ function dense(history: readonly Step[], name: string, color: string, value: (s:
 
 function lossLines(history: readonly Step[]): Line[] {
   const means = smooth(history.map(({ loss }) => loss));
-  const beat = (name: string, color: string, value: (m: Metrics) => number) => ({
-    ...sparse(history, name, color, ({ metrics }) => metrics && -value(metrics)), // a predictor's loss: minus its cosine
+  const beat = (name: string, color: string, read: string) => ({
+    ...sparse(history, name, color, metric(read, -1)), // a predictor's loss: minus its cosine
     dash: true,
   });
   return [
@@ -46,17 +63,17 @@ function lossLines(history: readonly Step[]): Line[] {
       width: 2,
     },
     sparse(history, "held out", green, ({ validation }) => validation?.loss),
-    beat("previous patch", orange, (m) => m.previousPatch),
-    beat("mean", brown, (m) => m.meanDirection),
-    beat("mean by position", crimson, (m) => m.meanDirectionPerPosition),
+    beat("previous patch", orange, "previousPatch"),
+    beat("mean", brown, "meanDirection"),
+    beat("mean by position", crimson, "meanDirectionPerPosition"),
   ];
 }
 
 /** The smaller charts on the right. */
 function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines" | "include">[] {
-  const std = sparse(history, "std", green, ({ metrics }) => metrics?.featureStd);
-  const cosine = sparse(history, "mean cosine", crimson, ({ metrics }) => metrics?.meanCosine);
-  const rank = sparse(history, "effective rank", violet, ({ metrics }) => metrics?.effectiveRank);
+  const std = sparse(history, "std", green, metric("featureStd"));
+  const cosine = sparse(history, "mean cosine", crimson, metric("meanCosine"));
+  const rank = sparse(history, "effective rank", violet, metric("effectiveRank"));
   const accuracy = sparse(history, "held-out accuracy", green, ({ validation }) => validation?.accuracy);
   const probe = sparse(history, "linear probe", violet, ({ probe }) => probe);
   const lr = dense(history, "learning rate", ink.soft, (step) => step.lr);
@@ -68,6 +85,9 @@ function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines"
     { title: "Accuracy of a linear probe", lines: [probe], include: [0, 1] },
     { title: "Learning rate", lines: [lr], include: [0] },
     { title: "Gradient norm", lines: [norm], include: [0] },
+    ...ownMetrics(history).map((name, i) => {
+      return { title: name, lines: [sparse(history, name, palette[i % palette.length]!, metric(name))] };
+    }),
   ];
 }
 
@@ -83,9 +103,9 @@ export function lossBoard(
   loss: readonly Line[],
   smaller: readonly Pick<LineChart, "title" | "lines" | "include" | "legend">[],
 ): LineBoard {
-  const width = 820, height = 480, top = 104, bottom = 432, gap = 38;
   const side = smaller.map(filled).filter(({ lines }) => lines.length > 0);
-  const share = (bottom - top + gap) / side.length;
+  const width = 820, top = 104, gap = 38, room = Math.max(366, 73 * side.length), share = room / side.length;
+  const bottom = top + room - gap, height = bottom + 48;
   return {
     ...words,
     xTitle: "step",
@@ -134,7 +154,8 @@ function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
 
 /**
  * The course of a run so far: the loss beside what the trivial predictors reach (lines to beat), the spread and the rank
- * of the patch embeddings z, the learning rate, the gradient norm. Only what the run has measured is drawn.
+ * of the patch embeddings z, the learning rate, the gradient norm, and a chart for each number that the loss tells besides. Only
+ * what the run has measured is drawn.
  */
 export function runFigure(run: Run<unknown>): Figure {
   return finishedFigure(run);

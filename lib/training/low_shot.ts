@@ -10,7 +10,8 @@ import { NepaClassifier } from "../model/classifier.ts";
 import { Nepa } from "../model/nepa.ts";
 import { Random } from "../base/random.ts";
 import { Showing } from "../eval/scores.ts";
-import { checkSets, linearProbe, type ProbeOptions } from "../eval/probe.ts";
+import { linearProbe, type ProbeOptions } from "../eval/probe.ts";
+import { checkSets } from "../eval/sources.ts";
 
 /** What is compared. */
 export type Arm = "fine-tuned" | "linear probe" | "from scratch";

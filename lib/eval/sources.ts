@@ -1,0 +1,171 @@
+/** What probes and neighbours read: a network, a function from images to features, or numbers from elsewhere. @module */
+import * as tf from "@tensorflow/tfjs";
+import { any, checkOptions, count, expect, type Rule, shown } from "../base/check.ts";
+import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { shapeOf } from "../data/preprocessor.ts";
+import { uncompiled } from "@nepa/engine";
+import type { Encoder, Layer } from "../model/method.ts";
+import { readOne, readSets } from "./features.ts";
+import type { Features } from "./logistic.ts";
+
+/** Features of one's own, and the classes of what they were made of. */
+export interface FeatureSet {
+  /** N rows one after the other, of `size` numbers each; N rows; or [N, D], which is not disposed of. */
+  features: Float32Array | readonly ArrayLike<number>[] | tf.Tensor2D;
+  /** D, of a Float32Array. */
+  size?: number;
+  /** [N] class numbers. */
+  labels: ArrayLike<number>;
+  /** The classes' names, or how many there are. */
+  classes?: readonly string[] | number;
+}
+
+/** Features of one's own: what is fitted to, and what is scored. The classes are those of `train`. */
+export interface FeatureSets {
+  train: FeatureSet & Required<Pick<FeatureSet, "classes">>;
+  test: FeatureSet;
+}
+
+/**
+ * Makes features [B, D] of images [B, H, W, C], int32 from 0 to 255 as `Nepa.forward` takes them; called op by op inside
+ * `tf.tidy`. The last of the images may be black ones, whose features are not used.
+ */
+export type FeatureFunction = (images: tf.Tensor4D) => tf.Tensor2D;
+
+/** What was read: a layer, or features of one's own. */
+export type Read = Layer | "given";
+
+/** Labels and their classes. */
+export type Labelled = Pick<Dataset, "name" | "length" | "labels" | "classes">;
+
+/** What a probe was asked. */
+export interface Asked<O> {
+  readonly sets: readonly [train: Labelled, test: Labelled];
+  readonly options: O;
+  /** Where a network is asked about. */
+  readonly network?: { model: Encoder; images: readonly [train: Dataset, test: Dataset] };
+  /** Features [N, D] of both sets, by what was read. */
+  read(what: readonly Read[]): Promise<Map<Read, Float32Array>[]>;
+}
+
+/** A probe's arguments. */
+export type Arguments = readonly [Encoder | FeatureFunction | FeatureSets, ...unknown[]];
+
+/** Options that only a network has an answer to. */
+const READING = ["layer", "layers", "references", "pool", "causal"];
+
+/** Takes a probe's arguments apart, and refuses those that cannot be. */
+export async function asked<O extends object>(
+  where: string,
+  rules: Readonly<Record<string, Rule>>,
+  [source, ...rest]: Arguments,
+): Promise<Asked<O>> {
+  const given = isSets(source), options = ((given ? rest[0] : rest[2]) ?? {}) as O;
+  if (!given && typeof source !== "function") {
+    if (typeof source?.tokens !== "function") {
+      const expected = "a network, a function from images to features, or { train, test } of features";
+      throw new TypeError(`${where}: expected ${expected}, got ${shown(source)}`);
+    }
+    checkOptions(where, options, rules);
+    const images = imagesIn(where, rest);
+    checkSets(source, ...images);
+    const read = (what: readonly Read[]) => readSets(source, images, what as readonly Layer[], options);
+    return { sets: images, options, network: { model: source, images }, read };
+  }
+  const own = Object.entries(rules).filter(([name]) => !READING.includes(name));
+  checkOptions(`${where} of ${given ? "features" : "a function"}`, options, Object.fromEntries(own));
+  if (!given) {
+    const sets = imagesIn(where, rest);
+    checkLabels(...sets);
+    const read = async () => [await computed(source, sets[0]), await computed(source, sets[1])];
+    return { sets, options, read };
+  }
+  const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
+  expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
+  const sets = [train, test] as const;
+  const read = () => Promise.resolve(sets.map(({ data }) => new Map([["given" as const, data]])));
+  return { sets, options, read };
+}
+
+const isSets = (source: Arguments[0]): source is FeatureSets =>
+  typeof source === "object" && source !== null && "train" in source;
+
+function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, Dataset] {
+  for (const set of [train, test] as (Partial<Dataset> | undefined)[]) {
+    if (typeof set?.batches === "function") continue;
+    throw new TypeError(`${where}: expected images to fit to and images to be scored by, got ${shown(set)}`);
+  }
+  return [train, test] as [Dataset, Dataset];
+}
+
+/** Refuses data sets that cannot be used together with the network. */
+export function checkSets(model: Encoder, train: Dataset, test: Dataset): void {
+  for (const set of [train, test]) refuseMislabelled(set);
+  for (const set of [train, test]) refuseMisfit(set, shapeOf(model), true);
+  checkLabels(train, test);
+}
+
+function checkLabels(train: Labelled, test: Labelled): void {
+  for (const set of [train, test]) refuseMislabelled(set);
+  const there = train.classes.length, here = test.classes.length;
+  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
+  expect(train.length >= 10, train.name, "at least 10 images", train.length);
+}
+
+/** What `make` gives for all images. */
+async function computed(make: FeatureFunction, images: Dataset): Promise<Map<Read, Float32Array>> {
+  const { name, length, height, width } = images;
+  const pass = uncompiled((batch: tf.Tensor4D) => {
+    const made: unknown = make(batch),
+      shape = made instanceof tf.Tensor ? made.shape : [],
+      rows = batch.shape[0];
+    const got = made instanceof tf.Tensor ? `[${shape}]` : shown(made);
+    expect(shape.length === 2 && shape[0] === rows, `features of ${name}`, `a tensor [${rows}, D]`, got);
+    return [made as tf.Tensor2D];
+  });
+  const found = await readOne<Read>(pass, images, Math.max(32, height * width / 256), ["given"]);
+  checkNumbers(name, found.get("given")!, length);
+  return found;
+}
+
+const SET: Record<keyof FeatureSet, Rule> = { features: any, size: count, labels: any, classes: any };
+
+/** Features as they are given, with their labels; `known` are the other set's classes. */
+async function rowsOf(
+  name: string,
+  set: FeatureSet,
+  known?: readonly string[],
+): Promise<Labelled & Features> {
+  checkOptions(name, set, SET);
+  const { data, size } = await numbersIn(name, set),
+    length = data.length / size,
+    { labels, classes = [] } = set;
+  const own = typeof classes === "number" ? Array.from({ length: classes }, (_, i) => `${i}`) : classes;
+  const names = known ?? own, same = set.classes === undefined || String(names) === String(own);
+  expect(same, `${name}: classes`, `those of train, ${names.join(", ")}`, own.join(", "));
+  refuseMislabelled({ name, length, labels: labels ?? [], classes: names });
+  checkNumbers(name, data, length);
+  return { name, length, labels: Int32Array.from(labels), classes: names, data, size };
+}
+
+async function numbersIn(name: string, { features, size }: FeatureSet): Promise<Features> {
+  if (features instanceof tf.Tensor) {
+    expect(features.rank === 2, `${name}: features`, "a tensor [N, D]", `[${features.shape}]`);
+    return { data: Float32Array.from(await features.data()), size: features.shape[1] };
+  }
+  if (features instanceof Float32Array) {
+    const holds = size !== undefined && features.length % size === 0;
+    expect(holds, `${name}: size`, `numbers in a row, a divisor of ${features.length}`, size);
+    return { data: features, size };
+  }
+  expect(Array.isArray(features), `${name}: features`, "a Float32Array, rows or a tensor", shown(features));
+  const width = features[0]?.length ?? 0, odd = features.findIndex((row) => !(row?.length === width));
+  expect(odd < 0, `${name}: row ${odd}`, `${width} numbers, as row 0`, features[odd]?.length);
+  expect(width > 0, `${name}: features`, "rows of numbers", "none");
+  return { data: Float32Array.from(features.flatMap((row) => Array.from(row))), size: width };
+}
+
+function checkNumbers(name: string, data: Float32Array, rows: number): void {
+  const at = data.findIndex((x) => !Number.isFinite(x)), row = Math.floor(at / (data.length / rows));
+  expect(at < 0, `${name}: row ${row}`, "finite numbers", data[at]);
+}
