@@ -366,7 +366,10 @@ await compareRuns(names.map((name) => `${folder}/${name}`));
 
 // %%
 const labelled = train.balanced(budget(500, 20)), held = test.balanced(budget(200, 10));
-const results: Record<string, { "linear probe": number; "k-NN": number; spread: number; "effective rank": number }> = {};
+const results: Record<
+  string,
+  { "linear probe": number; "k-NN": number; spread: number; "effective rank": number }
+> = {};
 for (const name of names) {
   const { model } = runs[name]!, causal = name !== "two views";
   const probe = await linearProbe(model, labelled, held, { causal, seed: 0 });
@@ -379,14 +382,16 @@ for (const name of names) {
   };
 }
 new Table(names.map((name) => ({ run: name, ...results[name]! })), {
-  title: "Frozen features of the last layer",
-  subtitle: `${labelled.length} images to fit to, ${held.length} test images`,
+  title: `Frozen features of the last layer, ${labelled.length} labels`,
   format: { "linear probe": formatPercent, "k-NN": formatPercent },
 });
 
 // %%
 const nearestOf = (name: string) => results[name]!["k-NN"];
-claim(names.every((name) => name === "flowing" || nearestOf(name) > nearestOf("flowing")), "collapse cost nothing");
+claim(
+  names.every((name) => name === "flowing" || nearestOf(name) > nearestOf("flowing")),
+  "collapse cost nothing",
+);
 claim(nearestOf("flowing, regularised") > nearestOf("flowing") + 0.1, "the regulariser did not help");
 claim(nearestOf("two views") > nearestOf("nepa"), "two views are not better than NEPA after so few updates");
 
