@@ -142,21 +142,23 @@ export class Trainer implements Training {
     const { batchSize, seed, emaDecay, weightDecayAt } = this.#plan, task = this.#task;
     const tensor = (x: Feed["images"]) =>
       tf.tensor4d(x, shape, x instanceof Uint8Array ? "int32" : "float32");
-    const numbers = Object.entries(task.numbers?.(k) ?? {}).map(([name, x]) => [name, tf.scalar(x)]);
-    const first = tensor(images);
-    return {
-      batch: {
-        images: first,
-        labels: labels instanceof Int32Array
-          ? tf.tensor1d(labels, "int32")
-          : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
-        ...(views.length > 1 && { views: [first, ...views.slice(1).map(tensor)] }),
-      },
-      rates: this.optimizer.rates(k, task.rates(k), weightDecayAt(k)),
-      decay: tf.scalar(Ema.decayAt(k, emaDecay ?? 0)),
-      draws: task.draws(batchSize, seed, this.batch(k)),
-      numbers: Object.fromEntries(numbers),
+    const make = (): StepInputs => {
+      const first = tensor(images), numbers = Object.entries(task.numbers?.(k) ?? {});
+      return {
+        batch: {
+          images: first,
+          labels: labels instanceof Int32Array
+            ? tf.tensor1d(labels, "int32")
+            : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
+          ...(views.length > 1 && { views: [first, ...views.slice(1).map(tensor)] }),
+        },
+        rates: this.optimizer.rates(k, task.rates(k), weightDecayAt(k)),
+        decay: tf.scalar(Ema.decayAt(k, emaDecay ?? 0)),
+        draws: task.draws(batchSize, seed, this.batch(k)),
+        numbers: Object.fromEntries(numbers.map(([name, x]) => [name, tf.scalar(x)])),
+      };
     };
+    return tf.tidy(make as () => tf.TensorContainerObject) as unknown as StepInputs; // nothing is left where one of them throws
   }
 
   async prepare(k: number): Promise<void> {
