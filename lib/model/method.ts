@@ -42,8 +42,8 @@ export interface Encoder {
   grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number];
   /** The tokens of some layers, [B, T, D] each, of images as `Nepa.forward` takes them. */
   tokens(images: tf.Tensor4D, layers: readonly Layer[], options?: TokenOptions): tf.Tensor3D[];
-  /** The random numbers of one training forward, by name; the caller disposes of them. */
-  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
+  /** The random numbers of one training forward, by name; the caller disposes of them. Default: there are none. */
+  draws?(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
   /** One of the same class with fresh weights. */
   untrained(seed: number): Encoder;
 }

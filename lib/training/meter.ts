@@ -10,6 +10,7 @@ import { trivialPredictors } from "../eval/trivial.ts";
 import { standardized } from "../model/ops.ts";
 import type { BatchInputs } from "./compiled_step.ts";
 import type { Trained } from "./objective.ts";
+import type { Metrics } from "./run.ts";
 import type { Measured } from "./trainer.ts";
 import { imageSizeOf } from "../data/preprocessor.ts";
 
@@ -71,23 +72,34 @@ export class Meter {
   async read(step: number): Promise<Measured> {
     const { batchSize, heldOut, standardizeTargets } = this.#options,
       { prefix } = this.#subject.model.encoder;
-    const parts: tf.Tensor[] = [];
+    const made: tf.Tensor[] = [];
     let loss = 0;
-    for (let i = 0; i < this.size; i += batchSize) {
-      const indices = this.#indices.subarray(i, i + batchSize), inputs = await this.#inputs(indices, step);
-      const outputs = await this.#pass(inputs);
-      parts.push(outputs.embeddings);
-      loss += (await outputs.loss.data())[0]! * indices.length / this.size;
-      tf.dispose([{ ...inputs }, outputs.loss]);
-    }
-    const z = tf.tidy(() => tf.concat(parts, 0)) as tf.Tensor3D; // [images, T, D]
-    const targets = tf.tidy(() => standardizeTargets ? withStandardized(z) : tf.clone(z)); // [images, T, D]
-    const patches = tf.tidy(() => tf.slice(z, [0, prefix, 0]).reshape([-1, z.shape[2]])); // [images · N, D]
     try {
-      const metrics = { ...await collapse(patches), ...await trivialPredictors(targets, prefix) };
-      return { metrics, ...(heldOut && { validation: { loss } }) };
+      for (let i = 0; i < this.size; i += batchSize) {
+        const indices = this.#indices.subarray(i, i + batchSize), some = await this.#readSome(indices, step);
+        made.push(some.embeddings);
+        loss += some.loss * indices.length / this.size;
+      }
+      const z = tf.tidy(() => tf.concat(made, 0)) as tf.Tensor3D; // [images, T, D]
+      const targets = tf.tidy(() => standardizeTargets ? withStandardized(z) : tf.clone(z)); // [images, T, D]
+      const patches = tf.tidy(() => tf.slice(z, [0, prefix, 0]).reshape([-1, z.shape[2]])); // [images · N, D]
+      made.push(z, targets, patches);
+      const several = z.shape[1] >= prefix + 2; // one token alone has nothing beside it to be guessed from
+      const metrics = { ...await collapse(patches), ...several && await trivialPredictors(targets, prefix) };
+      return { metrics: metrics as Metrics, ...(heldOut && { validation: { loss } }) };
     } finally {
-      tf.dispose([z, targets, patches, ...parts]);
+      tf.dispose(made);
+    }
+  }
+
+  async #readSome(indices: Int32Array, step: number): Promise<{ embeddings: tf.Tensor; loss: number }> {
+    const inputs = await this.#inputs(indices, step);
+    try {
+      const { embeddings, loss } = await this.#pass(inputs), [value] = await loss.data();
+      loss.dispose();
+      return { embeddings, loss: value! };
+    } finally {
+      tf.dispose({ ...inputs });
     }
   }
 
@@ -103,17 +115,17 @@ export class Meter {
       pixels.set(fit({ data, height, width, channels }, random).data, i * bytes);
     });
     const shape: [number, number, number, number] = [indices.length, size.height, size.width, channels];
-    const numbers = Object.entries(subject.numbers(step - 1)).map(([name, x]) => [name, tf.scalar(x)]);
-    const draws = subject.draws(batchSize, seed, 0), some = partOf(draws, 0, indices.length);
-    tf.dispose(draws);
-    return {
+    const make = (): BatchInputs => ({
       batch: {
         images: tf.tensor4d(pixels, shape, "int32"),
         labels: tf.tensor1d(examples.map(({ label }) => label), "int32"),
       },
-      draws: some,
-      numbers: Object.fromEntries(numbers),
-    };
+      draws: partOf(subject.draws(batchSize, seed, 0), 0, indices.length),
+      numbers: Object.fromEntries(
+        Object.entries(subject.numbers(step - 1)).map(([name, x]) => [name, tf.scalar(x)]),
+      ),
+    });
+    return tf.tidy(make as () => tf.TensorContainerObject) as unknown as BatchInputs;
   }
 
   dispose(): void {

@@ -5,7 +5,7 @@
  * @module
  */
 import { assert, assertAlmostEquals } from "@std/assert";
-import { type Method, Nepa, type Objective, type PretrainOptions, Random, type Run, tf } from "nepa";
+import { type Method, Nepa, type Objective, type PretrainOptions, Random, type Step, tf } from "nepa";
 import { type TrainingBatch, trainingBatches, updateRandom, useEngine } from "nepa";
 import { noise } from "./tiny.ts";
 
@@ -73,7 +73,8 @@ export interface PlainOptions {
   after?(k: number): void;
   views?: number;
   rate?(k: number, name: string): number;
-  decays?(name: string): boolean;
+  /** Weight decay. Default: 0.05 of matrices. */
+  decay?(k: number, name: string): number;
   /** Of the averages. */
   ema?: number;
   augment?: PretrainOptions["augment"];
@@ -86,7 +87,7 @@ export async function trainPlainly(
 ): Promise<{ losses: number[]; norms: number[]; averages: Map<string, Float64Array> }> {
   const { model, parameters, loss, draws, after, views = 1, augment = null, ema = 0 } = options;
   const { batchSize, seed, clipNorm, learningRate } = setting, { steps = setting.steps } = options;
-  const rate = options.rate ?? ((k) => warmup(learningRate, k, steps)), decays = options.decays;
+  const rate = options.rate ?? ((k) => warmup(learningRate, k, steps));
   const batches = trainingBatches(noise, { batchSize, seed, augment, views });
   const moments = new Map([...parameters].map(([name, { size }]) => [name, new Moments(size)]));
   const averages = new Map<string, Float64Array>(), losses: number[] = [], norms: number[] = [];
@@ -99,7 +100,8 @@ export async function trainPlainly(
     const norm = Math.sqrt([...gradients.values()].flatMap((g) => [...g]).reduce((sum, g) => sum + g * g, 0));
     norms.push(norm);
     for (const [name, gradient] of gradients) {
-      const variable = parameters.get(name)!, decay = (decays?.(name) ?? variable.rank > 1) ? 0.05 : 0;
+      const variable = parameters.get(name)!,
+        decay = options.decay?.(k, name) ?? (variable.rank > 1 ? 0.05 : 0);
       const clipped = Float64Array.from(gradient, (g) => g * Math.min(1, clipNorm / (norm + 1e-6)));
       const now = moments.get(name)!.step(variable.dataSync(), clipped, k, rate(k, name), decay);
       tf.tidy(() => variable.assign(tf.tensor(Float32Array.from(now), variable.shape)));
@@ -182,7 +184,11 @@ export const positions = (x: tf.Tensor3D, from: number, to: number): tf.Tensor3D
   tf.slice(x, [0, from, 0], [-1, to - from, -1]);
 
 /** Checks losses of a run against those computed here. */
-export function assertLosses(run: Run<unknown>, losses: readonly number[], within = 2e-4): void {
+export function assertLosses(
+  run: { readonly history: readonly Step[] },
+  losses: readonly number[],
+  within = 2e-4,
+): void {
   const got = run.history.map(({ loss }) => loss);
   assert(got.length === losses.length && got.length > 0, `${got.length} and ${losses.length} losses`);
   got.forEach((loss, k) =>
