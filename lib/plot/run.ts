@@ -4,7 +4,7 @@ import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../di
 import { boardFigure, lightSvg, type Line, type LineBoard, type LineChart } from "../display/lines.ts";
 import { formatDuration } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
-import { LOSS_WINDOW, Run, type Step } from "../training/run.ts";
+import { LOSS_WINDOW, METER, Run, type Step } from "../training/run.ts";
 
 const [blue, orange, green, crimson, violet, brown] = palette;
 
@@ -27,12 +27,6 @@ export function sparse(
   const points = history.filter((step) => value(step) !== undefined);
   return { name, color, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
 }
-
-/** What the meter measures; other metrics are a method's own. */
-const METER = [
-  ...["featureStd", "effectiveRank", "meanCosine", "collapsed"],
-  ...["previousPatch", "meanDirection", "meanDirectionPerPosition"],
-];
 
 /** A metric of a step by its name, where the step has it; `times` a factor. */
 export function metric(name: string, times = 1): (step: Step) => number | undefined {

@@ -61,7 +61,10 @@ export function comparable(
 }
 
 /** The groups of parameters that have anything of their own. */
-function grouped(groups: (name: string) => object, parameters: ReadonlyMap<string, unknown>): Record<string, object> {
+function grouped(
+  groups: (name: string) => object,
+  parameters: ReadonlyMap<string, unknown>,
+): Record<string, object> {
   const all = [...parameters.keys()].map((name) => [name, groups(name)] as const);
   return Object.fromEntries(all.filter(([, group]) => Object.keys(group).length > 0));
 }

@@ -123,7 +123,15 @@ export function finetune(
 
 /** What each option that pretraining does not have may be. */
 const RULES: Record<Exclude<keyof FinetuneOptions, keyof TrainOptions>, Rule> = {
-  recipe: is.oneOf("default", "fitted-head", "official-base", "official-large", "layer-warmup", "small", "nano"),
+  recipe: is.oneOf(
+    "default",
+    "fitted-head",
+    "official-base",
+    "official-large",
+    "layer-warmup",
+    "small",
+    "nano",
+  ),
   ...{ validation: is.any, test: is.any, every: is.any },
   layerDecay: is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
   layerDecayEnd: is.orNull(is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),

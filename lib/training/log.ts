@@ -1,14 +1,13 @@
 /** The log of a run on disk: `metrics.csv`, what the training computed, and `timings.csv`, how fast. @module */
 import { say } from "../display/jupyter.ts";
 import { sync } from "./run_folder.ts";
-import type { Step } from "./run.ts";
+import { METER, type Step } from "./run.ts";
 
 /** The columns that each file begins with, as paths into a {@linkcode Step}; the numbers of an objective's own come after. */
 const FILES: Record<string, readonly string[]> = {
   "metrics.csv": [
     ...["step", "epoch", "loss", "lr", "gradNorm"],
-    ...["featureStd", "effectiveRank", "meanCosine", "collapsed"].map((name) => `metrics.${name}`),
-    ...["previousPatch", "meanDirection", "meanDirectionPerPosition"].map((name) => `metrics.${name}`),
+    ...METER.map((name) => `metrics.${name}`),
     ...["validation.loss", "validation.accuracy", "probe", "best", "test.loss", "test.accuracy"],
   ],
   "timings.csv": ["step", "imagesPerSecond", "gflops"],

@@ -7,6 +7,7 @@ import { type Draws, guardedDraws, imageAxis, Random } from "../base/random.ts";
 import type { AfterContext, LossContext, Method, Objective, Outputs } from "../model/method.ts";
 import type { TrainingBatch } from "./compiled_step.ts";
 import { type Numbers, updateRandom } from "./step.ts";
+import { METER } from "./run.ts";
 import type { Savable } from "./checkpoints.ts";
 
 type Variables = ReadonlyMap<string, tf.Variable>;
@@ -144,11 +145,11 @@ export function trained(model: Method, objective: Objective<never> | undefined, 
       return Object.fromEntries(all);
     },
     loss: (batch, draws, numbers, training = true) =>
-      lossOf(context(batch, draws, numbers, training) as never),
+      named(lossOf(context(batch, draws, numbers, training) as never)),
     read(batch, draws, numbers) {
       const here = context(batch, draws, numbers, false) as never;
       const last = () => model.encoder.tokens(batch.images, ["final"])[0]!;
-      return { targets: targets?.(here) ?? last(), loss: lossOf(here) };
+      return { targets: targets ? tokensOf(targets(here)) : last(), loss: lossOf(here) };
     },
     after: steps.length === 0 ? undefined : (batch, draws, numbers) => {
       const here = context(batch, draws, numbers, true) as unknown as AfterContext<never>;
@@ -167,6 +168,20 @@ export function trained(model: Method, objective: Objective<never> | undefined, 
 function texts(objective: Objective<never>): Record<string, string> {
   const functions = Object.entries(objective).filter(([, value]) => typeof value === "function");
   return Object.fromEntries(functions.map(([name, value]) => [name, String(value)]));
+}
+
+/** A loss whose other numbers have names of their own. */
+function named(output: LossOutput): LossOutput {
+  const taken = output instanceof tf.Tensor ? undefined : METER.find((name) => Object.hasOwn(output, name));
+  if (taken === undefined) return output;
+  throw new TypeError(`loss: ${taken}: expected another name, this one is the collapse meter's`);
+}
+
+/** The tokens that the meter watches, checked. */
+function tokensOf(targets: unknown): tf.Tensor3D {
+  if (targets instanceof tf.Tensor && targets.rank === 3) return targets as tf.Tensor3D;
+  const got = targets instanceof tf.Tensor ? `[${targets.shape}]` : is.shown(targets);
+  throw new TypeError(`targets: expected embeddings [B, T, D], got ${got}`);
 }
 
 /** Makes what a loss reads; the model's outputs are computed when they are first read. */

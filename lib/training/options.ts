@@ -97,7 +97,13 @@ const rateRule: Rule = [
 
 /** What each option may be. */
 const RULES: Record<keyof TrainOptions, Rule> = {
-  ...{ steps: is.count, epochs: is.positive, batchSize: is.count, learningRate: rateRule, baseLearningRate: is.positive },
+  ...{
+    steps: is.count,
+    epochs: is.positive,
+    batchSize: is.count,
+    learningRate: rateRule,
+    baseLearningRate: is.positive,
+  },
   weightDecay: [
     "a number from 0, or a function of the update",
     (value) => typeof value === "function" || is.notNegative[1](value),
@@ -113,7 +119,12 @@ const RULES: Record<keyof TrainOptions, Rule> = {
     emaDecay: is.orNull(is.belowOne),
     augment: is.orNull(is.callable),
   },
-  ...{ seed: is.index, signal: is.any, compile: is.flag, precision: is.oneOf("float32", "bfloat16", "force bfloat16") },
+  ...{
+    seed: is.index,
+    signal: is.any,
+    compile: is.flag,
+    precision: is.oneOf("float32", "bfloat16", "force bfloat16"),
+  },
   ...{ accumulate: is.count, checkpoint: is.any },
 };
 

@@ -197,7 +197,12 @@ export function pretrain<M extends Method = Nepa>(
   const rate = rateOf(plan);
   const trainer = new Trainer(dataset, plan, {
     ...subject,
-    ...{ preprocessor: encoder.preprocessor, size: imageSizeOf(encoder), averages: averages?.all, from: callSite(new Error()) },
+    ...{
+      preprocessor: encoder.preprocessor,
+      size: imageSizeOf(encoder),
+      averages: averages?.all,
+      from: callSite(new Error()),
+    },
     flops: (batchSize) => model.flops(batchSize),
     rates: (k) => groups.factors.map((factor) => factor * rate(k)),
     optimizer: { group: groups.group, decay: groups.decay },

@@ -24,6 +24,12 @@ export interface Metrics {
   [name: string]: number | boolean;
 }
 
+/** The names of what the meter measures; an objective's own numbers have others. */
+export const METER: readonly string[] = [
+  ...["featureStd", "effectiveRank", "meanCosine", "collapsed"],
+  ...["previousPatch", "meanDirection", "meanDirectionPerPosition"],
+];
+
 /** One update of the weights. */
 export interface Step {
   /** Updates done, this one included: from 1. */

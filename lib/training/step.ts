@@ -129,6 +129,9 @@ export function gradientsOf<B extends tf.TensorContainer>(
     const { result, read } = watch(() => lossAndGradients(() => loss(batch, draws, numbers), parameters), {
       refuseAssign,
     });
+    if ("gradNorm" in result.metrics) {
+      throw new TypeError("loss: gradNorm: expected another name, this one is the gradients' norm");
+    }
     refuseStrangers(read, new Set([...parameters.values(), ...state.values()]));
     if (result.unreached.length > 0) tell(result.unreached);
     const gone = [...parameters].filter(([name, { trainable }]) =>
