@@ -1,5 +1,6 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
+import { any, checkOptions, type Rule } from "../base/check.ts";
 import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
@@ -15,6 +16,10 @@ export interface BarChartOptions {
   /** Values to compare with, by name: dashed lines across. */
   references?: Readonly<Record<string, number>>;
 }
+
+const RULES: Record<keyof BarChartOptions, Rule> = {
+  ...{ title: any, subtitle: any, categoryTitle: any, valueTitle: any, references: any },
+};
 
 /** Mean and sample standard deviation; of one number, the number and NaN. */
 export function spread(values: readonly number[]): { mean: number; std: number } {
@@ -73,6 +78,7 @@ export function barChart(
   series: Readonly<Record<string, Readonly<Record<string, number | readonly number[]>>>>,
   options: BarChartOptions = {},
 ): Figure {
+  checkOptions("barChart", options, RULES);
   const { title = "", subtitle, categoryTitle = "", valueTitle = "accuracy, %", references = {} } = options;
   const categories = new Set(Object.values(series).flatMap((bars) => Object.keys(bars)));
   const bars = Object.entries(series).map(([name, values], i) =>

@@ -1,5 +1,6 @@
 /** Figures: one value that a notebook, a file and a terminal each show in their own way. @module */
 import type { Layout, PlotData, Template } from "plotly-types";
+import { checkOptions, positive } from "../base/check.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 import { drawSvg, rasterize } from "./raster.ts";
 import { formatNumber } from "./table.ts";
@@ -191,6 +192,7 @@ export class Figure {
    * @param options scale: pixels of the file for each of the figure's, default 1.
    */
   async png(options: { scale?: number } = {}): Promise<Uint8Array> {
+    checkOptions("png", options, { scale: positive });
     return rasterize(await this.svg(), options.scale);
   }
 

@@ -1,7 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
-import { expect } from "../base/check.ts";
+import { any, checkOptions, count, expect, notNegative, positive, type Rule } from "../base/check.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -47,6 +47,10 @@ export interface ImageGridOptions {
   /** What the numbers laid over the pictures are; stands beside their colour bar. */
   heatTitle?: string;
 }
+
+const RULES: Record<keyof ImageGridOptions, Rule> = {
+  ...{ title: any, subtitle: any, heatTitle: any, columns: count, size: positive, gap: notNegative },
+};
 
 /** From see-through over amber to dark red. */
 const embers: [number, string][] = [
@@ -149,6 +153,7 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
+  checkOptions("imageGrid", options, RULES);
   expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
   const { title = "", subtitle = "", heatTitle = "" } = options;

@@ -4,9 +4,9 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
-import { expect, isCount } from "../base/check.ts";
+import { any, checkOptions, count, expect, flag, index, notNegative, positive, type Rule } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
-import type { Nepa } from "../model/nepa.ts";
+import type { Encoder } from "../model/method.ts";
 import { makeParameters } from "../model/network.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Random } from "../base/random.ts";
@@ -22,7 +22,7 @@ import { crossEntropy, linear } from "../model/ops.ts";
 export interface AttentiveOptions extends Pick<Reading, "causal"> {
   /** As for `linearProbe`. Default "final". */
   layer?: Layer;
-  /** Parts that the query is cut into, each with its own look at the tokens; divides D. Default: the network's. */
+  /** Parts that the query is cut into, each with its own look at the tokens; divides D. Default: the network's, else D/32. */
   heads?: number;
   /** Passes over the training images. Default 10, or as many as make 1,000 updates. */
   epochs?: number;
@@ -35,6 +35,11 @@ export interface AttentiveOptions extends Pick<Reading, "causal"> {
   /** Of the first weights and the order of the images. Default 0. */
   seed?: number;
 }
+
+const RULES: Record<keyof AttentiveOptions, Rule> = {
+  ...{ layer: any, causal: flag, heads: count, epochs: count, batchSize: count },
+  ...{ learningRate: positive, weightDecay: notNegative, seed: index },
+};
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
 export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal">>;
@@ -195,9 +200,10 @@ export class AttentiveHead {
  *
  * @param model Not changed.
  * @param train Images with labels to train on.
- * @param test Images with labels to be judged by; looked at once.
+ * @param test Images with labels to be scored by; looked at once.
  * @param options Which layer, and how to train.
  * @returns Accuracies from 0 to 1; shows itself as a table.
+ * @throws {TypeError} If there is no such option.
  * @throws {RangeError} If an option cannot be, or the images do not fit the network.
  *
  * @example
@@ -215,25 +221,25 @@ export class AttentiveHead {
  * ```
  */
 export async function attentiveProbe(
-  model: Nepa,
+  model: Encoder,
   train: Dataset,
   test: Dataset,
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
-  const { layer = "final", causal = model.config.isCausal, ...given } = options;
-  const { numAttentionHeads: heads, hiddenSize: D } = model.config;
+  checkOptions("attentiveProbe", options, RULES);
+  const { layer = "final", causal = model.causal, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
-  const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
-  const settings: AttentiveSettings = { heads, ...training, ...given };
   checkSets(model, train, test);
-  for (const name of ["heads", "epochs", "batchSize"] as const) {
-    expect(isCount(settings[name]), name, "an integer from 1", settings[name]);
-  }
+  const { size: { height, width }, imageMean } = model.preprocessor;
+  const [, tokens, D] = tf.tidy(() => {
+    return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!.shape;
+  });
+  const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
+  const settings: AttentiveSettings = { heads: model.heads ?? headsOf(D), ...training, ...given };
   expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
-  expect(settings.learningRate > 0, "learningRate", "a positive number", settings.learningRate);
   const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal });
-  const features = { data: fitted!.get(layer)!, size: D }, tokens = features.data.length / train.length / D;
+  const features = { data: fitted!.get(layer)!, size: D };
   const head = new AttentiveHead(features, tokens, train.classes.length, settings);
   try {
     const losses = await head.fit(features, train.labels);
@@ -242,4 +248,11 @@ export async function attentiveProbe(
   } finally {
     head.dispose();
   }
+}
+
+/** As many heads as divide D and have 32 numbers or more, at least one. */
+function headsOf(D: number): number {
+  let heads = Math.max(1, Math.floor(D / 32));
+  while (D % heads !== 0) heads--;
+  return heads;
 }

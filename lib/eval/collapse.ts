@@ -51,8 +51,9 @@ export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Coll
   }
 }
 
-function unit(z: tf.Tensor2D): tf.Tensor2D {
-  return tf.div(z, tf.maximum(tf.norm(z, 2, 1, true), 1e-12)); // [n, D]
+/** x / max(‖x‖, 1e-12) along the last axis, by a division: with the same digits as ever. */
+export function unit<T extends tf.Tensor>(x: T): T {
+  return tf.div(x, tf.maximum(tf.norm(x, 2, -1, true), 1e-12));
 }
 
 async function spreadOf(z: tf.Tensor2D): Promise<number> {

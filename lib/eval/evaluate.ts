@@ -1,5 +1,6 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
+import { callable, checkOptions, expect, orNull } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import type { Table } from "../display/table.ts";
@@ -18,12 +19,8 @@ export function refuseLabelled(
 ): void {
   const { name, classes } = dataset, expected = classifier.classes.length;
   refuseMisfit(dataset, classifier.config, prepare === null);
-  if (classes.length !== expected) {
-    throw new RangeError(
-      `${name}: expected ${expected} classes, as the classifier has, got ${classes.length}; ` +
-        "NepaClassifier.from puts on a head with others",
-    );
-  }
+  const other = `${classes.length}; NepaClassifier.from puts on a head with others`;
+  expect(classes.length === expected, name, `${expected} classes, as the classifier has`, other);
   refuseMislabelled(dataset);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
 }
@@ -73,6 +70,7 @@ export async function evaluate(
   dataset: Dataset,
   options: { prepare?: Transform | null } = {},
 ): Promise<EvaluationResult> {
+  checkOptions("evaluate", options, { prepare: orNull(callable) });
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);

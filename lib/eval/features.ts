@@ -4,7 +4,7 @@ import { type Dataset, refuseMisfit } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine } from "@nepa/engine";
-import { expect } from "../base/check.ts";
+import { any, checkOptions, expect, flag } from "../base/check.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
 import type { Encoder, Layer } from "../model/method.ts";
@@ -43,6 +43,7 @@ export async function readFeatures(
   layers: readonly Layer[],
   reading: Reading = {},
 ): Promise<Map<Layer, Float32Array>> {
+  checkOptions("readFeatures", reading, { pool: any, causal: flag });
   return (await readSets(model, [dataset], layers, reading))[0]!;
 }
 

@@ -4,7 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { LogisticRegression } from "./logistic.ts";
 import { refuseLabelled } from "./evaluate.ts";
-import { expect } from "../base/check.ts";
+import { checkOptions, positive } from "../base/check.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import * as tf from "@tensorflow/tfjs";
 
@@ -38,8 +38,8 @@ export async function fitHead(
   dataset: Dataset,
   options: { lambda?: number } = {},
 ): Promise<void> {
+  checkOptions("fitHead", options, { lambda: positive });
   const { lambda = 0.1 } = options, classes = classifier.classes.length;
-  expect(lambda > 0 && lambda < Infinity, "lambda", "a positive number", lambda);
   refuseLabelled(dataset, classifier, null);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });

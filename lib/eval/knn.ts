@@ -10,6 +10,7 @@ import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./
 import { layerTitle } from "./probe.ts";
 import { type Arguments, asked, type FeatureFunction, type FeatureSets, type Read } from "./sources.ts";
 import type { Encoder } from "../model/method.ts";
+import { unit } from "./collapse.ts";
 
 /** Options of {@linkcode knn}. */
 export interface KnnOptions extends Reading {
@@ -113,14 +114,11 @@ export async function vote(
 ): Promise<Int32Array> {
   const { k, temperature, centred, classes } = options, n = labels.length, d = bank.length / n;
   const mean = tf.tidy(() => centred ? tf.mean(tf.tensor2d(bank, [n, d]), 0) : tf.zeros([d]));
-  const unit = (x: tf.Tensor2D) => {
-    const y = tf.sub(x, mean) as tf.Tensor2D;
-    return tf.div(y, tf.maximum(tf.norm(y, 2, 1, true), 1e-12)) as tf.Tensor2D;
-  };
-  const keys = tf.tidy(() => unit(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
+  const direction = (x: tf.Tensor2D) => unit(tf.sub<tf.Tensor2D>(x, mean));
+  const keys = tf.tidy(() => direction(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
   const nearest = currentEngine().compile((x: tf.Tensor2D, keys: tf.Tensor2D) => {
     return inStreams(x.shape[0], (from, count) => {
-      const { values, indices } = tf.topk(tf.matMul(unit(rowsOf(x, from, count)), keys), k);
+      const { values, indices } = tf.topk(tf.matMul(direction(rowsOf(x, from, count)), keys), k);
       return { values, indices };
     });
   }, { name: "nearest neighbours", xla: false });

@@ -1,6 +1,7 @@
 /** Guesses at the next embedding that need no network: what training has to beat. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
+import { unit } from "./collapse.ts";
 
 /** Mean cosine between the patch embeddings and three guesses, each -1 to 1. NEPA's own is minus its loss. */
 export interface Trivial {
@@ -37,7 +38,7 @@ export async function trivialPredictors(z: tf.Tensor, prefix: 0 | 1 = 1): Promis
   expect(fits, "trivialPredictors", "z [B, T, D] with CLS and at least two patches", `[${z.shape}]`);
   const figures = tf.tidy(() => {
     const patches = tf.slice(z, [0, prefix, 0]); // [B, N, D]
-    const u = tf.div(patches, tf.maximum(tf.norm(patches, 2, 2, true), 1e-12));
+    const u = unit(patches);
     const n = tokens - prefix,
       before = tf.slice(u, [0, 0, 0], [-1, n - 1, -1]),
       after = tf.slice(u, [0, 1, 0]);

@@ -49,6 +49,11 @@ export abstract class VisionEncoder extends Network implements Encoder {
     return this.config.isCausal;
   }
 
+  /** Heads of each block's attention. */
+  get heads(): number {
+    return this.config.numAttentionHeads;
+  }
+
   /** The tokens of some layers, [B, T, D] each; the caller disposes of them. */
   tokens(images: tf.Tensor4D, layers: readonly Layer[], options: TokenOptions = {}): tf.Tensor3D[] {
     for (const layer of layers) {

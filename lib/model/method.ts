@@ -34,6 +34,8 @@ export interface Encoder {
   readonly prefix: 0 | 1;
   /** Whether a token sees only itself and those before it, unless told otherwise. */
   readonly causal?: boolean;
+  /** Heads of its attention: an attentive probe takes as many. */
+  readonly heads?: number;
   /** By name. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** How deep a parameter lies: 0 for the embedding, n for block n, L + 1 for the last norm. For rates by layer. */

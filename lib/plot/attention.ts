@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
-import { expect, isCount } from "../base/check.ts";
+import { any, checkOptions, expect, flag, isCount, oneOf, positive } from "../base/check.ts";
 import { attentionMap } from "./maps.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, outline } from "./grid.ts";
@@ -45,6 +45,10 @@ export async function plotAttention(
   image: Image,
   options: AttentionOptions = {},
 ): Promise<Figure> {
+  checkOptions("plotAttention", options, {
+    ...{ patch: any, layers: any, causal: flag, size: positive },
+    heads: oneOf("mean", "max", "each"),
+  });
   const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
   const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
   const rows = image.height / p, columns = image.width / p;
@@ -56,7 +60,7 @@ export async function plotAttention(
   const maps = tf.tidy(() => {
     const { attentions } = model.forward(asInput(image), { attentions: true, causal });
     return tf.stack(
-      shown.map(({ layer, way }) => attentionMap(attentions!, token, { layers: [layer - 1], heads: way })),
+      shown.map(({ layer, way }) => attentionMap(attentions!, token, { blocks: [layer], heads: way })),
     ); // [pictures, patches]
   });
   const values = await maps.data(), count = rows * columns;

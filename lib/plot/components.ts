@@ -6,7 +6,8 @@ import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
 import { leadingVectors } from "../eval/linalg.ts";
-import type { Nepa } from "../model/nepa.ts";
+import { any, checkOptions, flag, positive } from "../base/check.ts";
+import type { Encoder } from "../model/method.ts";
 
 /** Options of {@linkcode plotPatchColors}. */
 export interface PatchColorOptions extends Pick<Reading, "causal"> {
@@ -53,7 +54,7 @@ function toBytes(values: Float32Array): Uint8Array {
 
 /**
  * Images above the patches' tokens as colours: the first three principal components over all patches shown are red, green
- * and blue. Patches of one colour mean the same to the network.
+ * and blue. Patches of like colours have like tokens, as far as three components tell.
  *
  * @param images A handful; their size is the network's.
  * @throws {RangeError} If they do not fit the network, or there is no such layer.
@@ -70,35 +71,35 @@ function toBytes(values: Float32Array): Uint8Array {
  * ```
  */
 export async function plotPatchColors(
-  model: Nepa,
+  model: Encoder,
   images: Dataset,
   options: PatchColorOptions = {},
 ): Promise<Figure> {
-  const { layer = "final", size = 90, causal = model.config.isCausal } = options;
-  const { hiddenSize: D, patchSize, imageSize } = model.config, side = imageSize / patchSize, N = side * side;
+  checkOptions("plotPatchColors", options, { layer: any, size: positive, causal: flag });
+  const { layer = "final", size = 90, causal } = options, { length, height, width, channels, classes } = images;
   const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
-  const patches = new Float32Array(images.length * N * D);
-  for (let i = 0; i < images.length; i++) { // CLS is left out
-    patches.set(all.subarray((i * (N + 1) + 1) * D, (i + 1) * (N + 1) * D), i * N * D);
+  const [rows, columns] = model.grid({ shape: [1, height, width, channels] }), N = rows * columns;
+  const own = all.length / length, D = own / (N + model.prefix), patches = new Float32Array(length * N * D);
+  for (let i = 0; i < length; i++) {
+    patches.set(all.subarray(i * own + model.prefix * D, (i + 1) * own), i * N * D); // CLS is left out
   }
   const { values, shares } = await components(patches, D, 3), count = shares.length;
   const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
   const [red, green = red, blue = green] = shares.map((_, c) => channel(c));
-  const { height, width, channels, classes } = images;
-  const shown = await Promise.all(Array.from({ length: images.length }, (_, i) => images.get(i)));
+  const shown = await Promise.all(Array.from({ length }, (_, i) => images.get(i)));
   const colored = shown.map((_, i): Picture => {
     const color = (j: number) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!;
     const data = Uint8Array.from({ length: 3 * N }, (_, j) => color(j));
-    return { data, height: side, width: side, channels: 3 };
+    return { data, height: rows, width: columns, channels: 3 };
   });
   const pictures = shown.map(({ image: data, label }): Picture => {
-    return { data, height, width, channels, caption: classes[label]! };
+    return { data, height, width, channels, caption: classes[label] ?? "" };
   });
   const percent = Math.round(100 * shares.reduce((a, b) => a + b, 0));
   return imageGrid([...pictures, ...colored], {
     title: "Patches by what the network makes of them",
     subtitle: `first three components: ${percent} % of the variance`,
-    columns: images.length,
+    columns: length,
     size,
   });
 }
@@ -122,10 +123,11 @@ export async function plotPatchColors(
  * ```
  */
 export async function plotClassMap(
-  model: Nepa,
+  model: Encoder,
   dataset: Dataset,
   options: Reading & { layer?: Layer } = {},
 ): Promise<Figure> {
+  checkOptions("plotClassMap", options, { layer: any, pool: any, causal: flag });
   const { layer = "final", ...reading } = options;
   const features = (await readFeatures(model, dataset, [layer], reading)).get(layer)!;
   const { values, shares } = await components(features, features.length / dataset.length, 2);

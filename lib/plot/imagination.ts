@@ -6,7 +6,8 @@ import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { readFeatures } from "../eval/features.ts";
-import { expect } from "../base/check.ts";
+import { checkOptions, numberThat, positive } from "../base/check.ts";
+import { unit } from "../eval/collapse.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, copyPatch } from "./grid.ts";
 
@@ -24,8 +25,7 @@ async function patchDirections(model: Nepa, bank: Dataset): Promise<tf.Tensor2D>
   const { hiddenSize: D } = model.config;
   return tf.tidy(() => {
     const tokens = tf.tensor3d(known, [bank.length, known.length / bank.length / D, D]); // CLS first
-    const patches = tf.slice(tokens, [0, 1, 0]).reshape([-1, D]); // [bank·N, D]
-    return tf.div(patches, tf.maximum(tf.norm(patches, 2, 1, true), 1e-12));
+    return unit(tf.slice(tokens, [0, 1, 0]).reshape([-1, D]) as tf.Tensor2D); // [bank·N, D]
   });
 }
 
@@ -107,8 +107,9 @@ export async function plotImagination(
   options: ImaginationOptions = {},
 ): Promise<Figure> {
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
+  const few = numberThat(`an integer from 0 to ${N}`, (x) => Number.isInteger(x) && x >= 0 && x <= N);
+  checkOptions("plotImagination", options, { given: few, size: positive });
   const { given = Math.ceil(N / 2) } = options;
-  expect(Number.isInteger(given) && given >= 0 && given <= N, "given", `an integer from 0 to ${N}`, given);
   let real: Batch | undefined;
   for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
   const { guided, alone } = await imagine(model, real!, bank, given);

@@ -1,9 +1,14 @@
 /** What a position looks at and what it expects, as numbers over the grid of patches. @module */
 import * as tf from "@tensorflow/tfjs";
+import { any, checkOptions, expect, flag, numberThat, oneOf } from "../base/check.ts";
+import { notice } from "../display/jupyter.ts";
+import { unit } from "../eval/collapse.ts";
 
 /** Options of {@linkcode attentionMap}. */
 export interface AttentionMapOptions {
-  /** Blocks to average, from 0; negative ones count from the last. Default: all. */
+  /** Blocks to average, from 1, as layers are counted elsewhere. Default: all. */
+  blocks?: readonly number[];
+  /** Use `blocks`. This counts from 0, negative ones from the last. */
   layers?: readonly number[];
   /** Heads become one by their mean or their largest value; a number, from 0: that head alone. Default "mean". */
   heads?: "mean" | "max" | number;
@@ -41,15 +46,20 @@ export function attentionMap(
   token: number,
   options: AttentionMapOptions = {},
 ): tf.Tensor1D {
-  const { layers = attentions.map((_, i) => i), heads = "mean", image = 0 } = options;
+  checkOptions("attentionMap", options, { blocks: any, layers: any, heads: any, image: any });
+  const { layers, heads = "mean", image = 0 } = options, L = attentions.length;
+  if (layers) notice("attentionMap: `layers` counts blocks from 0 and will go; write `blocks`, which counts from 1");
+  for (const layer of layers ?? []) expectWithin("layer", layer, -L, L);
+  const { blocks = layers?.map((i) => i < 0 ? L + 1 + i : i + 1) ?? attentions.map((_, i) => i + 1) } = options;
   const [batch, A, tokens] = attentions[0]!.shape;
   expectWithin("token", token, 0, tokens);
   expectWithin("image", image, 0, batch);
-  for (const layer of layers) expectWithin("layer", layer, -attentions.length, attentions.length);
+  for (const block of blocks) expectWithin("blocks", block, 1, L + 1);
   if (typeof heads === "number") expectWithin("heads", heads, 0, A);
+  else expect(["mean", "max"].includes(heads), "heads", '"mean", "max" or the number of one', heads);
   return tf.tidy(() => {
-    const chosen = layers.map((i) =>
-      tf.slice(attentions.at(i)!, [image, 0, token, 1], [1, A, 1, tokens - 1])
+    const chosen = blocks.map((block) =>
+      tf.slice(attentions[block - 1]!, [image, 0, token, 1], [1, A, 1, tokens - 1])
     );
     const mean = tf.mean(tf.stack(chosen), 0).reshape([A, tokens - 1]); // [A, T − 1]
     if (typeof heads === "number") return tf.slice(mean, [heads, 0], [1, -1]).reshape([tokens - 1]);
@@ -95,13 +105,15 @@ export function predictionMap(
   token: number,
   options: PredictionMapOptions = {},
 ): tf.Tensor1D {
+  checkOptions("predictionMap", options, {
+    ...{ scale: oneOf("cosine", "softmax"), renormalize: flag, image: any },
+    topP: numberThat("a number above 0, up to 1", (x) => x > 0 && x <= 1),
+  });
   const { scale = "softmax", topP = 1, renormalize = false, image = 0 } = options;
   const { embeddings, predictions } = outputs, [batch, tokens, size] = embeddings.shape;
   expectWithin("token", token, 0, tokens);
   expectWithin("image", image, 0, batch);
-  if (!(topP > 0 && topP <= 1)) throw new RangeError(`topP: expected a number above 0, up to 1, got ${topP}`);
   return tf.tidy(() => {
-    const unit = (x: tf.Tensor) => tf.div(x, tf.maximum(tf.norm(x, 2, -1, true), 1e-12));
     const patches = unit(
       tf.slice(embeddings, [image, 1, 0], [1, tokens - 1, size]).reshape([tokens - 1, size]),
     );
@@ -146,6 +158,6 @@ export function displayContrast(values: ArrayLike<number>, gamma: number): Float
 }
 
 function expectWithin(name: string, value: number, low: number, high: number): void {
-  if (Number.isInteger(value) && value >= low && value < high) return;
-  throw new RangeError(`${name}: expected an integer from ${low} to ${high - 1}, got ${value}`);
+  const within = Number.isInteger(value) && value >= low && value < high;
+  expect(within, name, `an integer from ${low} to ${high - 1}`, value);
 }

@@ -1,7 +1,8 @@
-import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   arrayDataset,
   attentionMap,
+  type AttentionMapOptions,
   barChart,
   causalMask,
   type Figure,
@@ -21,6 +22,7 @@ import {
   Random,
   Run,
   runFigure,
+  Table,
   tf,
   useEngine,
 } from "nepa";
@@ -99,8 +101,8 @@ Deno.test("attention is drawn as the model's numbers say, head by head or as the
   const drawn = (figure: Figure) => figure.toJSON().data.map(({ z }) => (z as number[][]).flat());
   const expected = tf.tidy(() => {
     const { attentions } = model.forward(normalised(stairs), { attentions: true });
-    return [0, 1].flatMap((layer) =>
-      [0, 1].map((heads) => [...attentionMap(attentions!, 5, { layers: [layer], heads }).dataSync()])
+    return [1, 2].flatMap((layer) =>
+      [0, 1].map((heads) => [...attentionMap(attentions!, 5, { blocks: [layer], heads }).dataSync()])
     );
   });
   const [maps, [average]] = [drawn(each), drawn(mean)];
@@ -114,6 +116,63 @@ Deno.test("attention is drawn as the model's numbers say, head by head or as the
     "blocks from 1 to 2, got 3",
   );
   await assertRejects(() => plotAttention(model, image, { patch: 9 }), RangeError, "token");
+});
+
+Deno.test("blocks of an attention map count from 1; the old `layers`, from 0, is the same one elsewhere, and told of", () => {
+  const said: unknown[] = [], print = console.error;
+  console.error = (...words) => said.push(...words);
+  try {
+    tf.tidy(() => {
+      const { attentions } = model.forward(normalised(stairs), { attentions: true });
+      const read = (options: AttentionMapOptions) => [...attentionMap(attentions!, 5, options).dataSync()];
+      assertEquals(said, []);
+      for (const [blocks, layers] of [[[1], [0]], [[2], [1]], [[2], [-1]], [[1, 2], [0, 1]]]) {
+        assertEquals(read({ blocks: blocks! }), read({ layers: layers! }));
+      }
+      assertEquals(read({}), read({ blocks: [1, 2] }));
+      assert(String(read({ blocks: [1] })) !== String(read({ blocks: [2] })));
+      for (const block of [0, 3, -1, 1.5]) {
+        assertThrows(() => read({ blocks: [block] }), RangeError, `from 1 to 2, got ${block}`);
+      }
+      assertThrows(() => read({ layers: [2] }), RangeError, "from -2 to 1, got 2");
+    });
+  } finally {
+    console.error = print;
+  }
+  assertEquals(said.length, 1);
+  assert(String(said[0]).includes("write `blocks`"), String(said[0]));
+});
+
+Deno.test("a plot's and a table's options are checked, names too", async () => {
+  const image = { data: stairs.get(0).image, height: 12, width: 12, channels: 1 },
+    odd = { colour: 1 } as object;
+  const calls: [name: string, call: () => unknown][] = [
+    ["plotAttention", () => plotAttention(model, image, odd)],
+    ["plotExpectation", () => plotExpectation(model, image, odd)],
+    ["plotImagination", () => plotImagination(model, stairs, stairs, odd)],
+    ["plotPatchColors", () => plotPatchColors(model, stairs, odd)],
+    ["plotClassMap", () => plotClassMap(model, stairs, odd)],
+    ["imageGrid", () => imageGrid([image], odd)],
+    ["barChart", () => barChart({}, odd)],
+    ["Table", () => new Table([], odd)],
+    ["png", () => imageGrid([image]).png(odd)],
+  ];
+  const before = tf.memory().numTensors;
+  for (const [name, call] of calls) {
+    await assertRejects(async () => await call(), TypeError, `${name}: unknown option colour`);
+  }
+  await assertRejects(
+    () => plotAttention(model, image, { head: "max" } as object),
+    TypeError,
+    "did you mean heads?",
+  );
+  await assertRejects(
+    () => plotAttention(model, image, { heads: "min" as "max" }),
+    RangeError,
+    '"each", got "min"',
+  );
+  assertThrows(() => imageGrid([image], { size: 0 }), RangeError, "size: expected a number above 0, got 0");
+  assertEquals(tf.memory().numTensors, before);
 });
 
 Deno.test("patches that are alike get one colour, those that differ another", async () => {

@@ -228,7 +228,8 @@ async function viz(name: string, compile: Engine["compile"]): Promise<Measure[]>
     for (const heads of ["mean", "max"] as const) {
       result[`attention.layers_all.${heads}`] = attentionMap(all, token, { heads });
       for (const layers of [[0], [2], [-1], [0, 2]]) {
-        result[`attention.layers_${layers.join("+")}.${heads}`] = attentionMap(all, token, { heads, layers });
+        const blocks = layers.map((layer) => (layer + all.length) % all.length + 1); // the fixture's count from 0
+        result[`attention.layers_${layers.join("+")}.${heads}`] = attentionMap(all, token, { heads, blocks });
       }
     }
     return result;
