@@ -11,8 +11,7 @@ function kindOf(value: unknown): string {
 
 /** Refuses options without one that has no default. */
 export function refuseMissing(where: string, options: object, needed: readonly string[]): void {
-  const there = options as Record<string, unknown>,
-    missing = needed.find((name) => there[name] === undefined);
+  const missing = needed.find((name) => (options as Record<string, unknown>)[name] === undefined);
   if (missing !== undefined) throw new TypeError(`${where}: expected ${missing}, got none`);
 }
 
@@ -44,15 +43,13 @@ export function imageOf(name: string, made: unknown): Image {
   return data === image.data ? image : { data, height, width, channels };
 }
 
-/** The pixels of an image that has to be of a size. Throws a `TypeError` or a `RangeError` if it is not. */
-export function pixelsIn(
-  name: string,
-  made: unknown,
-  expected: readonly [height: number, width: number, channels: number],
-  [comes, help]: readonly [string, string] = ["", ""],
-): Uint8Array {
+/** Height, width and channels. */
+export type ImageShape = readonly [height: number, width: number, channels: number];
+
+/** The pixels of an image that has to be of a shape. Throws a `TypeError` or a `RangeError` if it is not. */
+export function pixelsIn(name: string, made: unknown, shape: ImageShape, comes = "", help = ""): Uint8Array {
   const { data, height, width, channels } = imageOf(name, made), got = [height, width, channels].join("x");
-  expect(got === expected.join("x"), name, `${expected.join("x")}${comes}`, `${got}${help}`);
+  expect(got === shape.join("x"), name, `${shape.join("x")}${comes}`, `${got}${help}`);
   return data;
 }
 
@@ -60,16 +57,10 @@ export function pixelsIn(
 export const nameOf = ({ description, name }: Transform): string =>
   description ?? (name || "a function without a name");
 
-/** The pixels of image `index` that came out of a transform; refused unless they have the size that is expected. */
-export function pixelsOf(
-  made: Image,
-  { height, width }: Extent,
-  channels: number,
-  index: number,
-  transform: Transform,
-): Uint8Array {
+/** The pixels of image `index` that came out of a transform; refused unless they have the shape that is expected. */
+export function pixelsOf(made: Image, shape: ImageShape, index: number, transform: Transform): Uint8Array {
   const at = `augment: ${nameOf(transform)}: image ${index}`;
-  return pixelsIn(at, made, [height, width, channels], [" to come out", "; end it with a resize"]);
+  return pixelsIn(at, made, shape, " to come out", "; end it with a resize");
 }
 
 /**
@@ -93,8 +84,8 @@ export function checkedBatch(
     expect(i >= 0 && i < length, at, `indices from 0 to ${length - 1}`, i);
     expect(labels[k] === all[i], at, `the label of image ${i}, ${all[i]}`, labels[k]);
   });
-  const most = Math.max(0, classes.length - 1),
-    wrong = labels.find((label) => !(label >= 0 && label <= most));
+  const most = Math.max(0, classes.length - 1);
+  const wrong = labels.find((label) => !(label >= 0 && label <= most));
   expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${most}`, wrong);
   return images === batch.images ? batch : { ...batch, images };
 }

@@ -89,31 +89,24 @@ function pixelsIn({ top, left, height, width }: Box, scale: number, image: Exten
 
 /** Decodes what a source has. */
 class Decoder {
-  readonly #sharp: typeof Sharp;
-  readonly #source: Source;
-  readonly #options: DecodeOptions;
   readonly #headers: Header[] = [];
   readonly #kept = new Map<number, Image>();
   #keptBytes = 0;
 
-  constructor(sharp: typeof Sharp, source: Source, options: DecodeOptions) {
-    this.#sharp = sharp;
-    this.#source = source;
-    this.#options = options;
-  }
+  constructor(readonly sharp: typeof Sharp, readonly source: Source, readonly options: DecodeOptions) {}
 
   #open(bytes: Uint8Array): ReturnType<typeof Sharp> {
-    const { orient: autoOrient = true } = this.#options;
-    return this.#sharp(bytes, { autoOrient, limitInputPixels: false, ignoreIcc: true, failOn: "error" });
+    const { orient: autoOrient = true } = this.options;
+    return this.sharp(bytes, { autoOrient, limitInputPixels: false, ignoreIcc: true, failOn: "error" });
   }
 
   async #header(row: number, bytes: Uint8Array): Promise<Header> {
     const data = await this.#open(bytes).metadata(), { format, width, height, orientation = 1 } = data;
-    const { maxPixels = 178_956_970, orient = true } = this.#options, small = width * height <= SMALL;
+    const { maxPixels = 178_956_970, orient = true } = this.options, small = width * height <= SMALL;
     if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
     if (width * height > maxPixels) {
       const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}: not decoded`;
-      throw new DataError("size", this.#source.nameOf(row), `${got}; remove it, or raise maxPixels`);
+      throw new DataError("size", this.source.nameOf(row), `${got}; remove it, or raise maxPixels`);
     }
     const scales = format === "jpeg" && orientation === 1 && !small, cmyk = data.space === "cmyk";
     return { ...orient ? data.autoOrient : { width, height }, cmyk, small, scales };
@@ -121,7 +114,7 @@ class Decoder {
 
   /** A part of an image, resized; it is chosen when the image's size is known. */
   async part(row: number, choose: (image: Extent) => Part): Promise<Image> {
-    const bytes = this.#kept.has(row) ? new Uint8Array() : await this.#source.bytesOf(row);
+    const bytes = this.#kept.has(row) ? new Uint8Array() : await this.source.bytesOf(row);
     try {
       const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
       const part = choose(header), scale = scaleOf(header, part);
@@ -144,13 +137,13 @@ class Decoder {
       if (cause instanceof DataError) throw cause;
       const got = `expected a whole JPEG, PNG or WebP image, but ${(cause as Error).message.trim()}`;
       const remedy = 'remove it, or leave out such images with broken: "skip"';
-      throw new DataError("image", this.#source.nameOf(row), `${got}; ${remedy}`, { cause });
+      throw new DataError("image", this.source.nameOf(row), `${got}; ${remedy}`, { cause });
     }
   }
 
   /** Pixels of a file in this data set's channels. */
   #image(rgb: Uint8Array, { height, width }: Extent): Image {
-    const { channels = 3 } = this.#options;
+    const { channels = 3 } = this.options;
     return { data: channels === 1 ? luma({ data: rgb, channels: 3 }) : rgb, width, height, channels };
   }
 
@@ -231,6 +224,7 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     const { view, decoder } = this.whole, transform = change?.transform ?? view;
     const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
     const begun = await decoder.part(this.rows[i]!, (image) => part(image, random));
-    return pixelsOf(rest(begun, random), change?.size ?? this, this.channels, i, transform);
+    const { height, width } = change?.size ?? this;
+    return pixelsOf(rest(begun, random), [height, width, this.channels], i, transform);
   }
 }

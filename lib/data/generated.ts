@@ -1,7 +1,7 @@
 /** Data sets that are a function from a number to an image. @module */
 import { any, callable, checkOptions, count, expect, isCount, numberThat, text } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
-import { pixelsIn, pixelsOf, refuseMissing } from "./checks.ts";
+import { pixelsIn, refuseMissing } from "./checks.ts";
 import { type Change, type Dataset, type Image, refuseMislabelled } from "./dataset.ts";
 import { Fetched } from "./fetched.ts";
 import { hashOf } from "./kept.ts";
@@ -44,9 +44,7 @@ class GeneratedDataset extends Fetched<Generated> implements Dataset {
     const made = given instanceof Promise ? await given : given; // no turn is waited for where there is nothing to wait for
     const image = isImage(made) ? made : { data: made, height, width, channels };
     const data = pixelsIn(`${this.name}: get(${row})`, image, [height, width, channels]).slice();
-    if (!change) return data;
-    const { transform, size } = change;
-    return pixelsOf(transform({ data, height, width, channels }, random), size, channels, i, transform);
+    return change ? this.changed(i, data, change, random) : data;
   }
 
   override contents(): string | undefined {

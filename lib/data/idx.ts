@@ -1,5 +1,7 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
 import { basename } from "node:path";
+import { promisify } from "node:util";
+import { constants, gunzip, type ZlibOptions } from "node:zlib";
 import { any, checkOptions, text } from "../base/check.ts";
 import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
@@ -7,28 +9,21 @@ import { arrayDataset } from "./rows.ts";
 
 /** What was wrong with a data file. */
 export type DataErrorKind =
-  | "missing"
-  | "gzip"
-  | "magic"
-  | "size"
-  | "count"
-  | "labels"
-  | "checksum"
-  | "image"
-  | "link";
+  | ("missing" | "gzip" | "magic" | "size" | "count")
+  | ("labels" | "checksum" | "image" | "link");
 
 /** A data file that is missing, damaged, or not what it should be. The message says what to do. */
 export class DataError extends Error {
-  /** What was wrong. */
-  readonly kind: DataErrorKind;
-  /** The file, as it was named. */
-  readonly file: string;
+  /** "DataError". */
+  override name = "DataError";
 
-  constructor(kind: DataErrorKind, file: string, message: string, options?: ErrorOptions) {
+  /**
+   * @param kind What was wrong.
+   * @param file The file, as it was named.
+   * @param message What was expected and found there.
+   */
+  constructor(readonly kind: DataErrorKind, readonly file: string, message: string, options?: ErrorOptions) {
     super(`${file}: ${message}`, options);
-    this.name = "DataError";
-    this.kind = kind;
-    this.file = file;
   }
 }
 
@@ -43,16 +38,17 @@ export interface Idx {
 const MAX_BYTES = 2 ** 31, MOST_PACKED = 1032;
 const AGAIN = "the file is damaged or incomplete; fetch it again";
 
-/** The chunks of `bytes`, unpacked if they begin as gzip does. */
-async function* unpacked(file: string, bytes: Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Array> {
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return yield bytes;
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  try {
-    yield* stream;
-  } catch (cause) {
+/** So much of a file is unpacked to read its header. */
+const HEAD = 4096;
+
+/** `bytes`, unpacked if they begin as gzip does; undefined if they are more than `maxOutputLength`. */
+async function unpacked(file: string, bytes: Uint8Array, options: ZlibOptions) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  return await promisify<Uint8Array, ZlibOptions, Uint8Array>(gunzip)(bytes, options).catch((cause) => {
+    if (cause.code === "ERR_BUFFER_TOO_LARGE") return undefined;
     const text = `expected whole gzip data, got an error while unpacking: ${AGAIN}`;
     throw new DataError("gzip", file, text, { cause });
-  }
+  });
 }
 
 function header(file: string, bytes: Uint8Array, dimensions: number, most: number): number[] {
@@ -64,22 +60,19 @@ function header(file: string, bytes: Uint8Array, dimensions: number, most: numbe
     throw new DataError("magic", file, `${begins}, got ${magic || "nothing"}; ${help}`);
   }
   const least = 4 + 4 * dimensions;
-  if (bytes.length < least) {
-    throw new DataError("size", file, `expected a header of ${least} bytes, got ${bytes.length}: ${AGAIN}`);
-  }
+  const got = bytes.length, cut = `expected a header of ${least} bytes, got ${got}: ${AGAIN}`;
+  if (got < least) throw new DataError("size", file, cut);
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   const shape = Array.from({ length: dimensions }, (_, i) => view.getUint32(4 + 4 * i));
   const size = shape.reduce((a, b) => a * b, 1);
-  if (size === 0 || size > most) {
-    const got = `got a header that says [${shape}]: ${AGAIN}`;
-    throw new DataError("size", file, `expected 1 to ${most} bytes, ${got}`);
-  }
-  return shape;
+  if (size > 0 && size <= most) return shape;
+  const text = `expected 1 to ${most} bytes, got a header that says [${shape}]: ${AGAIN}`;
+  throw new DataError("size", file, text);
 }
 
 /**
- * Reads an IDX array of unsigned bytes, gzipped or not. Memory is taken after the header has been checked, for what
- * the header says and no more.
+ * Reads an IDX array of unsigned bytes, gzipped or not. After the header has been checked, as much is unpacked as it
+ * says, and no more.
  *
  * @param file What to call it in errors.
  * @param bytes The file's content.
@@ -100,30 +93,14 @@ export async function readIdx(
   bytes: Uint8Array<ArrayBuffer>,
   dimensions: number,
 ): Promise<Idx> {
-  const start = new Uint8Array(4 + 4 * dimensions), most = Math.min(MAX_BYTES, MOST_PACKED * bytes.length);
-  let shape: number[] | undefined, data = new Uint8Array(0), have = 0, expected = 0;
-  for await (let chunk of unpacked(file, bytes)) {
-    if (!shape) {
-      const part = chunk.subarray(0, start.length - have);
-      start.set(part, have);
-      have += part.length;
-      chunk = chunk.subarray(part.length);
-      if (have < start.length) continue;
-      shape = header(file, start, dimensions, most);
-      expected = shape.reduce((a, b) => a * b, 1);
-      data = new Uint8Array(expected);
-      have = 0;
-    }
-    if (have + chunk.length <= expected) data.set(chunk, have);
-    have += chunk.length;
-    if (have > expected) break;
-  }
-  if (!shape) shape = header(file, start.subarray(0, have), dimensions, most);
-  if (have !== expected) {
-    const got = have > expected ? "more" : `${have}`;
-    throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
-  }
-  return { data, shape };
+  const start = 4 + 4 * dimensions, most = Math.min(MAX_BYTES, MOST_PACKED * bytes.length);
+  const head = await unpacked(file, bytes.subarray(0, HEAD), { finishFlush: constants.Z_SYNC_FLUSH });
+  const shape = header(file, head!.subarray(0, start), dimensions, most);
+  const expected = shape.reduce((a, b) => a * b, 1), end = start + expected;
+  const whole = await unpacked(file, bytes, { maxOutputLength: end });
+  if (whole?.length === end) return { data: new Uint8Array(whole.subarray(start)), shape };
+  const got = whole && whole.length < end ? whole.length - start : "more";
+  throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
 }
 
 /** Options of {@linkcode idxImages}. */
@@ -166,9 +143,8 @@ export async function idxImages(options: IdxImagesOptions): Promise<MemoryDatase
   const numbers = Array.from({ length: highest + 1 }, (_, i) => `${i}`);
   const { classes = numbers, name = basename(imageFile) } = options, { length } = classes;
   if (highest >= length) {
-    const got = `expected labels 0 to ${length - 1}, got ${highest} for image ${
-      labels.data.indexOf(highest)
-    }`;
+    const at = labels.data.indexOf(highest);
+    const got = `expected labels 0 to ${length - 1}, got ${highest} for image ${at}`;
     throw new DataError("labels", labelFile, `${got}; this is not a data set of ${length} classes`);
   }
   const shape = [n, height, width, 1] as const;
@@ -177,12 +153,12 @@ export async function idxImages(options: IdxImagesOptions): Promise<MemoryDatase
 
 /** The array in a file, whose name may end with .gz or not. */
 async function idxFile(path: string, dimensions: number): Promise<[string, Idx]> {
-  const plain = path.replace(/\.gz$/, ""), names = path === plain ? [path, `${path}.gz`] : [path, plain];
-  for (const file of names) {
+  const plain = path.replace(/\.gz$/, ""), other = path === plain ? `${path}.gz` : plain;
+  for (const file of [path, other]) {
     const bytes = await Deno.readFile(file).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
     if (bytes) return [file, await readIdx(file, bytes, dimensions)];
   }
-  throw new DataError("missing", path, `expected this file or ${names[1]}, found neither`);
+  throw new DataError("missing", path, `expected this file or ${other}, found neither`);
 }

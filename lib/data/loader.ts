@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { expect, isCount } from "../base/check.ts";
 import { checkedBatch, pixelsOf } from "./checks.ts";
-import type { Batch, Change, Dataset } from "./dataset.ts";
+import type { Batch, BatchOptions, Dataset } from "./dataset.ts";
 import { Rows } from "./rows.ts";
 import { type Normalisation, normalize, type Transform } from "./transforms.ts";
 import { Random } from "../base/random.ts";
@@ -48,35 +48,29 @@ export interface FeederOptions {
 export function refuseTransform(dataset: Dataset, transform: Transform, size: FeederOptions["size"]): void {
   const { height, width, channels } = dataset, data = new Uint8Array(height * width * channels);
   const made = transform({ data, height, width, channels }, new Random(0));
-  pixelsOf(made, size, channels, 0, transform);
+  pixelsOf(made, [size.height, size.width, channels], 0, transform);
 }
 
 /** Patches read at once: enough to keep the kernels busy, few enough for the caches. */
 const TOKENS = 8192;
 
-/** Chance for each image of a pass, and a count of how often it was asked for. */
-class Chance {
-  #asked = 0;
-  readonly random: Change["random"];
-
-  constructor(draw: Change["random"]) {
-    this.random = (position) => {
-      this.#asked++;
-      return draw(position);
-    };
-  }
-
-  /** Refuses a data set that has not changed as many images. */
-  check({ name }: Dataset, images: number): void {
+/** A pass that has to give `total` images: batches of the size that is asked for, each image changed by its own chance. */
+async function* checkedPass(dataset: Dataset, options: BatchOptions, total: number): AsyncGenerator<Batch> {
+  const { size, change } = options, { height, width } = change?.size ?? dataset;
+  let asked = 0, given = 0;
+  const random = (position: number) => {
+    asked++;
+    return change!.random(position);
+  };
+  const batches = dataset.batches(change ? { ...options, change: { ...change, random } } : options);
+  for await (const made of batches) {
+    if (given === total) return yield made; // one too many: refused by who counts them
+    const batch = checkedBatch(dataset, made, { size: Math.min(size, total - given), height, width });
+    given += batch.size;
     const expected = "`change.transform` applied to each image, with `change.random(position)`";
-    expect(this.#asked >= images, `${name}: batches`, expected, `it for ${this.#asked} of ${images}`);
+    expect(!change || asked >= given, `${dataset.name}: batches`, expected, `it for ${asked} of ${given}`);
+    yield batch;
   }
-}
-
-/** A view of the images, in one pass over them. */
-interface Pass {
-  batches: Iterator<Batch> | AsyncIterator<Batch>;
-  chance: Chance;
 }
 
 /** Gives the data of update k, for k in rising order; the same seed gives the same data. */
@@ -87,8 +81,7 @@ export class Feeder {
   readonly #options: FeederOptions;
   #epoch = -1;
   #next = 0;
-  #from = 0;
-  #passes: Pass[] = [];
+  #passes: AsyncGenerator<Batch>[] = [];
   /** What the first batch has to be, where a pass begins inside, of a data set of somebody's own. */
   #expected: Batch | undefined;
   #last: Promise<unknown> = Promise.resolve();
@@ -113,7 +106,7 @@ export class Feeder {
     const epoch = Math.floor(k / this.updatesPerEpoch), index = k % this.updatesPerEpoch;
     if (epoch !== this.#epoch || index !== this.#next) await this.#open(epoch, index);
     this.#next++;
-    const batches = await Promise.all(this.#passes.map((pass) => this.#batch(pass)));
+    const batches = await Promise.all(this.#passes.map((pass) => this.#batchOf(pass)));
     const [first, ...others] = batches as [Batch, ...Batch[]], at = `${this.#dataset.name}: batches`;
     const agree = others.every(({ indices }) => String(indices) === String(first.indices));
     expect(agree, at, "one order for each seed and epoch", "another in the second view");
@@ -123,41 +116,34 @@ export class Feeder {
     return this.#make(batches, k, epoch);
   }
 
-  /** The next batch of a view, checked. */
-  async #batch({ batches, chance }: Pass): Promise<Batch> {
-    const { batchSize: size, size: extent, augment } = this.#options, { name } = this.#dataset;
-    const { done, value } = await batches.next(), got = this.#next - 1, last = this.updatesPerEpoch;
-    const expected = `${last} batches of ${size} in a pass`;
-    expect(!done, name, expected, `${got}: epoch ${this.#epoch} ended`);
-    const batch = checkedBatch(this.#dataset, value, { size, ...extent });
-    if (augment) chance.check(this.#dataset, (this.#next - this.#from) * size);
-    if (this.#next === last) expect((await batches.next()).done === true, name, expected, "more");
-    return batch;
+  /** The next batch of a view. */
+  async #batchOf(pass: AsyncGenerator<Batch>): Promise<Batch> {
+    const { done, value } = await pass.next(), { name } = this.#dataset, last = this.updatesPerEpoch;
+    const expected = `${last} batches of ${this.#options.batchSize} in a pass`;
+    expect(!done, name, expected, `${this.#next - 1}: epoch ${this.#epoch} ended`);
+    if (this.#next === last) expect((await pass.next()).done === true, name, expected, "more");
+    return value;
   }
 
   async #open(epoch: number, from: number): Promise<void> {
-    await Promise.all(this.#passes.map(({ batches }) => batches.return?.()));
-    [this.#epoch, this.#next, this.#from] = [epoch, from, from];
+    await Promise.all(this.#passes.map((pass) => pass.return(undefined)));
+    [this.#epoch, this.#next] = [epoch, from];
     if (from > 0 && !(this.#dataset instanceof Rows)) {
-      const { batches } = this.#pass(from - 1, 0);
-      await batches.next();
-      this.#expected = (await batches.next()).value;
-      await batches.return?.();
+      const pass = this.#pass(from - 1, 0);
+      await pass.next();
+      this.#expected = (await pass.next()).value;
+      await pass.return(undefined);
     }
     this.#passes = Array.from({ length: this.#options.views ?? 1 }, (_, view) => this.#pass(from, view));
   }
 
-  #pass(from: number, view: number): Pass {
+  #pass(from: number, view: number): AsyncGenerator<Batch> {
     const { batchSize: size, seed, augment: transform, size: extent } = this.#options;
-    const epoch = this.#epoch, first = epoch * this.updatesPerEpoch, label = view > 0 ? [view] : [];
-    const draw = (i: number) => new Random(seed, "augment", first + Math.floor(i / size), i % size, ...label);
-    const chance = new Chance(draw), { random } = chance;
+    const epoch = this.#epoch, updates = this.updatesPerEpoch, label = view > 0 ? [view] : [];
+    const random = (i: number) =>
+      new Random(seed, "augment", epoch * updates + Math.floor(i / size), i % size, ...label);
     const change = transform && { change: { transform, size: extent, random } };
-    const batches = this.#dataset.batches({ size, seed, epoch, from, ...change });
-    const iterator = Symbol.asyncIterator in batches
-      ? batches[Symbol.asyncIterator]()
-      : batches[Symbol.iterator]();
-    return { batches: iterator, chance };
+    return checkedPass(this.#dataset, { size, seed, epoch, from, ...change }, (updates - from) * size);
   }
 
   #make(batches: Batch[], k: number, epoch: number): Feed {
@@ -185,18 +171,14 @@ export async function* inOrder(
   prepare?: { transform: Transform; size: FeederOptions["size"] } | undefined,
 ): AsyncGenerator<{ images: tf.Tensor4D; batch: Batch }> {
   const size = Math.min(Math.max(1, Math.floor(TOKENS / patches)), dataset.length);
-  const chance = new Chance((i) => new Random(i)), { random } = chance;
-  const { height, width } = prepare?.size ?? dataset;
-  const options = { size, shuffle: false, dropLast: false, ...prepare && { change: { ...prepare, random } } };
+  const change = prepare && { change: { ...prepare, random: (i: number) => new Random(i) } };
+  const options = { size, shuffle: false, dropLast: false, ...change };
   let at = 0;
-  for await (const given of dataset.batches(options)) {
-    const expected = Math.min(size, dataset.length - at);
-    const batch = checkedBatch(dataset, given, { size: expected, height, width });
+  for await (const batch of checkedPass(dataset, options, dataset.length)) {
     const { indices = [] } = batch, misplaced = indices.findIndex((i, k) => i !== at + k);
     const wanted = `image ${at + misplaced} without \`shuffle\``;
     expect(misplaced < 0, `${dataset.name}: batches`, wanted, indices[misplaced]);
     at += batch.size;
-    if (prepare) chance.check(dataset, at);
     const [, ...image] = batch.shape, full: [number, number, number, number] = [size, ...image];
     const pixels = new Uint8Array(size * batch.images.length / batch.size);
     pixels.set(batch.images);

@@ -13,34 +13,20 @@
  *
  * @module
  */
-export { arrayDataset } from "./rows.ts";
-export type { ArrayDatasetOptions } from "./rows.ts";
+export { arrayDataset, type ArrayDatasetOptions } from "./rows.ts";
 export type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
-export { generatedImages } from "./generated.ts";
-export type { GeneratedImagesOptions } from "./generated.ts";
+export { generatedImages, type GeneratedImagesOptions } from "./generated.ts";
 export { fingerprintOf } from "./fingerprint.ts";
 export { TrainingBatches, trainingBatches } from "./training_batches.ts";
 export type { TrainingBatch, TrainingBatchesOptions } from "./training_batches.ts";
-export { imageFolder } from "./folder.ts";
-export type { ImageFolder, ImageFolderOptions } from "./folder.ts";
+export { type ImageFolder, imageFolder, type ImageFolderOptions } from "./folder.ts";
 export type { DecodeOptions } from "./encoded.ts";
 export { parquetImages } from "./parquet.ts";
-export { DataError, idxImages, readIdx } from "./idx.ts";
-export type { DataErrorKind, Idx, IdxImagesOptions } from "./idx.ts";
-export { FASHION_CLASSES, fashionMnist } from "./fashion.ts";
-export type { FashionOptions } from "./fashion.ts";
-export {
-  centerCrop,
-  compose,
-  describeTransform,
-  horizontalFlip,
-  normalize,
-  randomResizedCrop,
-  resize,
-} from "./transforms.ts";
+export { DataError, type DataErrorKind, type Idx, idxImages, type IdxImagesOptions, readIdx } from "./idx.ts";
+export { FASHION_CLASSES, fashionMnist, type FashionOptions } from "./fashion.ts";
+export { centerCrop, compose, horizontalFlip, randomResizedCrop, resize } from "./transforms.ts";
+export { describeTransform, normalize } from "./transforms.ts";
 export type { Extent, Normalisation, Part, RandomResizedCropOptions, Size, Transform } from "./transforms.ts";
-export { randAugment } from "./randaugment.ts";
-export type { RandAugmentOptions } from "./randaugment.ts";
+export { randAugment, type RandAugmentOptions } from "./randaugment.ts";
 export type { Resample } from "./resample.ts";
-export { defaultPreprocessor } from "./preprocessor.ts";
-export type { Preprocessor } from "./preprocessor.ts";
+export { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";

@@ -69,12 +69,8 @@ export abstract class Rows<W extends Whole> {
   readonly height: number;
   readonly width: number;
   readonly channels: number;
-  protected readonly whole: W;
-  protected readonly rows: Int32Array;
 
-  constructor(whole: W, rows: Int32Array) {
-    this.whole = whole;
-    this.rows = rows;
+  constructor(protected readonly whole: W, protected readonly rows: Int32Array) {
     ({ name: this.name, classes: this.classes, height: this.height } = whole);
     ({ width: this.width, channels: this.channels } = whole);
     this.labels = rows.map((row) => whole.labels[row]!);
@@ -98,7 +94,7 @@ export abstract class Rows<W extends Whole> {
 
   toString(): string {
     const { name, length, height, width, channels, classes } = this;
-    const count = (label: number) => this.labels.reduce((n, l) => n + Number(l === label), 0);
+    const count = (label: number) => this.labels.filter((l) => l === label).length;
     const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
     const first = `${name}: ${length} images ${height}×${width}×${channels}`;
     if (classes.length === 0) return `${first}, without labels`;
@@ -164,6 +160,12 @@ export abstract class Rows<W extends Whole> {
     return order.subarray(Math.min(from * size, end), end);
   }
 
+  /** What a change makes of the pixels of image `i`, which it may write into. */
+  protected changed(i: number, data: Uint8Array, { transform, size }: Change, random: Random): Uint8Array {
+    const { height, width, channels } = this, made = transform({ data, height, width, channels }, random);
+    return pixelsOf(made, [size.height, size.width, channels], i, transform);
+  }
+
   /** Images of one size as a batch. */
   protected batch(pixels: readonly Uint8Array[], indices: Int32Array, change: Change | undefined): Batch {
     const { channels, labels } = this, { height, width } = change?.size ?? this;
@@ -204,14 +206,11 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
   }
 
   *#passes(order: Int32Array, { size: B, from = 0, change }: BatchOptions): Generator<Batch> {
-    const { height, width, channels } = this;
     for (let at = 0; at < order.length; at += B) {
       const indices = order.subarray(at, at + B), first = from * B + at;
       const pixels = Array.from(indices, (i, j) => {
         const data = this.#pixels(i);
-        if (!change) return data;
-        const { transform, size } = change, image = { data: data.slice(), height, width, channels };
-        return pixelsOf(transform(image, change.random(first + j)), size, channels, i, transform);
+        return change ? this.changed(i, data.slice(), change, change.random(first + j)) : data;
       });
       yield this.batch(pixels, indices, change);
     }
