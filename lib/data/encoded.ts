@@ -5,14 +5,13 @@ import { count, flag, oneOf } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import { pixelsOf } from "./checks.ts";
 import type { Change, Image } from "./dataset.ts";
-import { Fetched } from "./fetched.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
-import type { Whole } from "./rows.ts";
+import { Fetched, type Whole } from "./rows.ts";
 import type { Extent, Part, Transform } from "./transforms.ts";
-import { centerCrop, compose, RESAMPLE, resize } from "./transforms.ts";
+import { centerCrop, compose, RESAMPLE, resize, wholeOf } from "./transforms.ts";
 
 /** How encoded images become pixels. */
 export interface DecodeOptions {
@@ -118,17 +117,15 @@ class Decoder {
     try {
       const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
       const part = choose(header), scale = scaleOf(header, part);
-      const box = small ? { ...header, top: 0, left: 0 } : pixelsIn(part, scale, header);
+      const box = small ? wholeOf(header) : pixelsIn(part, scale, header);
       const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
       const within = { top, left, height: part.height / scale, width: part.width / scale };
       const made = (image: Image) => {
         const out = resized(image, part.to, part.resample, within);
         return out === image ? { ...image, data: new Uint8Array(image.data) } : out; // a Buffer's `slice` is none
       };
-      if (header.scales && !header.cmyk && scale === 1) {
-        const image = await this.#byEngine(bytes, box, made);
-        if (image) return image;
-      }
+      const quick = header.scales && !header.cmyk && scale === 1 && await this.#byEngine(bytes, box, made);
+      if (quick) return quick;
       const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
       const keeps = small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT;
       if (keeps) this.#kept.set(row, image);
@@ -169,8 +166,8 @@ class Decoder {
   }
 }
 
-/** What the options of decoding may be. */
 const SIZES = { size: count, maxPixels: count };
+/** What the options of decoding may be. */
 export const DECODING = { ...SIZES, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag };
 
 interface Origin extends Pick<Source, "fingerprint" | "contents"> {
@@ -188,27 +185,23 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
    * `RangeError` if an option cannot be.
    */
   static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
-    const { resample = "bicubic", channels = 3 } = options, { length } = source.labels;
-    if (length === 0) throw new DataError("count", source.name, "expected images, found none");
+    const { resample = "bicubic", channels = 3 } = options, none = source.labels.length === 0;
+    if (none) throw new DataError("count", source.name, "expected images, found none");
     const { default: sharp } = await import("sharp");
     sharp.cache(false);
     sharp.concurrency(1); // for one image, since several are decoded beside one another
     const decoder = new Decoder(sharp, source, options);
     let side = options.size ?? 0;
     if (options.size === undefined) {
-      await decoder.part(0, ({ height, width }) => {
-        side = Math.min(height, width);
-        return { top: 0, left: 0, height, width, to: { height: 1, width: 1 }, resample };
+      await decoder.part(0, (first) => {
+        side = Math.min(first.height, first.width);
+        return { ...wholeOf(first), to: { height: 1, width: 1 }, resample };
       });
     }
     const view = compose(resize(side, resample), centerCrop(side));
     const decoding = JSON.stringify([side, channels, resample, options.orient ?? true]);
     const whole = { ...source, height: side, width: side, channels, decoder, view, decoding };
-    return new EncodedDataset(whole, Int32Array.from({ length }, (_, i) => i));
-  }
-
-  protected override of(rows: Int32Array): this {
-    return new EncodedDataset(this.whole, rows) as this;
+    return new EncodedDataset(whole);
   }
 
   /** Of the source, and of which of its images these are. */

@@ -20,6 +20,7 @@ const SUMS = {
   test: "9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4",
 };
 type Split = keyof typeof SUMS;
+const SPLITS = Object.keys(SUMS) as Split[];
 
 const HOME = new URL("../../data/fashion-mnist/", import.meta.url), HUB = "zalando-datasets/fashion_mnist";
 const REMEDY = "get the four files from https://github.com/zalandoresearch/fashion-mnist (data/fashion) " +
@@ -53,50 +54,45 @@ export interface FashionOptions {
  */
 export async function fashionMnist(options: FashionOptions = {}): Promise<Record<Split, MemoryDataset>> {
   checkOptions("fashionMnist", options, { path: text });
-  const { path } = options, splits: Split[] = ["train", "test"];
-  const here = HOME.protocol === "file:" && await isThere(HOME);
-  let read = (split: Split) => fromFiles(path ?? fileURLToPath(HOME), split);
-  if (path === undefined && !here) {
-    const folder = await dataSetFolder(HUB, splits.map(parquetOf));
-    read = (split) => fromParquet(`${folder}/${parquetOf(split)}`, split);
-  }
-  const [train, test] = await Promise.all(splits.map(read)) as [MemoryDataset, MemoryDataset];
-  if (path !== undefined) return { train, test };
-  return { train: authentic(train, "train"), test: authentic(test, "test") };
+  const { path } = options, read = path === undefined ? await published() : fromFiles(path);
+  const [train, test] = await Promise.all([read("train"), read("test")]);
+  return { train, test };
 }
 
-async function isThere(folder: URL): Promise<boolean> {
-  const found = await Deno.stat(folder).catch((error) => error as Error);
-  if (found instanceof Error && !(found instanceof Deno.errors.NotFound)) throw found;
-  return !(found instanceof Error);
+type Read = (split: Split) => Promise<MemoryDataset>;
+
+/** Reads what the authors published: the files of this clone, or those on the hub. */
+async function published(): Promise<Read> {
+  const here = HOME.protocol === "file:" && await Deno.stat(HOME).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  });
+  const read = here
+    ? fromFiles(fileURLToPath(HOME))
+    : fromParquet(await dataSetFolder(HUB, SPLITS.map(parquetOf)));
+  return async (split) => authentic(await read(split), split);
 }
 
 const nameOf = (split: Split) => `Fashion-MNIST ${split}`;
 const parquetOf = (split: Split) => `fashion_mnist/${split}-00000-of-00001.parquet`;
 
-async function fromFiles(folder: string, split: Split): Promise<MemoryDataset> {
+const fromFiles = (folder: string): Read => async (split) => {
   const start = `${folder.replace(/\/+$/, "")}/${split === "test" ? "t10k" : split}`;
-  const [images, labels] = ["images-idx3", "labels-idx1"].map((kind) => `${start}-${kind}-ubyte.gz`) as [
-    string,
-    string,
-  ];
-  try {
-    return await idxImages({ images, labels, classes: FASHION_CLASSES, name: nameOf(split) });
-  } catch (error) {
+  const files = { images: `${start}-images-idx3-ubyte.gz`, labels: `${start}-labels-idx1-ubyte.gz` };
+  return await idxImages({ ...files, classes: FASHION_CLASSES, name: nameOf(split) }).catch((error) => {
     if (error instanceof DataError && error.kind === "missing") error.message += `; ${REMEDY}`;
     throw error;
-  }
-}
+  });
+};
 
-async function fromParquet(file: string, split: Split): Promise<MemoryDataset> {
-  const columns = { image: "image", label: "label", classes: FASHION_CLASSES }, name = nameOf(split);
-  const { labels, bytesOf, nameOf: rowName } = await parquetSource([file], {}, columns);
-  const images = new Uint8Array(labels.length * 28 * 28);
+const fromParquet = (folder: string): Read => async (split) => {
+  const columns = { image: "image", label: "label", classes: FASHION_CLASSES }, file = parquetOf(split);
+  const { labels, bytesOf, nameOf: rowName } = await parquetSource([`${folder}/${file}`], {}, columns);
+  const images = new Uint8Array(labels.length * 28 * 28), shape = [labels.length, 28, 28, 1] as const;
   for (let i = 0; i < labels.length; i++) {
     images.set(pixelsIn(rowName(i), decodePng(await bytesOf(i)), [28, 28, 1]), i * 28 * 28);
   }
-  return arrayDataset({ name, images, shape: [labels.length, 28, 28, 1], labels, classes: FASHION_CLASSES });
-}
+  return arrayDataset({ name: nameOf(split), images, shape, labels, classes: FASHION_CLASSES });
+};
 
 /** Refuses images or labels that are not the authors'. */
 function authentic(set: MemoryDataset, split: Split): MemoryDataset {

@@ -4,7 +4,7 @@ import { basename, sep } from "node:path";
 import type { Dataset } from "./dataset.ts";
 import { checkOptions, oneOf } from "../base/check.ts";
 import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
-import { ahead } from "./fetched.ts";
+import { ahead } from "./rows.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 

@@ -3,9 +3,8 @@ import { any, callable, checkOptions, count, expect, isCount, numberThat, text }
 import type { Random } from "../base/random.ts";
 import { pixelsIn, refuseMissing } from "./checks.ts";
 import { type Change, type Dataset, type Image, refuseMislabelled } from "./dataset.ts";
-import { Fetched } from "./fetched.ts";
 import { hashOf } from "./kept.ts";
-import type { Whole } from "./rows.ts";
+import { Fetched, type Whole } from "./rows.ts";
 
 /** What {@linkcode generatedImages} needs. */
 export interface GeneratedImagesOptions {
@@ -35,10 +34,6 @@ type Generated = Whole & Pick<GeneratedImagesOptions, "get"> & { fingerprint: st
 class GeneratedDataset extends Fetched<Generated> implements Dataset {
   protected override readonly beside = 1; // `get` may give the same array, filled anew
 
-  protected override of(rows: Int32Array): this {
-    return new GeneratedDataset(this.whole, rows) as this;
-  }
-
   protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
     const { height, width, channels } = this, row = this.rows[i]!, given = this.whole.get(row);
     const made = given instanceof Promise ? await given : given; // no turn is waited for where there is nothing to wait for
@@ -48,8 +43,7 @@ class GeneratedDataset extends Fetched<Generated> implements Dataset {
   }
 
   override contents(): string | undefined {
-    const { whole: { fingerprint }, rows } = this;
-    return fingerprint && hashOf(fingerprint, rows);
+    return this.whole.fingerprint && hashOf(this.whole.fingerprint, this.rows);
   }
 }
 
@@ -103,6 +97,6 @@ export function generatedImages(options: GeneratedImagesOptions): Dataset {
   const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;
   if (given) refuseMislabelled({ name, length, labels: given, classes });
   const all = given ? Int32Array.from(given) : new Int32Array(length);
-  const whole = { name, get, classes, labels: all, fingerprint, ...sizeOf({ ...options, name }) };
-  return new GeneratedDataset(whole, Int32Array.from({ length }, (_, i) => i));
+  const size = sizeOf({ ...options, name });
+  return new GeneratedDataset({ name, get, classes, labels: all, fingerprint, ...size });
 }

@@ -1,7 +1,7 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
 import { cacheRoot } from "@nepa/engine";
-import { ahead } from "./fetched.ts";
+import { ahead } from "./rows.ts";
 
 /** A hash of a text and of numbers. */
 export function hashOf(text: string, numbers: Int32Array = new Int32Array()): string {
@@ -14,9 +14,8 @@ export async function remembered<T>(name: string, compute: () => Promise<T>): Pr
   const root = cacheRoot(Deno.env.toObject());
   if (!root) return await compute();
   const folder = `${root}/results`, file = `${folder}/${name}.json`;
-  try {
-    return JSON.parse(await Deno.readTextFile(file)) as T;
-  } catch { /* not there, or not whole */ }
+  const kept = await Deno.readTextFile(file).then((text): T => JSON.parse(text)).catch(() => undefined);
+  if (kept !== undefined) return kept; // else it is not there, or not whole
   const value = await compute(), part = `${file}.${crypto.randomUUID()}`;
   try {
     await Deno.mkdir(folder, { recursive: true });

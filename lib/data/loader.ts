@@ -77,8 +77,6 @@ async function* checkedPass(dataset: Dataset, options: BatchOptions, total: numb
 export class Feeder {
   /** Updates in one pass over the data; the images that do not fill a batch are left out of that pass. */
   readonly updatesPerEpoch: number;
-  readonly #dataset: Dataset;
-  readonly #options: FeederOptions;
   #epoch = -1;
   #next = 0;
   #passes: AsyncGenerator<Batch>[] = [];
@@ -86,12 +84,10 @@ export class Feeder {
   #expected: Batch | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(dataset: Dataset, options: FeederOptions) {
+  constructor(private readonly dataset: Dataset, private readonly options: FeederOptions) {
     const { views = 1, finish } = options;
     expect(isCount(views), "views", "an integer from 1", views);
     expect(!finish || views === 1, "views", "1 where erasing, mixup or cutmix follow", views);
-    this.#dataset = dataset;
-    this.#options = options;
     this.updatesPerEpoch = Math.floor(dataset.length / options.batchSize);
   }
 
@@ -107,7 +103,7 @@ export class Feeder {
     if (epoch !== this.#epoch || index !== this.#next) await this.#open(epoch, index);
     this.#next++;
     const batches = await Promise.all(this.#passes.map((pass) => this.#batchOf(pass)));
-    const [first, ...others] = batches as [Batch, ...Batch[]], at = `${this.#dataset.name}: batches`;
+    const [first, ...others] = batches as [Batch, ...Batch[]], at = `${this.dataset.name}: batches`;
     const agree = others.every(({ indices }) => String(indices) === String(first.indices));
     expect(agree, at, "one order for each seed and epoch", "another in the second view");
     const before = this.#expected?.images, same = !before || first.images.every((x, i) => x === before[i]);
@@ -118,8 +114,8 @@ export class Feeder {
 
   /** The next batch of a view. */
   async #batchOf(pass: AsyncGenerator<Batch>): Promise<Batch> {
-    const { done, value } = await pass.next(), { name } = this.#dataset, last = this.updatesPerEpoch;
-    const expected = `${last} batches of ${this.#options.batchSize} in a pass`;
+    const { done, value } = await pass.next(), { name } = this.dataset, last = this.updatesPerEpoch;
+    const expected = `${last} batches of ${this.options.batchSize} in a pass`;
     expect(!done, name, expected, `${this.#next - 1}: epoch ${this.#epoch} ended`);
     if (this.#next === last) expect((await pass.next()).done === true, name, expected, "more");
     return value;
@@ -128,26 +124,26 @@ export class Feeder {
   async #open(epoch: number, from: number): Promise<void> {
     await Promise.all(this.#passes.map((pass) => pass.return(undefined)));
     [this.#epoch, this.#next] = [epoch, from];
-    if (from > 0 && !(this.#dataset instanceof Rows)) {
+    if (from > 0 && !(this.dataset instanceof Rows)) {
       const pass = this.#pass(from - 1, 0);
       await pass.next();
       this.#expected = (await pass.next()).value;
       await pass.return(undefined);
     }
-    this.#passes = Array.from({ length: this.#options.views ?? 1 }, (_, view) => this.#pass(from, view));
+    this.#passes = Array.from({ length: this.options.views ?? 1 }, (_, view) => this.#pass(from, view));
   }
 
   #pass(from: number, view: number): AsyncGenerator<Batch> {
-    const { batchSize: size, seed, augment: transform, size: extent } = this.#options;
+    const { batchSize: size, seed, augment: transform, size: extent } = this.options;
     const epoch = this.#epoch, updates = this.updatesPerEpoch, label = view > 0 ? [view] : [];
     const random = (i: number) =>
       new Random(seed, "augment", epoch * updates + Math.floor(i / size), i % size, ...label);
     const change = transform && { change: { transform, size: extent, random } };
-    return checkedPass(this.#dataset, { size, seed, epoch, from, ...change }, (updates - from) * size);
+    return checkedPass(this.dataset, { size, seed, epoch, from, ...change }, (updates - from) * size);
   }
 
   #make(batches: Batch[], k: number, epoch: number): Feed {
-    const { normalisation, finish } = this.#options;
+    const { normalisation, finish } = this.options;
     const [{ images, shape, labels, indices }] = batches as [Batch];
     const common = { shape, indices, epoch }, views = batches.map(({ images }) => images);
     if (!finish) return { ...common, images, views, labels };

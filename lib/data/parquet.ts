@@ -81,10 +81,8 @@ export async function parquetSource(
   for (const { file: path, buffer: file, metadata, columns: { image, label } } of opened) {
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
     for (const { [label]: value } of read) {
-      if (value === null || !Number.isInteger(Number(value))) {
-        const text = `expected a class number for image ${labels.length}, got ${value}`;
-        throw new DataError("labels", path, text);
-      }
+      const text = `expected a class number for image ${labels.length}, got ${value}`;
+      if (!Number.isInteger(Number(value ?? NaN))) throw new DataError("labels", path, text);
       labels.push(Number(value));
     }
     let rowEnd = 0;

@@ -1,5 +1,5 @@
 /** How images become the numbers that a network takes: the official `preprocessor_config.json` both ways. @module */
-import { expect } from "../base/check.ts";
+import { expect, type Rule } from "../base/check.ts";
 
 /** What is done to an image before the network. Heights and widths in pixels, images as 0 to 255. */
 export interface Preprocessor {
@@ -83,26 +83,21 @@ export function fromOfficialPreprocessor(
   json: Record<string, unknown>,
   fallback: Preprocessor,
 ): Preprocessor {
-  const channels = fallback.imageMean.length;
-  const pick = <T>(key: string, instead: T, expected: string, holds: (value: unknown) => boolean): T => {
-    const value = json[key] ?? instead;
-    const name = `preprocessor_config.json: ${key}`;
+  const pick = <T>(key: string, instead: T, [expected, holds]: Rule): T => {
+    const value = json[key] ?? instead, name = `preprocessor_config.json: ${key}`;
     expect(value === instead || holds(value), name, expected, JSON.stringify(value));
     return value as T;
   };
-  const number = (key: string, instead: number) => pick(key, instead, "a number", Number.isFinite);
-  const perChannel = (key: string, instead: readonly number[]) => {
-    const holds = (v: unknown) => Array.isArray(v) && v.length === channels && v.every(Number.isFinite);
-    return pick(key, instead, `${channels} numbers`, holds);
-  };
-  const size = pick<unknown>("size", fallback.size, "a height and a width", (v) => sizeOf(v) !== undefined);
-  const plain = json.do_normalize === false;
+  const { length } = fallback.imageMean, plain = json.do_normalize === false;
+  const areNumbers = (v: unknown) => Array.isArray(v) && v.length === length && v.every(Number.isFinite);
+  const numbers: Rule = [`${length} numbers`, areNumbers], number: Rule = ["a number", Number.isFinite];
+  const size: Rule = ["a height and a width", (v) => sizeOf(v) !== undefined];
   return {
-    imageMean: plain ? Array(channels).fill(0) : perChannel("image_mean", fallback.imageMean),
-    imageStd: plain ? Array(channels).fill(1) : perChannel("image_std", fallback.imageStd),
-    size: sizeOf(size)!,
-    resample: number("resample", fallback.resample),
-    rescaleFactor: json.do_rescale === false ? 1 : number("rescale_factor", fallback.rescaleFactor),
+    imageMean: plain ? Array(length).fill(0) : pick("image_mean", fallback.imageMean, numbers),
+    imageStd: plain ? Array(length).fill(1) : pick("image_std", fallback.imageStd, numbers),
+    size: sizeOf(pick<unknown>("size", fallback.size, size))!,
+    resample: pick("resample", fallback.resample, number),
+    rescaleFactor: json.do_rescale === false ? 1 : pick("rescale_factor", fallback.rescaleFactor, number),
   };
 }
 

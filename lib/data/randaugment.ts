@@ -45,11 +45,7 @@ function equalized(image: Image): Image {
     const step = Math.floor((image.height * image.width - last) / 255);
     if (step === 0) return (x) => x;
     let below = step >> 1;
-    const table = Array.from(counts, (n) => {
-      const to = Math.floor(below / step);
-      below += n;
-      return to;
-    });
+    const table = counts.map((n) => Math.floor(((below += n) - n) / step));
     return (x) => table[x]!;
   });
 }
@@ -57,15 +53,13 @@ function equalized(image: Image): Image {
 /** Pillow's blend: from `image` (factor 1) towards `plain` (0), or beyond, in float32. */
 function blended(image: Image, plain: (i: number) => number, factor: number): Image {
   const alpha = Math.fround(factor);
-  const data = image.data.map((x, i) => {
-    const from = plain(i);
-    return clip8(Math.fround(from + Math.fround(alpha * (x - from))));
-  });
-  return { ...image, data };
+  const mixed = (x: number, from: number) => clip8(Math.fround(from + Math.fround(alpha * (x - from))));
+  return { ...image, data: image.data.map((x, i) => mixed(x, plain(i))) };
 }
 
-/** The factor of an enhancement: 1 changes nothing. */
-const enhanced = (m: number, random: Random): number => Math.max(0.1, 1 + signed(m * 0.9, random));
+/** Blends an image with a plain one: a factor of 1 changes nothing. */
+const enhanced = (image: Image, m: number, random: Random, plain: (i: number) => number): Image =>
+  blended(image, plain, Math.max(0.1, 1 + signed(m * 0.9, random)));
 
 /** Luma (ITU-R 601-2) by Pillow's formula, a byte for each pixel. */
 export function luma({ data, channels }: Pick<Image, "data" | "channels">): Uint8Array {
@@ -137,16 +131,16 @@ const OPERATIONS: readonly Operation[] = [
   (image, m) => mapped(image, () => (x) => x < 128 ? x + Math.trunc(m * 110) : x),
   (image, m, random) => {
     const grey = luma(image);
-    return blended(image, (i) => grey[Math.floor(i / image.channels)]!, enhanced(m, random));
+    return enhanced(image, m, random, (i) => grey[Math.floor(i / image.channels)]!);
   },
   (image, m, random) => {
     const grey = luma(image), mean = Math.trunc(grey.reduce((a, b) => a + b, 0) / grey.length + 0.5);
-    return blended(image, () => mean, enhanced(m, random));
+    return enhanced(image, m, random, () => mean);
   },
-  (image, m, random) => blended(image, () => 0, enhanced(m, random)),
+  (image, m, random) => enhanced(image, m, random, () => 0),
   (image, m, random) => {
     const smooth = smoothed(image);
-    return blended(image, (i) => smooth[i]!, enhanced(m, random));
+    return enhanced(image, m, random, (i) => smooth[i]!);
   },
   (image, m, random, fill) => affine(image, [1, signed(m * 0.3, random), 0, 0, 1, 0], fill),
   (image, m, random, fill) => affine(image, [1, 0, 0, signed(m * 0.3, random), 1, 0], fill),

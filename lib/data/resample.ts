@@ -6,16 +6,10 @@ import { KERNELS as BINARY } from "./resample_binary.ts";
 /** How pixels between pixels are found. */
 export type Resample = "bilinear" | "bicubic";
 
-const FILTERS: Record<Resample, { support: number; weight: (x: number) => number }> = {
-  bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
-  bicubic: {
-    support: 2,
-    weight: (x) => { // Keys' cubic with a = -0.5
-      x = Math.abs(x);
-      if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-      return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
-    },
-  },
+/** How far each filter reaches, and what a pixel at a distance weighs. Bicubic: Keys' with a = -0.5. */
+const FILTERS: Record<Resample, [support: number, weight: (x: number) => number]> = {
+  bilinear: [1, (x) => Math.max(0, 1 - x)],
+  bicubic: [2, (x) => x < 1 ? (1.5 * x - 2.5) * x * x + 1 : x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0],
 };
 
 /** Fractional bits of the integer weights, as in Pillow: 8 bits of value and 2 of headroom are left of 32. */
@@ -51,24 +45,20 @@ function roomFor(bytes: number): { memory: WebAssembly.Memory; kernels: Kernels 
  * For each of `to` places on the pixels from `start` to `end` the first pixel, how many pairs of them, and each pair's
  * integer weights, of both the upper bits and the lower bits, two to a number; `stride` numbers in all.
  */
-function weights(
-  start: number,
-  end: number,
-  to: number,
-  resample: Resample,
-): { table: Int32Array; stride: number } {
-  const { support: base, weight } = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
+function weights(start: number, end: number, to: number, resample: Resample) {
+  const [base, weight] = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
   const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
   const most = Math.ceil(support) * 2 + 1, stride = 2 + 2 * Math.ceil(most / 2);
-  const table = new Int32Array(to * stride),
-    halves = new Int16Array(table.buffer),
-    exact = new Float64Array(most);
+  const exact = new Float64Array(most), table = new Int32Array(to * stride);
+  const halves = new Int16Array(table.buffer);
   for (let i = 0; i < to; i++) {
     const centre = start + (i + 0.5) * scale, at = i * stride;
     const low = Math.max(from, Math.trunc(centre - support + 0.5));
     const count = Math.min(until, Math.trunc(centre + support + 0.5)) - low;
     let sum = 0;
-    for (let k = 0; k < count; k++) sum += exact[k] = weight((k + low - centre + 0.5) * (1 / spread));
+    for (let k = 0; k < count; k++) {
+      sum += exact[k] = weight(Math.abs((k + low - centre + 0.5) * (1 / spread)));
+    }
     table[at] = low;
     table[at + 1] = Math.ceil(count / 2);
     for (let k = 0; k < count; k++) {
@@ -89,16 +79,13 @@ function weights(
  */
 export function resized(
   image: Image,
-  { height, width }: { height: number; width: number },
+  { height, width }: Pick<Image, "height" | "width">,
   resample: Resample,
   box: Box = { top: 0, left: 0, height: image.height, width: image.width },
 ): Image {
   const { channels: C, height: fromHeight, width: fromWidth } = image;
-  if (
-    [height, box.height].every((h) => h === fromHeight) && [width, box.width].every((w) => w === fromWidth)
-  ) {
-    return image;
-  }
+  const keepsHeight = height === fromHeight && box.height === fromHeight;
+  if (keepsHeight && width === fromWidth && box.width === fromWidth) return image;
   const top = Math.floor(box.top), lines = Math.ceil(box.top + box.height) - top, line = fromWidth * C;
   const data = image.data.subarray(top * line, (top + lines) * line);
   const down = weights(box.top - top, box.top - top + box.height, height, resample);

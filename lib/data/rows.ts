@@ -1,4 +1,4 @@
-/** Data sets by their rows: what subsets of the same images share, and the set kept in memory. @module */
+/** Data sets by their rows: what subsets of the same images share, in memory or fetched as they are asked for. @module */
 import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
@@ -48,8 +48,7 @@ export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
   const { name, shape, classes } = options, [length, height, width, channels] = shape;
   const images = bytesOf(name, options.images, shape), labels = Int32Array.from(options.labels);
   refuseMislabelled({ name, length, labels: options.labels, classes });
-  const rows = Int32Array.from({ length }, (_, i) => i);
-  return new ArrayDataset({ name, classes, height, width, channels, labels, images }, rows);
+  return new ArrayDataset({ name, classes, height, width, channels, labels, images });
 }
 
 /** What all images of a set share, whatever subset is looked at. */
@@ -61,6 +60,8 @@ export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "wi
 const ORDER = { seed: index, epoch: index, shuffle: flag, dropLast: flag, from: index };
 const BATCHES = { size: any, ...ORDER, change: any };
 
+const upTo = (length: number) => Int32Array.from({ length }, (_, i) => i);
+
 /** Some of the images of a whole, by their rows in it. */
 export abstract class Rows<W extends Whole> {
   readonly name: string;
@@ -69,15 +70,15 @@ export abstract class Rows<W extends Whole> {
   readonly height: number;
   readonly width: number;
   readonly channels: number;
+  protected readonly rows: Int32Array;
 
-  constructor(protected readonly whole: W, protected readonly rows: Int32Array) {
+  constructor(protected readonly whole: W, rows?: Int32Array) {
+    this.rows = rows ?? upTo(whole.labels.length);
     ({ name: this.name, classes: this.classes, height: this.height } = whole);
     ({ width: this.width, channels: this.channels } = whole);
-    this.labels = rows.map((row) => whole.labels[row]!);
+    this.labels = this.rows.map((row) => whole.labels[row]!);
   }
 
-  /** Other rows of the same. */
-  protected abstract of(rows: Int32Array): this;
   abstract get(i: number): Example | Promise<Example>;
   /** A hash of what the images are made of, for `fingerprintOf`; undefined where that cannot be told but by looking at some. */
   abstract contents(): string | undefined | Promise<string>;
@@ -128,7 +129,8 @@ export abstract class Rows<W extends Whole> {
       which = new Random(seed, "subset").permutation(this.length).slice(0, count).sort();
     }
     expect(which.length > 0, this.name, "at least one index", "an empty subset");
-    return this.of(Int32Array.from(which, (i) => this.rows[this.checked(i)]!));
+    const Same = this.constructor as new (whole: W, rows: Int32Array) => this;
+    return new Same(this.whole, Int32Array.from(which, (i) => this.rows[this.checked(i)]!));
   }
 
   balanced(perClass: number, seed = 0): this {
@@ -153,9 +155,7 @@ export abstract class Rows<W extends Whole> {
     const help = "make it smaller, or keep the partial batch with dropLast: false";
     const most = `at most the ${this.length} images of ${this.name}`;
     expect(!dropLast || size <= this.length, "batch size", most, `${size}; ${help}`);
-    const order = shuffle
-      ? new Random(seed, "epoch", epoch).permutation(this.length)
-      : Int32Array.from({ length: this.length }, (_, i) => i);
+    const order = shuffle ? new Random(seed, "epoch", epoch).permutation(this.length) : upTo(this.length);
     const end = dropLast ? this.length - this.length % size : this.length;
     return order.subarray(Math.min(from * size, end), end);
   }
@@ -182,10 +182,6 @@ export abstract class Rows<W extends Whole> {
 }
 
 class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements MemoryDataset {
-  protected override of(rows: Int32Array): this {
-    return new ArrayDataset(this.whole, rows) as this;
-  }
-
   #pixels(i: number): Uint8Array {
     const size = this.height * this.width * this.channels, row = this.rows[i]!;
     return this.whole.images.subarray(row * size, (row + 1) * size);
@@ -213,6 +209,55 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
         return change ? this.changed(i, data.slice(), change, change.random(first + j)) : data;
       });
       yield this.batch(pixels, indices, change);
+    }
+  }
+}
+
+/** What `make` gives for 0 to `count`, in order, up to `most` of them begun ahead of their turn. */
+export async function* ahead<T>(
+  count: number,
+  make: (i: number) => Promise<T>,
+  most = Math.min(32, 4 * navigator.hardwareConcurrency),
+): AsyncGenerator<T> {
+  const pending: Promise<T>[] = [];
+  for (let i = 0, done = 0; done < count; done++) {
+    for (; i < count && pending.length < most; i++) {
+      const made = make(i);
+      made.catch(() => {}); // it is thrown when its turn comes
+      pending.push(made);
+    }
+    yield await pending.shift()!;
+  }
+}
+
+/** Some of the images of a whole that is not in memory. */
+export abstract class Fetched<W extends Whole> extends Rows<W> {
+  /** Images that are made beside one another. Default: as suits the processors. */
+  protected readonly beside: number | undefined;
+
+  /** What `get` gives, without a label, or what a change makes of image `i`. */
+  protected abstract pixels(i: number, random: Random, change?: Change): Promise<Uint8Array>;
+
+  override async get(i: number): Promise<Example> {
+    return { image: await this.pixels(this.checked(i), new Random(0)), label: this.labels[i]! };
+  }
+
+  batches(options: BatchOptions): AsyncIterable<Batch> {
+    return this.#passes(this.order(options), options);
+  }
+
+  async *#passes(order: Int32Array, { size, from = 0, change }: BatchOptions): AsyncGenerator<Batch> {
+    const still = new Random(0), random = (p: number) => change?.random(from * size + p) ?? still;
+    const make = (p: number) => this.pixels(order[p]!, random(p), change);
+    const images = ahead(order.length, make, this.beside);
+    try {
+      for (let at = 0; at < order.length; at += size) {
+        const indices = order.subarray(at, at + size), pixels: Uint8Array[] = [];
+        while (pixels.length < indices.length) pixels.push((await images.next()).value!);
+        yield this.batch(pixels, indices, change);
+      }
+    } finally {
+      await images.return(undefined);
     }
   }
 }

@@ -60,6 +60,9 @@ export const RESAMPLE = oneOf("bilinear", "bicubic");
 
 const same: Transform = (image) => image;
 
+/** All of an image. */
+export const wholeOf = ({ height, width }: Extent): Box => ({ top: 0, left: 0, height, width });
+
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
   const composed = (image: Image, random: Random) => {
     const { to, resample, ...box } = part(image, random);
@@ -109,10 +112,8 @@ export function normalize(
     const expected = `a mean and a positive std for each of ${channels} channels`;
     expect(mean === mean && std > 0, "normalize", expected, `mean [${imageMean}], std [${imageStd}]`);
     const [from, by] = [Math.fround(mean), Math.fround(std)]; // float32 throughout, as the official code computes
-    return Float32Array.from(
-      { length: 256 },
-      (_, x) => Math.fround(Math.fround(x / (1 / rescaleFactor)) - from) / by,
-    );
+    const value = (x: number) => Math.fround(Math.fround(x / (1 / rescaleFactor)) - from) / by;
+    return Float32Array.from({ length: 256 }, (_, x) => value(x));
   });
   const { length } = bytes, out = new Float32Array(length);
   for (let c = 0; c < channels; c++) {
@@ -139,9 +140,8 @@ export function normalize(
  */
 export function horizontalFlip(probability = 0.5): Transform {
   expect(probability >= 0 && probability <= 1, "horizontalFlip", "a probability from 0 to 1", probability);
-  return described("horizontalFlip", [probability], (image, random) => {
-    return random.uniform() < probability ? mirrored(image) : image;
-  });
+  const flip: Transform = (image, random) => random.uniform() < probability ? mirrored(image) : image;
+  return described("horizontalFlip", [probability], flip);
 }
 
 function mirrored({ data, height, width, channels }: Image): Image {
@@ -189,9 +189,7 @@ export function checkedSize(name: string, size: Size): Size {
 export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   checkedSize("resize", size);
   checkOptions("resize", { resample }, { resample: RESAMPLE });
-  const part = ({ height, width }: Extent) => {
-    return { top: 0, left: 0, height, width, to: target({ height, width }, size), resample };
-  };
+  const part = (image: Extent) => ({ ...wholeOf(image), to: target(image, size), resample });
   return described("resize", [size, resample], beginning(part));
 }
 
@@ -225,14 +223,16 @@ export function centerCrop(size: Size): Transform {
   });
 }
 
+type Range = readonly [least: number, greatest: number];
+
 /** Options of {@linkcode randomResizedCrop}. */
 export interface RandomResizedCropOptions {
   /** What comes out. */
   size: Size;
   /** Least and greatest part of the image's area that is cut out. Default [0.08, 1]. */
-  scale?: readonly [number, number];
+  scale?: Range;
   /** Least and greatest width / height of the cut. Default [3/4, 4/3]. */
-  ratio?: readonly [number, number];
+  ratio?: Range;
   /** Default "bilinear". */
   resample?: Resample;
 }
@@ -260,19 +260,12 @@ export function randomResizedCrop(options: RandomResizedCropOptions): Transform 
   const holds = scale[0] > 0 && scale[0] <= scale[1] && scale[1] <= 1 && ratio[0] > 0 && ratio[0] <= ratio[1];
   const expected = "0 < scale <= 1 and 0 < ratio, each [least, greatest]";
   expect(holds, "randomResizedCrop", expected, `[${scale}], [${ratio}]`);
-  const part = (image: Extent, random: Random) => {
-    return { ...drawBox(image, scale, ratio, random), to: out, resample };
-  };
+  const draw = (image: Extent, random: Random) => drawBox(image, scale, ratio, random);
+  const part = (image: Extent, random: Random) => ({ ...draw(image, random), to: out, resample });
   return described("randomResizedCrop", [{ size, scale, ratio, resample }], beginning(part));
 }
 
-function drawBox(
-  image: Extent,
-  scale: readonly [number, number],
-  ratio: readonly [number, number],
-  random: Random,
-): Box {
-  const [low, high] = ratio;
+function drawBox(image: Extent, scale: Range, [low, high]: Range, random: Random): Box {
   for (let attempt = 0; attempt < 10; attempt++) {
     const area = image.height * image.width * random.uniform(scale[0], scale[1]);
     const aspect = Math.exp(random.uniform(Math.log(low), Math.log(high)));
