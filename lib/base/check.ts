@@ -90,7 +90,7 @@ function distance(a: string, b: string): number {
 export function didYouMean(name: string, known: readonly string[]): string {
   const far = (other: string) => distance(name.toLowerCase(), other.toLowerCase());
   const [nearest] = [...known].sort((a, b) => far(a) - far(b));
-  const close = nearest !== undefined && far(nearest) <= Math.max(1, Math.floor(name.length / 3));
+  const close = nearest !== undefined && far(nearest) <= Math.ceil(name.length / 3);
   return `; ${close ? `did you mean ${nearest}? There` : "there"} are: ${known.join(", ")}`;
 }
 

@@ -83,7 +83,9 @@ export type LossAndGradients = {
 /** Checks what a loss gave, and parts the loss from the other numbers. */
 export function lossAndMetrics(output: unknown): { loss: tf.Scalar; metrics: Record<string, tf.Scalar> } {
   const plain = output instanceof tf.Tensor ? { loss: output } : output;
-  const kind = plain instanceof Promise ? "a promise (a loss cannot be async)" : typeof plain;
+  const later = plain instanceof Promise;
+  if (later) plain.catch(() => {}); // what it awaits fails too: its tensors are gone
+  const kind = later ? "a promise (a loss cannot be async)" : typeof plain;
   if (kind !== "object" || plain === null) {
     const help = "return a scalar tensor, or { loss, … } of such";
     throw new TypeError(`loss: expected a scalar tensor, got ${plain === null ? "null" : kind}; ${help}`);
@@ -96,9 +98,8 @@ export function lossAndMetrics(output: unknown): { loss: tf.Scalar; metrics: Rec
     const tensor = value instanceof tf.Tensor,
       shape = tensor ? `[${value.shape}] ${value.dtype}` : typeof value;
     if (tensor && value.rank === 0 && value.dtype === "float32") continue;
-    throw new TypeError(
-      `loss: ${name}: expected a float32 scalar tensor, shape [], got ${shape}; take its mean`,
-    );
+    const help = tensor && value.rank > 0 ? "take its mean" : "make it one by tf.scalar or tf.cast";
+    throw new TypeError(`loss: ${name}: expected a float32 scalar tensor, shape [], got ${shape}; ${help}`);
   }
   const { loss, ...metrics } = all as Record<string, tf.Scalar>;
   return { loss: loss!, metrics };
@@ -154,7 +155,7 @@ export function lossAndGradients(
       unreached,
     };
   } catch (error) {
-    if (!(error as Error).message?.startsWith("Cannot compute gradient of y=f(x)")) throw error;
+    if (!/^Cannot (compute gradient|find a connection)/.test((error as Error).message)) throw error;
     throw new TypeError(
       `loss: expected it to depend on the parameters, it reaches none of the ${trained.length}`,
     );

@@ -1,7 +1,7 @@
 /** The random numbers of a training forward, made outside so that a compiled step takes them as arguments. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { NepaConfig } from "./config.ts";
-import { didYouMean } from "../base/check.ts";
+import { didYouMean, expect } from "../base/check.ts";
 import { cutAxis, type Draws, drawsKind, perImage, type Random } from "../base/random.ts";
 import { ropeDraws } from "./rope.ts";
 
@@ -95,8 +95,9 @@ const KNOWN =
  * The draws among those given that a forward takes.
  *
  * @throws {TypeError} If one is unknown, or one that the configuration asks for is missing.
+ * @throws {RangeError} If one is for another number of images.
  */
-export function forwardDraws(given: Draws, config: NepaConfig): Draws | undefined {
+export function forwardDraws(given: Draws, config: NepaConfig, batch: number): Draws | undefined {
   const kind = drawsKind(given), names = Object.keys(given), own = names.filter((name) => KNOWN.test(name));
   if (kind === "evaluation") return undefined;
   const unknown = names.find((name) => !KNOWN.test(name)), all = wanted(config);
@@ -108,6 +109,11 @@ export function forwardDraws(given: Draws, config: NepaConfig): Draws | undefine
     throw new TypeError(
       `forward: draws: expected ${all.join(", ")}, got no ${missing}; model.draws makes all of them`,
     );
+  }
+  for (const name of own) {
+    const { shape } = given[name]!;
+    const fits = axes(name).images.every((axis) => shape[axis] === batch);
+    expect(fits, `forward: draws: ${name}`, `as many as there are images, ${batch}`, `[${shape}]`);
   }
   return Object.fromEntries(own.map((name) => [name, given[name]!]));
 }

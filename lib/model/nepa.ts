@@ -320,7 +320,7 @@ export class Nepa extends VisionEncoder implements Method {
     const orders = order?.dtype === "int32" && order.shape.join() === [batch, T - 1].join();
     expect(!order || orders, "order", `int32 [${batch}, ${T - 1}]`, `${order?.dtype} [${order?.shape}]`);
     const { training = false, draws = typeof training === "object" ? training : undefined } = options;
-    const given = draws && forwardDraws(draws, this.config), { config, preprocessor } = this;
+    const given = draws && forwardDraws(draws, this.config, batch), { config, preprocessor } = this;
     const compute = (last: boolean) =>
       tf.tidy(() => {
         const draws = given ?? (training === true ? this.#ownDraws(images) : undefined);

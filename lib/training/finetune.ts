@@ -178,8 +178,8 @@ function refuseSets(
 /** What the updates change, and the chance in them. */
 function trainedPart(
   classifier: NepaClassifier,
-  { freezePatches, dropPath }: FinetuneSettings,
-): Pick<Task, "parameters" | "preprocessor" | "size" | "draws" | "frozen"> {
+  { dropPath }: FinetuneSettings,
+): Pick<Task, "parameters" | "preprocessor" | "size" | "draws"> {
   const { preprocessor, parameters, config: own } = classifier, { imageSize, numHiddenLayers } = own;
   const config = nepaConfig(dropPath === null ? own : { ...own, dropPathProb: dropPath });
   const size = { height: imageSize, width: imageSize };
@@ -187,7 +187,6 @@ function trainedPart(
     parameters,
     preprocessor,
     size,
-    frozen: (name) => freezePatches && name.includes(".projection."),
     draws: (batchSize, seed, batch) => {
       const draws = makeDraws(config, batchSize, new Random(seed, "draws", batch), size);
       if (dropPath !== 0 || own.dropPathProb === 0) return draws;
@@ -196,15 +195,17 @@ function trainedPart(
   };
 }
 
-/** A schedule for each layer and one for the head; which is whose. */
+/** A schedule for each layer and one for the head; which is whose; which parameters are left as they are. */
 export function learningRates(
   { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
   { learningRate: peak, steps, warmupSteps, groups }: Pick<
     Plan,
     "learningRate" | "steps" | "warmupSteps" | "groups"
   >,
-  settings: Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">,
-): Pick<Task, "rates" | "optimizer"> {
+  settings:
+    & Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">
+    & Partial<Pick<FinetuneSettings, "freezePatches">>,
+): Pick<Task, "rates" | "optimizer" | "frozen"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>
     headLearningRate !== null && (name.startsWith("classifier.") || name.startsWith("vit_nepa.layernorm."));
@@ -232,6 +233,7 @@ export function learningRates(
   return {
     rates: (k) => schedules.map((rate) => rate(k)),
     optimizer: { group: (name) => names.indexOf(key(name)), decay: own.decay },
+    frozen: (name) => own.frozen(name) || settings.freezePatches === true && name.includes(".projection."),
   };
 }
 

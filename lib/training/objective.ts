@@ -21,6 +21,8 @@ export interface Trained {
   readonly parameters: Variables;
   /** Of both. */
   readonly state: Variables;
+  /** Both as they are now, where somebody may have added to them. */
+  present(): Variables;
   /** The objective's own, which are kept beside the model. */
   readonly own: { readonly parameters: Variables; readonly state: Variables };
   /** The random numbers of batch `batch`, from 0. */
@@ -61,6 +63,8 @@ function joined<T>(
     if (all.has(name)) {
       throw new TypeError(`objective: ${what}: expected names that the model has not, got ${name}`);
     }
+    const twin = value instanceof tf.Variable && [...all].find(([, other]) => other === value);
+    if (twin) throw new TypeError(`objective: ${what}: expected each variable once, got it as ${twin[0]} and ${name}`);
     all.set(name, value);
   }
   return all;
@@ -89,7 +93,7 @@ export function averagesOf({ model, own }: Trained, decay: number | null): Avera
 
 /** Checks that draws are tensors, and that those for each image have as many as the batch. */
 function checkDraws(draws: unknown, batchSize: number): Draws {
-  const right = typeof draws === "object" && draws !== null;
+  const right = typeof draws === "object" && draws !== null && !(draws instanceof Promise);
   if (!right) throw new TypeError(`draws: expected tensors by name, got ${String(draws)}`);
   for (const [name, draw] of Object.entries(draws)) {
     if (!(draw instanceof tf.Tensor)) {
@@ -114,13 +118,16 @@ export function trained(model: Method, objective: Objective<never> | undefined, 
     throw new TypeError("objective: expected a loss, got none");
   }
   if (objective && !objective.name) throw new TypeError("objective: expected a name, got none");
-  const own = {
-    parameters: variables("objective: parameters", objective?.parameters),
-    state: variables("objective: state", objective?.state),
+  const gather = () => {
+    const own = {
+      parameters: variables("objective: parameters", objective?.parameters),
+      state: variables("objective: state", objective?.state),
+    };
+    const parameters = joined("parameters", joined("parameters", [], model.parameters), own.parameters);
+    const state = joined("state", model.state ?? [], own.state);
+    return { own, parameters, state, all: joined("state", parameters, state) };
   };
-  const parameters = joined("parameters", model.parameters, own.parameters);
-  const state = joined("state", model.state ?? [], own.state);
-  joined("state", parameters, state);
+  const { own, parameters, state } = gather();
   const views = objective?.views ?? model.views ?? 1;
   const context = contexts(model, views, causal);
   const lossOf = (objective ?? model).loss.bind(objective ?? model);
@@ -128,7 +135,7 @@ export function trained(model: Method, objective: Objective<never> | undefined, 
   const steps = [model, objective].flatMap((one) => one?.after ? [one.after.bind(one)] : []);
   return {
     name: objective?.name ?? model.name,
-    ...{ model, views, parameters, state, own },
+    ...{ model, views, parameters, state, own, present: () => gather().all },
     draws(batchSize, seed, batch) {
       const models = checkDraws(model.draws({ batchSize, random: updateRandom(seed, batch) }), batchSize);
       const random = new Random(seed, "objective", batch);

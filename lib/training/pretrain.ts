@@ -193,7 +193,7 @@ export function pretrain<M extends Method = Nepa>(
     ...{ dataset: validation ?? dataset, heldOut: validation !== undefined, standardizeTargets },
     ...{ batchSize, seed, compile },
   });
-  const averages = averagesOf(subject, plan.emaDecay), groups = groupsOf(plan.groups, subject.parameters);
+  const groups = groupsOf(plan.groups, subject.parameters), averages = averagesOf(subject, plan.emaDecay);
   const rate = rateOf(plan);
   const trainer = new Trainer(dataset, plan, {
     ...subject,

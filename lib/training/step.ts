@@ -94,9 +94,11 @@ export function update<B extends tf.TensorContainer>(
   options: UpdateOptions<B>,
 ): (inputs: UpdateInputs<B>) => UpdateOutputs {
   checkOptions("update", options, RULES);
-  const { optimizer, clipNorm, average, after } = options;
+  const { optimizer, clipNorm, average, after, parameters } = options;
   const from = options.from ?? callSite(new Error());
   return ({ batch, draws = {}, rates, decay, numbers = {} }) => {
+    const left = [...parameters].find(([name, x]) => x.trainable && optimizer.parameters.get(name) !== x);
+    if (left) throw new TypeError(`update: expected an optimizer of the same parameters, got none for ${left[0]}`);
     const { loss, gradients, metrics } = gradientsOf({ ...options, from }, batch, draws, numbers);
     const { clipped, norm } = clipByGlobalNorm(optimizer.join(gradients), clipNorm ?? Infinity);
     optimizer.update(clipped, rates, tf.isFinite(norm));
@@ -132,6 +134,8 @@ export function gradientsOf<B extends tf.TensorContainer>(
     if ("gradNorm" in result.metrics) {
       throw new TypeError("loss: gradNorm: expected another name, this one is the gradients' norm");
     }
+    const broken = Object.keys(result.metrics).find((name) => /[\r\n]/.test(name));
+    if (broken) throw new TypeError(`loss: expected a name of one line, got ${JSON.stringify(broken)}`);
     refuseStrangers(read, new Set([...parameters.values(), ...state.values()]));
     if (result.unreached.length > 0) tell(result.unreached);
     const gone = [...parameters].filter(([name, { trainable }]) =>

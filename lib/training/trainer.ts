@@ -39,6 +39,8 @@ export interface Task {
   parameters: ReadonlyMap<string, tf.Variable>;
   /** Variables that the loss may read besides. */
   state?: ReadonlyMap<string, tf.Variable>;
+  /** All of them as they are now. Default: `parameters`. */
+  present?(): ReadonlyMap<string, tf.Variable>;
   /** What images are normalised by. */
   preprocessor: Preprocessor;
   /** Of the images. */
@@ -106,7 +108,7 @@ export class Trainer implements Training {
       state: new Map([...state, ...held]),
       average: averages && new Ema(task.parameters, averages),
     }, plan);
-    this.#trained = signature(task.parameters);
+    this.#trained = signature(task);
     const options = {
       batchSize,
       seed,
@@ -133,8 +135,9 @@ export class Trainer implements Training {
 
   #watched(step: Step): Step {
     const { unreached } = this.#step, first = step.step === 1 && unreached.length > 0;
-    const notice = this.#watch.notice(step) ?? (first ? unreachedNotice(unreached) : undefined);
-    return notice === undefined ? step : { ...step, notice };
+    const notices = [first ? unreachedNotice(unreached) : undefined, this.#watch.notice(step)]
+      .filter((notice) => notice !== undefined);
+    return notices.length === 0 ? step : { ...step, notice: notices.join("\n") };
   }
 
   /** What the step takes for update k. Whatever differs from update to update is among it. */
@@ -199,7 +202,7 @@ export class Trainer implements Training {
 
   /** Refuses parameters that came, went, froze or thawed since the training was made. */
   #refuseChanges(): void {
-    if (signature(this.#task.parameters) === this.#trained) return;
+    if (signature(this.#task) === this.#trained) return;
     throw new TypeError(
       "parameters: expected those that were there when the training was made, with the same `trainable`, got others; " +
         "add and freeze them before, and begin a new training",
@@ -248,7 +251,8 @@ export class Trainer implements Training {
   }
 }
 
-/** Which parameters there are, and which of them are frozen. */
-function signature(parameters: ReadonlyMap<string, tf.Variable>): string {
-  return [...parameters].map(([name, { trainable }]) => `${name} ${trainable}`).join();
+/** Which variables there are, and which of them are frozen. */
+function signature(task: Task): string {
+  const all = task.present?.() ?? task.parameters;
+  return [...all].map(([name, { id, trainable }]) => `${name} ${id} ${trainable}`).join();
 }
