@@ -13,10 +13,13 @@ const FILES: Record<string, readonly string[]> = {
   "timings.csv": ["step", "imagesPerSecond", "gflops"],
 };
 
+/** Columns in which there is no text. */
+const NUMBERS = new Set(Object.values(FILES).flat());
+
 type Fields = { [name: string]: Fields | number | boolean | string | undefined };
 
-/** A path's names: at most two, since a metric's name may have dots. */
-const namesOf = (path: string): string[] => path.split(/\.(.*)/s, 2);
+/** A path's names: two within these fields, one else; a metric's name may have dots. */
+const namesOf = (path: string): string[] => /^(?:metrics|validation|test)\./.test(path) ? path.split(/\.(.*)/s, 2) : [path];
 
 /** Cells of a row; those in quotes may hold commas. */
 function cells(line: string): string[] {
@@ -28,9 +31,10 @@ function cells(line: string): string[] {
 const cell = (text: string): string => /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 
 function row(step: Step, columns: readonly string[]): string {
-  const value = (path: string) =>
-    namesOf(path).reduce<unknown>((fields, name) => (fields as Fields | undefined)?.[name], step);
-  return columns.map((path) => cell(String(value(path) ?? ""))).join() + "\n"; // numbers are printed so that they are read as they were
+  const own = (fields: unknown, name: string) =>
+    Object.hasOwn(fields ?? {}, name) ? (fields as Fields)[name] : undefined;
+  const text = (value: unknown) => typeof value === "object" ? "" : String(value ?? "");
+  return columns.map((path) => cell(text(namesOf(path).reduce<unknown>(own, step)))).join() + "\n"; // numbers are printed so that they are read as they were
 }
 
 function parse(line: string, columns: readonly string[]): Fields | undefined {
@@ -40,12 +44,11 @@ function parse(line: string, columns: readonly string[]): Fields | undefined {
     const text = texts[i]!, number = Number(text);
     if (text === "") continue;
     const names = namesOf(path), last = names.pop()!;
+    if (names.length === 0 && ["metrics", "validation", "test"].includes(last)) continue; // the fields' own place
     const place = names.reduce((at, name) => (at[name] ??= {}) as Fields, fields);
-    place[last] = /^(true|false)$/.test(text)
-      ? text === "true"
-      : Number.isNaN(number) && text !== "NaN"
-      ? text
-      : number;
+    const value = /^(true|false)$/.test(text) ? text === "true" : Number.isNaN(number) && text !== "NaN" ? text : number;
+    if (typeof value === "string" && NUMBERS.has(path)) return undefined;
+    place[last] = value;
   }
   return typeof fields.step === "number" ? fields : undefined;
 }
@@ -57,15 +60,18 @@ interface Read {
   damaged: boolean;
 }
 
-async function read(folder: string, name: string): Promise<Read> {
+/** Reads a file up to its last line end; with `last`, what comes after it too, if that is a row. */
+async function read(folder: string, name: string, last: boolean = false): Promise<Read> {
   const text = await Deno.readTextFile(`${folder}/${name}`).catch((error) => {
     if (error instanceof Deno.errors.NotFound) return "";
     throw error;
   });
-  const [header = "", ...lines] = text.replaceAll("\r\n", "\n").split("\n");
+  const [header = "", ...lines] = text.replace(/^\uFEFF/, "").replaceAll("\r\n", "\n").split("\n");
+  const half = lines.pop();
   const columns = header === "" ? FILES[name]! : cells(header), rows: Read["rows"] = [];
   let damaged = false;
-  for (const line of lines.slice(0, -1)) { // after the last line end there is nothing, or half a row
+  if (last && half && parse(half, columns)) lines.push(half);
+  for (const line of lines) {
     const fields = parse(line, columns), before = rows.at(-1)?.fields.step as number | undefined;
     if (fields && (before === undefined || fields.step as number > before)) rows.push({ line, fields });
     else if (line !== "") damaged = true;
@@ -128,19 +134,26 @@ export class Log {
     for (const name of Object.keys(FILES)) {
       const path = `${this.#folder}/${name}`;
       const fresh: Read = { columns: FILES[name]!, rows: [], damaged: false };
-      const { columns, rows, damaged } = step > 0 ? await read(this.#folder, name) : fresh;
-      if (damaged) {
-        await Deno.copyFile(path, `${path}.old`);
-        say(
-          `${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`,
-        );
-      }
+      const { columns, rows, damaged } = step > 0 ? await read(this.#folder, name, true) : fresh; // a row of a checkpoint is whole
+      if (damaged) await this.#setAside(name);
       const kept = rows.filter(({ fields }) => fields.step as number <= step).map(({ line }) => line);
       await this.#replace(name, columns, kept);
     }
     this.#written = step;
     this.#broken = false;
     return step > 0 ? await readLog(this.#folder) : [];
+  }
+
+  /** Keeps a file with rows that cannot be read, before it is written anew. */
+  async #setAside(name: string): Promise<void> {
+    const path = `${this.#folder}/${name}`;
+    await Deno.copyFile(path, `${path}.old`);
+    say(`${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`);
+  }
+
+  /** Looks at the files again, which somebody may have changed since. */
+  async look(): Promise<void> {
+    if (!this.#broken) await this.goOn(this.#written);
   }
 
   async #replace(name: string, columns: readonly string[], lines: readonly string[]): Promise<void> {
@@ -155,7 +168,8 @@ export class Log {
   async #widen(step: Step): Promise<void> {
     const name = "metrics.csv", columns = this.#columns.get(name)!, more = newColumns(step, columns);
     if (more.length === 0) return;
-    const { rows } = await read(this.#folder, name);
+    const { rows, damaged } = await read(this.#folder, name);
+    if (damaged) await this.#setAside(name);
     await this.#replace(name, [...columns, ...more], rows.map(({ line }) => line + ",".repeat(more.length)));
   }
 

@@ -1,5 +1,5 @@
 /** Objectives that tests try on a very small network. @module */
-import { Nepa, nepaLoss, type Objective, pretrain, type PretrainOptions, type Run, tf } from "nepa";
+import { Nepa, nepaLoss, type Objective, pretrain, type PretrainOptions, type Run, type tf } from "nepa";
 import { config, noise } from "./tiny.ts";
 
 /** How a step is run: compiled, op by op, and by an engine that does not compile. */
