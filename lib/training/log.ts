@@ -132,7 +132,6 @@ export class Log {
    */
   async goOn(step: number): Promise<Step[]> {
     for (const name of Object.keys(FILES)) {
-      const path = `${this.#folder}/${name}`;
       const fresh: Read = { columns: FILES[name]!, rows: [], damaged: false };
       const { columns, rows, damaged } = step > 0 ? await read(this.#folder, name, true) : fresh; // a row of a checkpoint is whole
       if (damaged) await this.#setAside(name);

@@ -179,7 +179,7 @@ function texts(objective: Objective<never>): Record<string, string> {
 
 /** A loss whose other numbers have names of their own. */
 function named(output: LossOutput): LossOutput {
-  const taken = output instanceof tf.Tensor ? undefined : METER.find((name) => Object.hasOwn(output, name));
+  const taken = output instanceof tf.Tensor ? undefined : METER.find((name) => Object.hasOwn(output ?? {}, name));
   if (taken === undefined) return output;
   throw new TypeError(`loss: ${taken}: expected another name, this one is the collapse meter's`);
 }
