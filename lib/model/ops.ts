@@ -142,7 +142,7 @@ export function standardized(x: tf.Tensor3D): tf.Tensor3D {
  * @param axis Which axis is picked from. Default: `batchDims`.
  * @param batchDims How many first axes `x` and `indices` share. Default 0.
  * @returns `x` with the axis replaced by the axes of `indices` after the shared ones.
- * @throws {RangeError} If the shared axes differ, or `axis` is another than `batchDims` where that is not 0.
+ * @throws {RangeError} If the shared axes differ, or `axis` is one of them.
  *
  * @example
  * ```ts
@@ -158,17 +158,10 @@ export function standardized(x: tf.Tensor3D): tf.Tensor3D {
 export function gather(x: tf.Tensor, indices: tf.Tensor, axis?: number, batchDims: number = 0): tf.Tensor {
   const along = axis ?? batchDims, shared = x.shape.slice(0, batchDims);
   expect(indices.dtype === "int32", "gather", "int32 indices", indices.dtype);
-  if (batchDims === 0) return tf.gather(x, indices, along);
-  expect(along === batchDims, "gather: axis", `${batchDims}, as batchDims`, along);
+  expect(along >= batchDims && along < x.rank, "gather: axis", `from ${batchDims} to below ${x.rank}`, along);
   const alike = indices.shape.slice(0, batchDims).join() === shared.join();
   expect(alike, "gather", `indices [${shared}, …], as x [${x.shape}] begins`, `[${indices.shape}]`);
-  return tf.tidy(() => {
-    const batch = tf.util.sizeFromShape(shared), length = x.shape[along]!, rest = x.shape.slice(along + 1);
-    const first = tf.range(0, batch, 1, "int32").mul(tf.scalar(length, "int32")).reshape([batch, 1]);
-    const rows = tf.add(indices.reshape([batch, -1]), first).flatten(); // [batch · picked], into [batch · length]
-    const picked = tf.gather(x.reshape([batch * length, ...rest]), rows); // [batch · picked, ...rest]
-    return picked.reshape([...indices.shape, ...rest]);
-  });
+  return tf.gather(x, indices, along, batchDims);
 }
 
 /**
