@@ -63,10 +63,9 @@ function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progres
   if (!(error instanceof TypeError)) return error;
   const { message } = error.cause instanceof Error ? error.cause : error;
   const reason = before + message.replace(/( for url)? ?\(?https?:\/\/[^\s)]*\)?/g, "");
-  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT; " +
-    "what has come is kept, the next try goes on from there";
+  const help = "check the network, HTTPS_PROXY and HF_ENDPOINT", kept = "what has come is kept";
   const text = `${repo}: expected an answer from ${endpoint}, got: ${reason}; ${help}`;
-  return new PassingError(text, 0, progress);
+  return new PassingError(`${text}; ${kept}, the next try goes on from there`, 0, progress);
 }
 
 /** Why the hub said no, and what helps. */
@@ -91,24 +90,22 @@ function refused(hub: Hub, { status, headers }: Response): HubError {
   return new HubError(`${repo}: ${endpoint} refused (HTTP ${status}): ${why}`);
 }
 
-/** One request, which ends where nothing comes for too long. `fetch` drops the token where it goes to another host. */
-async function request<T>(
-  hub: Hub,
-  url: string,
-  range: string | undefined,
-  read: (response: Response, alive: () => void) => Promise<T>,
-): Promise<T> {
-  const stop = new AbortController(), headers = new Headers({ "accept-encoding": "identity" });
-  const stall = () => stop.abort(new TypeError(`nothing for ${hub.patience} seconds`));
-  let timer = setTimeout(stall, 1000 * hub.patience);
+/** What is done with an answer; it calls `alive` whenever something has come. */
+type Read<T> = (response: Response, alive: () => void) => Promise<T>;
+
+/** One request, from a byte on, which ends where nothing comes for too long. `fetch` drops the token where it goes to another host. */
+async function request<T>(hub: Hub, url: string, read: Read<T>, start = 0): Promise<T> {
+  const { patience, endpoint, token } = hub, stop = new AbortController();
+  const stall = () => stop.abort(new TypeError(`nothing for ${patience} seconds`));
+  let timer = setTimeout(stall, 1000 * patience);
   const alive = () => {
     clearTimeout(timer);
-    timer = setTimeout(stall, 1000 * hub.patience);
+    timer = setTimeout(stall, 1000 * patience);
   };
-  if (range) headers.set("range", range);
-  if (hub.token && new URL(url).origin === new URL(hub.endpoint).origin) {
-    headers.set("authorization", `Bearer ${hub.token}`);
-  }
+  const headers = new Headers({ "accept-encoding": "identity" });
+  if (start > 0) headers.set("range", `bytes=${start}-`);
+  const own = new URL(url).origin === new URL(endpoint).origin;
+  if (own && token) headers.set("authorization", `Bearer ${token}`);
   try {
     const response = await fetch(url, { headers, signal: stop.signal });
     if (response.ok) return await read(response, alive);
@@ -130,7 +127,7 @@ export async function listFilesOf(hub: Hub): Promise<{ commit: string; files: Ma
   const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
   const { endpoint: hubUrl, type, repo: name, revision } = hub, files = new Map<string, HubFile>();
   const read = async (response: Response) => new Response(await response.arrayBuffer(), response);
-  const ask: typeof fetch = (url) => retrying(hub, () => request(hub, String(url), undefined, read));
+  const ask: typeof fetch = (url) => retrying(hub, () => request(hub, String(url), read));
   try {
     const asked = { name, revision, hubUrl, fetch: ask, additionalFields: ["sha"] as ["sha"] };
     const { sha } = await (type === "model" ? modelInfo(asked) : datasetInfo(asked)), repo = { type, name };
@@ -179,7 +176,7 @@ export async function fetchBlob(
   const advance = async () => { // one try, from where the last one stopped
     using out = await Deno.open(part, { write: true, create: true });
     const before = (await out.stat()).size, start = before < size ? before : 0;
-    await request(hub, url, start > 0 ? `bytes=${start}-` : undefined, async ({ body, headers }, alive) => {
+    const write: Read<void> = async ({ body, headers }, alive) => {
       let at = headers.get("content-range")?.startsWith(`bytes ${start}-`) ? start : 0;
       await out.truncate(at);
       await out.seek(at, Deno.SeekMode.Start);
@@ -197,7 +194,8 @@ export async function fetchBlob(
       } finally {
         furthest = Math.max(furthest, at);
       }
-    });
+    };
+    await request(hub, url, write, start);
     await out.syncData();
   };
   if (furthest !== size) await retrying(hub, advance);

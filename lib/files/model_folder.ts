@@ -104,13 +104,11 @@ function checkTensors(
 
 /** What `read` gives, or undefined where there is no such file. */
 async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
-  try {
-    return await read;
-  } catch (error) {
+  return await read.catch((error) => {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
     const broken = error instanceof SafetensorsError || error instanceof TorchFileError;
     throw broken ? new CheckpointError(error.message, { cause: error }) : error;
-  }
+  });
 }
 
 async function readJson(file: string): Promise<Record<string, unknown> | undefined> {
@@ -142,6 +140,9 @@ function classesOf(json: Record<string, unknown>): string[] {
   return Array.from({ length: Number(json.num_labels ?? 0) }, (_, id) => `LABEL_${id}`);
 }
 
+const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
+  "a classifier with NepaClassifier.load";
+
 /**
  * Reads a model's folder, tensor by tensor.
  *
@@ -168,10 +169,8 @@ export async function readModelFolder<C>(
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !found.includes(architecture)) {
-    const text = `expected ${architecture}, got ${found.join(", ")}: another task's model`;
-    const help = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
-      "a classifier with NepaClassifier.load";
-    throw new CheckpointError(`${folder}: config.json: architectures: ${text}; ${help}`);
+    const text = `expected ${architecture}, got ${found.join(", ")}: another task's model; ${OTHERS}`;
+    throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
   const classes = classesOf(json), { config, shapes, patch } = describe(json, classes);
   const expected = new Map([...shapes].map(([name, shape]) => [name, officialShape(name, shape, patch)]));
@@ -186,7 +185,7 @@ export async function readModelFolder<C>(
 
 /** Keys in the order in which the official files have them. */
 function sorted(json: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(json).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return Object.fromEntries(Object.entries(json).sort(([a], [b]) => a < b ? -1 : 1));
 }
 
 /** A variable, or a copy of its values. */
@@ -221,10 +220,8 @@ export async function writeModelFolder(folder: string, contents: ModelContents):
   const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
-  const labels = classes && {
-    id2label: Object.fromEntries(classes.map((name, id) => [id, name])),
-    label2id: Object.fromEntries(classes.map((name, id) => [name, id])),
-  };
+  const label2id = Object.fromEntries(classes?.map((name, id) => [name, id]) ?? []);
+  const labels = classes && { id2label: { ...classes }, label2id };
   const tensors = new Map<string, HostTensor>();
   for (const [name, variable] of parameters) {
     tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));

@@ -218,10 +218,8 @@ function dtypeOf(name: string, { dtype, data }: HostTensor): Dtype {
 /** The upper halves of the nearest numbers that have no lower ones; of two, the one whose half is even. */
 function toBfloat16(data: Float32Array): Uint16Array {
   const isNaN = (bits: number) => (bits & 0x7fffffff) > 0x7f800000;
-  return Uint16Array.from(
-    new Uint32Array(data.slice().buffer),
-    (bits) => isNaN(bits) ? bits >>> 16 | 0x40 : (bits + 0x7fff + (bits >>> 16 & 1)) >>> 16,
-  );
+  const half = (bits: number) => (isNaN(bits) ? bits | 0x400000 : bits + 0x7fff + (bits >>> 16 & 1)) >>> 16;
+  return Uint16Array.from(new Uint32Array(data.slice().buffer), half);
 }
 
 function encode(dtype: Dtype, data: HostArray): Uint8Array {
