@@ -98,9 +98,12 @@ export async function readIdx(
   const shape = header(file, head!.subarray(0, start), dimensions, most);
   const expected = shape.reduce((a, b) => a * b, 1), end = start + expected;
   const whole = await unpacked(file, bytes, { maxOutputLength: end });
-  if (whole?.length === end) return { data: new Uint8Array(whole.subarray(start)), shape };
-  const got = whole && whole.length < end ? whole.length - start : "more";
-  throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
+  if (whole?.length !== end) {
+    const got = whole && whole.length < end ? whole.length - start : "more";
+    throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
+  }
+  const { buffer, byteOffset } = whole === bytes ? new Uint8Array(bytes) : whole; // a copy in either case
+  return { data: new Uint8Array(buffer, byteOffset + start, expected), shape };
 }
 
 /** Options of {@linkcode idxImages}. */
