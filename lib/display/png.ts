@@ -63,15 +63,7 @@ export function decodePng(file: Uint8Array): Pixels & { data: Uint8Array } {
       const c = x < channels || y === 0 ? 0 : data[i - row - channels]!;
       const [pa, pb, pc] = [Math.abs(b - c), Math.abs(a - c), Math.abs(a + b - 2 * c)];
       const paeth = pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
-      const guess = filter === 0
-        ? 0
-        : filter === 1
-        ? a
-        : filter === 2
-        ? b
-        : filter === 3
-        ? (a + b) >> 1
-        : paeth;
+      const guess = [0, a, b, (a + b) >> 1, paeth][filter] ?? paeth;
       data[i] = raw[i + y + 1]! + guess;
     }
   }

@@ -80,26 +80,17 @@ export function attend(
   batch: number,
   heads: number,
 ): tf.Tensor2D {
-  const each = tokens.shape[0] / batch; // T
-  return inStreams(
-    batch,
-    (from, count) => attendTo(rowsOf(tokens, from * each, count * each), parameters, count, heads),
-  );
-}
-
-function attendTo(
-  tokens: tf.Tensor2D,
-  parameters: ReadonlyMap<string, tf.Tensor>,
-  batch: number,
-  heads: number,
-): tf.Tensor2D {
-  const [rows, D] = tokens.shape, d = D / heads, of = (name: string) => parameters.get(name) as tf.Tensor2D;
-  const split = (name: string) =>
-    linear(tokens, of(name)).reshape([batch, rows / batch, heads, d]).transpose([0, 2, 1, 3]); // [B, T, A, d] to [B, A, T, d]
-  const scores = tf.sum(tf.mul(split("key"), of("query").reshape([1, heads, 1, d])), -1); // [B, A, T]
-  const shares = tf.expandDims(tf.softmax(tf.mul(scores, d ** -0.5)), -1); // [B, A, T, 1]
-  const read = tf.sum(tf.mul(split("value"), shares), 2).reshape([batch, D]) as tf.Tensor2D; // [B, A, d] to [B, D]
-  return linear(read, of("classifier.weight"), of("classifier.bias"));
+  const [rows, D] = tokens.shape, T = rows / batch, d = D / heads;
+  const of = (name: string) => parameters.get(name) as tf.Tensor2D;
+  return inStreams(batch, (from, count) => {
+    const some = rowsOf(tokens, from * T, count * T);
+    const split = (name: string) =>
+      linear(some, of(name)).reshape([count, T, heads, d]).transpose([0, 2, 1, 3]); // [B, T, A, d] to [B, A, T, d]
+    const scores = tf.sum(tf.mul(split("key"), of("query").reshape([1, heads, 1, d])), -1); // [B, A, T]
+    const shares = tf.expandDims(tf.softmax(tf.mul(scores, d ** -0.5)), -1); // [B, A, T, 1]
+    const read = tf.sum(tf.mul(split("value"), shares), 2).reshape([count, D]) as tf.Tensor2D; // [B, A, d] to [B, D]
+    return linear(read, of("classifier.weight"), of("classifier.bias"));
+  });
 }
 
 /** A trained head. */
@@ -112,16 +103,15 @@ export class AttentiveHead {
   /** @param features Every token of every image, [N·T, D]. @param tokens T. */
   constructor(features: Features, tokens: number, classes: number, settings: AttentiveSettings) {
     const { size: D } = features, { seed } = settings;
-    const normal = (name: string, shape: number[]) => {
-      const random = new Random(seed, "attentive probe", name), length = tf.util.sizeFromShape(shape);
-      return tf.tensor(Float32Array.from({ length }, () => random.normal(0, D ** -0.5)), shape);
+    const values = (name: string, shape: readonly number[]) => {
+      const random = new Random(seed, "attentive probe", name), length = tf.util.sizeFromShape([...shape]);
+      return tf.tensor(Float32Array.from({ length }, () => random.normal(0, D ** -0.5)), [...shape]);
     };
     const shapes = new Map([["query", [D]], ["key", [D, D]], ["value", [D, D]]]);
     shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
-    this.#parameters = makeParameters(
-      shapes,
-      (name, shape) => name.startsWith("classifier") ? tf.zeros(shape) : normal(name, shape),
-    );
+    this.#parameters = makeParameters(shapes, (name, shape) => {
+      return name.startsWith("classifier") ? tf.zeros(shape) : values(name, shape);
+    });
     [this.#standardiser, this.#tokens, this.#settings] = [new Standardiser(features), tokens, settings];
   }
 

@@ -7,17 +7,7 @@ import { formatNumber } from "../display/table.ts";
 import { expect } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
-import { drawWhile, lossBoard, metric, ownMetrics, smooth, sparse, timeLeft } from "./run.ts";
-
-/** What is drawn beside the loss, where any of the runs has measured it. */
-const SIDES: readonly (readonly [string, (step: Step) => number | undefined])[] = [
-  ["Held-out loss", ({ validation }) => validation?.loss],
-  ["Held-out accuracy", ({ validation }) => validation?.accuracy],
-  ["Spread", metric("featureStd")],
-  ["Effective rank of z", metric("effectiveRank")],
-  ["Learning rate", ({ lr }) => lr],
-  ["Gradient norm", ({ gradNorm }) => gradNorm],
-];
+import { drawWhile, lossBoard, sidesOf, smooth, sparse, timeLeft } from "./run.ts";
 
 interface Compared {
   name: string;
@@ -36,9 +26,11 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
     const smoothed = smooth(history.map(({ loss }) => loss));
     return history.map((step, i) => [step, smoothed[i]!] as const);
   }));
-  const own = new Set(runs.flatMap(({ history }) => ownMetrics(history)));
-  const all = [...SIDES, ...[...own].map((name) => [name, metric(name)] as const)];
-  const sides = all.map(([title, value]) => ({ title, lines: through(value), legend: false }));
+  const held = ["Held-out loss", through(({ validation }) => validation?.loss)] as const;
+  const others = sidesOf(runs.map(({ history }) => history)).map(([title, , line]) =>
+    [title, through(line![2])] as const
+  );
+  const sides = [held, ...others].map(([title, lines]) => ({ title, lines, legend: false }));
   const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
   return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
 }

@@ -33,12 +33,6 @@ export function metric(name: string, times = 1): (step: Step) => number | undefi
   return ({ metrics }) => typeof metrics?.[name] === "number" ? times * metrics[name] : undefined;
 }
 
-/** The names of a method's own metrics, in the order in which they come. */
-export function ownMetrics(history: readonly Step[]): string[] {
-  const names = new Set(history.flatMap(({ metrics = {} }) => Object.keys(metrics)));
-  return [...names].filter((name) => !METER.includes(name));
-}
-
 /** A line through every step. */
 function dense(history: readonly Step[], name: string, color: string, value: (s: Step) => number): Line {
   return { ...sparse(history, name, color, value), width: 1.5 };
@@ -63,26 +57,37 @@ function lossLines(history: readonly Step[]): Line[] {
   ];
 }
 
+/** What is drawn beside the loss: charts, and the lines of each. */
+const SIDES: readonly Side[] = [
+  ["Spread", [0, 1], ["std", green, metric("featureStd")], ["mean cosine", crimson, metric("meanCosine")]],
+  ["Effective rank of z", [1], ["effective rank", violet, metric("effectiveRank")]],
+  ["Held-out accuracy", [0, 1], ["held-out accuracy", green, ({ validation }) => validation?.accuracy]],
+  ["Accuracy of a linear probe", [0, 1], ["linear probe", violet, ({ probe }) => probe]],
+  ["Learning rate", [0], ["learning rate", ink.soft, ({ lr }) => lr]],
+  ["Gradient norm", [0], ["gradient norm", ink.soft, ({ gradNorm }) => gradNorm]],
+];
+
+/** A chart: its title, numbers that it must show, and lines by name and color. */
+type Side = readonly [
+  title: string,
+  include: number[],
+  ...[name: string, color: string, value: (step: Step) => number | undefined][],
+];
+
+/** The charts beside the loss, a method's own metrics after those that are known. */
+export function sidesOf(histories: readonly (readonly Step[])[]): Side[] {
+  const own = new Set(histories.flat().flatMap(({ metrics = {} }) => Object.keys(metrics)));
+  const more = [...own].filter((name) => !METER.includes(name));
+  return [...SIDES, ...more.map((n, i): Side => [n, [], [n, palette[i % palette.length]!, metric(n)]])];
+}
+
 /** The smaller charts on the right. */
 function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines" | "include">[] {
-  const std = sparse(history, "std", green, metric("featureStd"));
-  const cosine = sparse(history, "mean cosine", crimson, metric("meanCosine"));
-  const rank = sparse(history, "effective rank", violet, metric("effectiveRank"));
-  const accuracy = sparse(history, "held-out accuracy", green, ({ validation }) => validation?.accuracy);
-  const probe = sparse(history, "linear probe", violet, ({ probe }) => probe);
-  const lr = dense(history, "learning rate", ink.soft, (step) => step.lr);
-  const norm = dense(history, "gradient norm", ink.soft, ({ gradNorm }) => gradNorm);
-  return [
-    { title: "Spread", lines: [std, cosine], include: [0, 1] },
-    { title: "Effective rank of z", lines: [rank], include: [1] },
-    { title: "Held-out accuracy", lines: [accuracy], include: [0, 1] },
-    { title: "Accuracy of a linear probe", lines: [probe], include: [0, 1] },
-    { title: "Learning rate", lines: [lr], include: [0] },
-    { title: "Gradient norm", lines: [norm], include: [0] },
-    ...ownMetrics(history).map((name, i) => {
-      return { title: name, lines: [sparse(history, name, palette[i % palette.length]!, metric(name))] };
-    }),
-  ];
+  return sidesOf([history]).map(([title, include, ...lines]) => {
+    const width = lines[0]![1] === ink.soft ? 1.5 : 2; // what is there at every step
+    const drawn = lines.map(([name, color, value]) => ({ ...sparse(history, name, color, value), width }));
+    return { title, lines: drawn, include };
+  });
 }
 
 /** Leaves out lines and charts without points. */
