@@ -1,5 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
-import { expect } from "../base/check.ts";
+import { any, checkOptions, notNegative } from "../base/check.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */
@@ -84,7 +84,7 @@ function progressBundle(state: State): MediaBundle {
  * ```
  */
 export function progress(options: ProgressOptions): Progress {
-  expect(options.total >= 0, "total", "a number of 0 or more", options.total);
+  checkOptions("progress", options, { title: any, total: notNegative, unit: any });
   const live = inNotebook() ? liveDisplay() : undefined;
   const terminal = !live && Deno.stderr.isTerminal();
   if (!live && !terminal) {

@@ -81,7 +81,7 @@ export async function evaluate(
   }
 }
 
-/** What held-out images say. */
+/** Metrics of held-out images. */
 export interface Validation {
   loss: number;
   /** Share of the images classified as labelled, where classes are trained. */

@@ -1,4 +1,4 @@
-/** What a frozen network says of every image of a data set. @module */
+/** Features: a frozen network's tokens of every image of a data set, as rows. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";

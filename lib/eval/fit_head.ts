@@ -2,9 +2,9 @@
 import { currentEngine } from "@nepa/engine";
 import type { Dataset } from "../data/dataset.ts";
 import { patchesOf, readOne } from "./features.ts";
-import { LogisticRegression } from "./logistic.ts";
+import { fitted } from "./logistic.ts";
 import { refuseLabelled } from "./evaluate.ts";
-import { checkOptions, positive } from "../base/check.ts";
+import { checkOptions, numberThat } from "../base/check.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import * as tf from "@tensorflow/tfjs";
 
@@ -38,7 +38,7 @@ export async function fitHead(
   dataset: Dataset,
   options: { lambda?: number } = {},
 ): Promise<void> {
-  checkOptions("fitHead", options, { lambda: positive });
+  checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0) });
   const { lambda = 0.1 } = options, classes = classifier.classes.length;
   refuseLabelled(dataset, classifier, null);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
@@ -47,18 +47,13 @@ export async function fitHead(
     pass.dispose()
   );
   const data = found.get("final")!;
-  const order = Int32Array.from({ length: dataset.length }, (_, i) => i);
   const features = { data, size: data.length / dataset.length };
-  const regression = new LogisticRegression(features, dataset.labels, { classes, order, heldOut: 0 });
-  try {
-    const fit = await regression.fit({ lambda, selecting: false, excess: 1e-4, maxIterations: 1000 });
-    const { weight, bias } = regression.standardiser.undone(fit.point);
-    const of = (name: string) => classifier.parameters.get(name)!;
+  const how = { classes, lambda, excess: 1e-4, maxIterations: 1000 };
+  await fitted(features, dataset.labels, how, ({ point }, { standardiser }) => {
+    const { weight, bias } = standardiser.undone(point), of = (name: string) => classifier.parameters.get(name)!;
     tf.tidy(() => {
       of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
       of("classifier.bias").assign(tf.tensor1d(bias));
     });
-  } finally {
-    regression.dispose();
-  }
+  });
 }

@@ -233,6 +233,22 @@ export class LogisticRegression {
   }
 }
 
+/** Fits once to all rows, and gives what `use` makes of that. */
+export async function fitted<T>(
+  features: Features,
+  labels: Int32Array,
+  { classes, ...options }: Omit<FitOptions, "selecting"> & { classes: number },
+  use: (fit: Fit, regression: LogisticRegression) => T | Promise<T>,
+): Promise<T> {
+  const order = labels.map((_, i) => i);
+  const regression = new LogisticRegression(features, labels, { classes, order, heldOut: 0 });
+  try {
+    return await use(await regression.fit({ ...options, selecting: false }), regression);
+  } finally {
+    regression.dispose();
+  }
+}
+
 /** Rows in parts of at most `BLOCK` numbers. */
 function slices(order: Int32Array, size: number): Int32Array[] {
   const rows = Math.max(1, Math.floor(BLOCK / size));

@@ -13,7 +13,7 @@ import { fingerprintOf } from "../data/fingerprint.ts";
 import { hashOf, remembered } from "../data/kept.ts";
 import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
-import { type Fit, LogisticRegression } from "./logistic.ts";
+import { type Fit, fitted, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
 import {
   type Arguments,
@@ -206,8 +206,8 @@ export async function linearProbe(
   const wanted: readonly Read[] = network && layers ? network.model.layers : [layer],
     probes = new Map<string, Probe>();
   const probe = async (features: Map<Read, Float32Array>[], read: Read, name: string) => {
-    const [fitted, tested] = features.map((found) => found.get(read)!);
-    return toProbe(await fitAndGuess(fitted!, tested!, fit, how, `probe, ${name}`), judged);
+    const [fitting, tested] = features.map((found) => found.get(read)!);
+    return toProbe(await fitAndGuess(fitting!, tested!, fit, how, `probe, ${name}`), judged);
   };
   const found = await read(wanted);
   for (const name of wanted) {
@@ -255,26 +255,18 @@ export async function quickProbe(
   test: Dataset,
   causal: boolean | undefined,
 ): Promise<number> {
-  const [fitted, tested] = await readSets(model, [train, test], ["final"], { causal, quiet: true });
-  const order = Int32Array.from({ length: train.length }, (_, i) => i);
-  const size = fitted!.get("final")!.length / train.length;
-  const regression = new LogisticRegression({ data: fitted!.get("final")!, size }, train.labels, {
-    classes: train.classes.length,
-    order,
-    heldOut: 0,
+  const sets = await readSets(model, [train, test], ["final"], { causal, quiet: true });
+  const [data, tested] = sets.map((found) => found.get("final")!), size = data!.length / train.length;
+  const how = { classes: train.classes.length, lambda: 1e-4, ...SELECTING };
+  return await fitted({ data: data!, size }, train.labels, how, async (fit, regression) => {
+    return judge(await regression.predict({ data: tested!, size }, fit), test).accuracy;
   });
-  try {
-    const fit = await regression.fit({ lambda: 1e-4, selecting: false, ...SELECTING });
-    return judge(await regression.predict({ data: tested!.get("final")!, size }, fit), test).accuracy;
-  } finally {
-    regression.dispose();
-  }
 }
 
 /** How λ is chosen. */
 type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
 
-/** A fit, and the class guessed for each test image. */
+/** A fit, and the class predicted for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
 
 function toProbe({ guesses, ...fit }: FitAndGuesses, test: Labelled): Probe {

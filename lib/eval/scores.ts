@@ -1,11 +1,11 @@
-/** How guesses compare with labels, and how every evaluation shows that. @module */
+/** Scores: accuracy and confusion of predictions, and how every evaluation shows them. @module */
 import type { Dataset } from "../data/dataset.ts";
 import { Figure } from "../display/figure.ts";
 import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { showDisplay } from "../display/jupyter.ts";
 import { type Cell, formatPercent, Table } from "../display/table.ts";
 
-/** How guesses compare with labels. */
+/** The metrics of predictions. */
 export interface Judged {
   /** Share of the images classified right, 0 to 1. */
   readonly accuracy: number;
@@ -13,7 +13,7 @@ export interface Judged {
   readonly interval: readonly [low: number, high: number];
   /** Accuracy on each class's images, by its name; NaN where there are none. */
   readonly perClass: Readonly<Record<string, number>>;
-  /** Number of images by their class (row) and the class guessed (column), in the data set's order. */
+  /** Number of images by their class (row) and the class predicted (column), in the data set's order. */
   readonly confusion: readonly (readonly number[])[];
 }
 
@@ -30,13 +30,13 @@ export function chance(one: number, other: number, images: number): number {
   return 2 * Math.sqrt((one * (1 - one) + other * (1 - other)) / images);
 }
 
-/** Compares guesses [N] with the labels of N images. */
+/** The metrics of predictions [N], class numbers, for N labelled images. */
 export function judge(
-  guesses: ArrayLike<number>,
+  predictions: ArrayLike<number>,
   { labels, classes }: Pick<Dataset, "labels" | "classes">,
 ): Judged {
   const confusion = classes.map(() => classes.map(() => 0));
-  labels.forEach((label, i) => confusion[label]![guesses[i]!]!++);
+  labels.forEach((label, i) => confusion[label]![predictions[i]!]!++);
   const hits = confusion.map((row, label) => row[label]!), right = hits.reduce((a, b) => a + b, 0);
   const share = (label: number) => hits[label]! / confusion[label]!.reduce((a, b) => a + b, 0);
   return {
@@ -57,7 +57,7 @@ export function accuracyTable(title: string, rows: readonly Readonly<Record<stri
   return new Table(rows, { title, format: { accuracy: formatPercent } });
 }
 
-/** Shows itself as a table; in a notebook its plots stand above that. */
+/** A result that shows itself: as a table; in a notebook its plots stand above that. */
 export abstract class Showing {
   /** The numbers. */
   abstract table(): Table;
@@ -76,20 +76,20 @@ export abstract class Showing {
   }
 }
 
-/** What an evaluation found on test images. */
+/** A result with the metrics of predictions on test images. */
 export abstract class Judgement extends Showing implements Judged {
   declare readonly accuracy: number;
   declare readonly interval: Judged["interval"];
   declare readonly perClass: Judged["perClass"];
   declare readonly confusion: Judged["confusion"];
 
-  /** Takes over the comparison, and what else is there. */
+  /** Takes over the metrics, and what else is there. */
   constructor(judged: Judged) {
     super();
     Object.assign(this, judged);
   }
 
-  /** The confusion matrix: each class's images by the class guessed, the colour their share, the number how many. */
+  /** The confusion matrix: each class's images by the class predicted, the colour their share, the number how many. */
   confusionPlot(): Figure {
     const names = Object.entries(this.perClass), few = names.length <= 20, gap = few ? 1 : 0;
     const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);

@@ -1,9 +1,9 @@
-/** Guesses at the next embedding that need no network: what training has to beat. @module */
+/** Predictions of the next embedding that need no network: what training has to beat. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
 import { unit } from "./collapse.ts";
 
-/** Mean cosine between the patch embeddings and three guesses, each -1 to 1. NEPA's own is minus its loss. */
+/** Mean cosine between the patch embeddings and three trivial predictions, each -1 to 1. NEPA's own is minus its loss. */
 export interface Trivial {
   /** The patch before, in raster order. Over patches 2 to N: the first has none before it. */
   previousPatch: number;
@@ -14,7 +14,7 @@ export interface Trivial {
 }
 
 /**
- * Measures the trivial guesses on embeddings z. The mean directions are those of the embeddings given, at unit length.
+ * Measures the trivial predictions on embeddings z. The mean directions are those of the embeddings given, at unit length.
  *
  * @param z [B, T, D] as `forward` gives it, CLS first, which is never predicted and left out here. Not disposed of.
  * @param prefix Tokens before the patches: 1 with CLS (default), 0 without.
