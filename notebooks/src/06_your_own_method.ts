@@ -18,7 +18,7 @@
 // **Cost.** COST
 
 // %%
-import { assert, assertEquals } from "@std/assert";
+import { assert } from "@std/assert";
 import {
   compareRuns,
   compose,
