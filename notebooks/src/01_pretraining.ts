@@ -9,8 +9,8 @@
 // In this notebook a small network learns from 60,000 pictures of clothes. You will see what it reads, what it is allowed
 // to look at, how it trains, what it expects, and what its features are good for.
 //
-// **Cost.** All of it took 15 minutes on two cores that were busy with other work, 9 of them training (2,000 steps; the time
-// left is shown), and 1.7 GB of memory. The first run fetches TensorFlow, 274 MB.
+// **Cost.** On two cores that were busy with much other work it took 32 minutes; quiet ones need a few. Training shows the time
+// left. Memory: 1.7 GB. The first run fetches TensorFlow, 274 MB.
 
 // %%
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
@@ -242,16 +242,17 @@ await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
 // %% [markdown]
 // An expectation is no picture, but the nearest real patch is one. Below, each patch is painted by that patch of 200 other
 // images whose embedding is nearest to what the network expects. **Second row**: it has read the real patches before. **Third
-// row**: it has read the first 8, and from there on only what it painted itself. Read the columns: where the second row has
-// the sleeve, the sole or the handle of the first, the network knew it was coming. In the third row small errors add up.
+// row**: it has read the first 8, and from there on only what it painted itself. Compare each picture with the one above it.
+// Trousers go on as trousers. Where an image begins is a guess, the same for all: nothing has been read yet.
 
 // %%
 await plotImagination(model, test.subset([1, 2, 5, 8, 9, 18]), train.balanced(budget(20, 2)));
 
 // %% [markdown]
-// Where did it look for that? The outlined patch, the eleventh of 16, reads from itself and the ten before it. The deeper the colour,
-// the more of its attention a patch gets; a row for each block, a column for each head. What follows the outlined patch is
-// masked and stays without colour. Look for heads that read the neighbours, and for heads that read the patch above.
+// Where did it look for that? The outlined patch is the eleventh of 16. It reads from itself and from the ten before it, and is
+// to predict the one to its right. The deeper the colour, the more of the attention a patch gets; a row for each block, a
+// column for each head. Look at the last column of patches: several heads read there, and one of block 4 reads almost only the
+// patch right above the one that comes next. That is a good place to look.
 
 // %%
 await plotAttention(model, picture, { patch: 10, heads: "each", size: 90 });
@@ -261,7 +262,8 @@ await plotAttention(model, picture, { patch: 10, heads: "each", size: 90 });
 //
 // What do patches mean to the network? After block 3 each is a vector of 128 numbers. Draw the three directions in which
 // they vary most, over all patches shown, as red, green and blue. Patches of one colour are alike in these three directions,
-// though their pixels may differ: look whether sleeves, soles or background have a colour of their own.
+// though their pixels may differ. Much of the colour says *where* a patch is, since what comes next depends on that. The rest
+// says what is there: compare the same place in two images. Trousers look like trousers, shoes like shoes.
 
 // %%
 await plotPatchColors(model, test.subset([1, 2, 4, 5, 8, 9, 18, 19]), { layer: budget(3, 1) });
