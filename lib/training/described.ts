@@ -1,4 +1,5 @@
 /** What decides about a training, as JSON: what a run that goes on has to have the same. @module */
+import { crc32 } from "node:zlib";
 import { fingerprintOf } from "../data/fingerprint.ts";
 import { describeTransform } from "../data/transforms.ts";
 import { isObject } from "../files/safetensors.ts";
@@ -10,8 +11,12 @@ export function differences(then: unknown, now: unknown, name = ""): string[] {
     const keys = Object.keys({ ...then, ...now }).filter((key) => name !== "data" || key !== "name");
     return keys.flatMap((key) => differences(then[key], now[key], name ? `${name}.${key}` : key));
   }
-  const [before, here] = [JSON.stringify(then), JSON.stringify(now)];
-  return before === here ? [] : [`${name}: ${before} then, ${here} now`];
+  const [before = "undefined", here = "undefined"] = [JSON.stringify(then), JSON.stringify(now)];
+  if (before === here) return [];
+  const first = [...before].findIndex((letter, i) => letter !== here[i]), from = Math.max(0, first - 40);
+  const short = (text: string) =>
+    text.length <= 80 ? text : `${from > 0 ? "…" : ""}${text.slice(from, from + 80)}${from + 80 < text.length ? "…" : ""}`;
+  return [`${name}: ${short(before)} then, ${short(here)} now`];
 }
 
 /** What stands for an augmentation that cannot be described. */
@@ -28,8 +33,15 @@ function sampled(schedules: Record<string, unknown>, steps: number): Record<stri
   const at = [
     ...new Set([0, 1, 2, 10, 100, ...[0.1, 0.25, 0.5, 0.75].map((x) => Math.floor(x * steps)), steps - 1]),
   ];
+  const checksum = (schedule: (k: number) => number) => {
+    const every = Math.ceil(steps / 100_000); // each update of all but the longest
+    const all = Float64Array.from({ length: Math.floor(steps / every) }, (_, i) => schedule(i * every));
+    return crc32(new Uint8Array(all.buffer));
+  };
   const values = (schedule: unknown) =>
-    typeof schedule === "function" ? at.filter((k) => k < steps).map((k) => [k, schedule(k)]) : schedule;
+    typeof schedule === "function"
+      ? [...at.filter((k) => k < steps).map((k) => [k, schedule(k)]), checksum(schedule as (k: number) => number)]
+      : schedule;
   return Object.fromEntries(Object.entries(schedules).map(([name, schedule]) => [name, values(schedule)]));
 }
 
@@ -48,10 +60,13 @@ export function comparable(
     return [before, here].map((one) => Object.fromEntries(names.map((name) => [name, one![at]![name]])));
   };
   const [options, data] = [both("options"), both("data")];
+  const own = (here!.objective as { name: string } | undefined)?.name, loss = "loss" in before!.options!; // then there were these two
+  const objectives = own === undefined ? [] : [loss ? "loss" : "nepa", own];
   if ("augment" in options[0]!) options[1]!.augment = here!.options!.augment !== null; // it was said whether there is one
   return [before!, here!].map(({ kind, config }, i) => ({
     kind,
     config,
+    objective: objectives[i],
     options: options[i],
     data: data[i],
   })) as [
@@ -76,13 +91,15 @@ export async function decided(
   const { signal: _, checkpoint: __, augment, groups, weightDecayAt: ___, ...rest } = plan;
   const { name, length, height, width, channels, classes, fingerprint } = data;
   const images = { name, length, height, width, channels, classes, fingerprint };
+  const all = subject?.parameters ?? parameters;
+  const frozen = [...all].filter(([, { trainable }]) => !trainable).map(([name]) => name);
   return {
-    ...{ kind, config, data: { ...images, contents: await fingerprintOf(data) } },
+    ...{ kind, config, frozen, data: { ...images, contents: await fingerprintOf(data) } },
     options: {
       ...rest,
       ...sampled({ learningRate: plan.learningRate, weightDecay: plan.weightDecay }, plan.steps),
       augment: augment && (describeTransform(augment) ?? UNNAMED),
-      ...(groups && { groups: grouped(groups, subject?.parameters ?? parameters) }),
+      ...(groups && { groups: grouped(groups, all) }),
       ...options,
     },
     ...subject?.about,

@@ -111,8 +111,13 @@ function checkDraws(draws: unknown, batchSize: number): Draws {
   return draws as Draws;
 }
 
-/** Joins a model and its objective. */
-export function trained(model: Method, objective: Objective<never> | undefined, causal?: boolean): Trained {
+/** Joins a model and its objective; one that is not `given`, but the library's, may be written otherwise in its next version. */
+export function trained(
+  model: Method,
+  objective: Objective<never> | undefined,
+  causal?: boolean,
+  given: boolean = true,
+): Trained {
   if (objective) checkOptions("objective", objective, RULES);
   if (objective && typeof objective.loss !== "function") {
     throw new TypeError("objective: expected a loss, got none");
@@ -164,7 +169,8 @@ export function trained(model: Method, objective: Objective<never> | undefined, 
     },
     about: {
       method: model.name,
-      objective: objective && { name: objective.name, config: objective.config ?? {}, ...texts(objective) },
+      objective: objective &&
+        { name: objective.name, config: objective.config ?? {}, ...(given && texts(objective)) },
       views,
       shapes: Object.fromEntries([...parameters, ...state].map(([name, { shape }]) => [name, shape])),
     },

@@ -185,7 +185,7 @@ export function pretrain<M extends Method = Nepa>(
   checkOptions("every", every, EVERY, "every.");
   const { causal = encoder.causal } = options;
   const { objective, about, standardizeTargets } = objectiveOf(model, options);
-  const subject = trained(model, objective, causal);
+  const subject = trained(model, objective, causal, options.objective !== undefined);
   checkImages(encoder, dataset, plan, options);
   const { collapse = 250, probe: probing } = every, { seed, batchSize, compile, steps } = plan;
   const probe = probing === undefined ? undefined : onlineProbe(encoder, dataset, validation, causal, seed);
