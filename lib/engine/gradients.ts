@@ -216,7 +216,30 @@ function refuseOthers(): void {
 interface Taping {
   gradients(...args: unknown[]): unknown;
   keep(tensor: tf.Tensor): tf.Tensor;
-  state: { gradientDepth: number; kernelDepth: number; activeTape: { saved: tf.Tensor[] }[] | null };
+  addTapeNode(...args: unknown[]): void;
+  state: { gradientDepth: number; kernelDepth: number; activeTape: TapeNode[] | null };
+}
+
+interface TapeNode {
+  inputs: Record<string, tf.Tensor>;
+  outputs: tf.Tensor[];
+  saved: tf.Tensor[];
+}
+
+/**
+ * Where a gradient is differentiated, an operation stands on the tape before the copies of its outputs that it saved (tanh's,
+ * softmax's): tfjs puts it behind them, and takes them for constant.
+ */
+function putSavedBehind(): void {
+  const engine = tf.engine() as unknown as Taping, { addTapeNode, state } = engine;
+  engine.addTapeNode = (...args) => {
+    addTapeNode.apply(engine, args);
+    if (state.gradientDepth < 2) return;
+    const tape = state.activeTape!, node = tape.pop()!, made = new Set(node.outputs.map(({ id }) => id));
+    let at = tape.length;
+    while (at > 0 && Object.values(tape[at - 1]!.inputs).some(({ id }) => made.has(id))) at--;
+    tape.splice(at, 0, node);
+  };
 }
 
 /** What was saved for the way back is let go of where a gradient throws. */
@@ -249,6 +272,7 @@ export function correctGradients(): void {
   if (corrected) return;
   corrected = true;
   letGoAfterErrors();
+  putSavedBehind();
   giveElementwise();
   giveReductions();
   giveMoves();
