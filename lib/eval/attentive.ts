@@ -4,7 +4,17 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
-import { any, checkOptions, count, expect, flag, index, notNegative, positive, type Rule } from "../base/check.ts";
+import {
+  any,
+  checkOptions,
+  count,
+  expect,
+  flag,
+  index,
+  notNegative,
+  positive,
+  type Rule,
+} from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
 import type { Encoder } from "../model/method.ts";
 import { makeParameters } from "../model/network.ts";
@@ -223,7 +233,8 @@ export async function attentiveProbe(
   checkSets(model, train, test);
   const { size: { height, width }, imageMean } = model.preprocessor;
   const [, tokens, D] = tf.tidy(() => {
-    return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!.shape;
+    return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!
+      .shape;
   });
   const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
   const settings: AttentiveSettings = { heads: model.heads ?? headsOf(D), ...training, ...given };

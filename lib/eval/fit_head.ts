@@ -50,7 +50,8 @@ export async function fitHead(
   const features = { data, size: data.length / dataset.length };
   const how = { classes, lambda, excess: 1e-4, maxIterations: 1000 };
   await fitted(features, dataset.labels, how, ({ point }, { standardiser }) => {
-    const { weight, bias } = standardiser.undone(point), of = (name: string) => classifier.parameters.get(name)!;
+    const { weight, bias } = standardiser.undone(point),
+      of = (name: string) => classifier.parameters.get(name)!;
     tf.tidy(() => {
       of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
       of("classifier.bias").assign(tf.tensor1d(bias));

@@ -76,7 +76,8 @@ export async function plotPatchColors(
   options: PatchColorOptions = {},
 ): Promise<Figure> {
   checkOptions("plotPatchColors", options, { layer: any, size: positive, causal: flag });
-  const { layer = "final", size = 90, causal } = options, { length, height, width, channels, classes } = images;
+  const { layer = "final", size = 90, causal } = options,
+    { length, height, width, channels, classes } = images;
   const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
   const [rows, columns] = model.grid({ shape: [1, height, width, channels] }), N = rows * columns;
   const own = all.length / length, D = own / (N + model.prefix), patches = new Float32Array(length * N * D);

@@ -65,7 +65,11 @@ export async function plotExpectation(
   image: Image,
   options: ExpectationOptions = {},
 ): Promise<Figure> {
-  checkOptions("plotExpectation", options, { patches: any, scale: oneOf("softmax", "cosine"), size: positive });
+  checkOptions("plotExpectation", options, {
+    patches: any,
+    scale: oneOf("softmax", "cosine"),
+    size: positive,
+  });
   const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
   const count = rows * columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));

@@ -48,9 +48,12 @@ export function attentionMap(
 ): tf.Tensor1D {
   checkOptions("attentionMap", options, { blocks: any, layers: any, heads: any, image: any });
   const { layers, heads = "mean", image = 0 } = options, L = attentions.length;
-  if (layers) notice("attentionMap: `layers` counts blocks from 0 and will go; write `blocks`, which counts from 1");
+  if (layers) {
+    notice("attentionMap: `layers` counts blocks from 0 and will go; write `blocks`, which counts from 1");
+  }
   for (const layer of layers ?? []) expectWithin("layer", layer, -L, L);
-  const { blocks = layers?.map((i) => i < 0 ? L + 1 + i : i + 1) ?? attentions.map((_, i) => i + 1) } = options;
+  const { blocks = layers?.map((i) => i < 0 ? L + 1 + i : i + 1) ?? attentions.map((_, i) => i + 1) } =
+    options;
   const [batch, A, tokens] = attentions[0]!.shape;
   expectWithin("token", token, 0, tokens);
   expectWithin("image", image, 0, batch);
