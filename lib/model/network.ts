@@ -99,7 +99,11 @@ export interface NetworkInit {
   preprocessor?: Preprocessor;
 }
 
-const INIT_RULES: Record<keyof NetworkInit, Rule> = { seed: is.index, initial: is.callable, preprocessor: is.any };
+const INIT_RULES: Record<keyof NetworkInit, Rule> = {
+  seed: is.index,
+  initial: is.callable,
+  preprocessor: is.any,
+};
 
 /** {@linkcode NetworkInit} checked and filled in, once an engine is chosen. */
 export function startingPoint(

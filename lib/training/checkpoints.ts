@@ -151,7 +151,9 @@ export class FolderKeeper implements Keeper {
     this.#folder = await RunFolder.open(path);
     const found = await this.#folder.newest(say);
     if (this.#begun) {
-      if (found?.step === this.#saved) return await naming(path, () => this.#log.look()).then(() => undefined);
+      if (found?.step === this.#saved) {
+        return await naming(path, () => this.#log.look()).then(() => undefined);
+      }
       const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
       const help = "another run has used the folder since. Begin a new run to go on from there";
       throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);

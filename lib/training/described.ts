@@ -15,7 +15,9 @@ export function differences(then: unknown, now: unknown, name = ""): string[] {
   if (before === here) return [];
   const first = [...before].findIndex((letter, i) => letter !== here[i]), from = Math.max(0, first - 40);
   const short = (text: string) =>
-    text.length <= 80 ? text : `${from > 0 ? "…" : ""}${text.slice(from, from + 80)}${from + 80 < text.length ? "…" : ""}`;
+    text.length <= 80
+      ? text
+      : `${from > 0 ? "…" : ""}${text.slice(from, from + 80)}${from + 80 < text.length ? "…" : ""}`;
   return [`${name}: ${short(before)} then, ${short(here)} now`];
 }
 
@@ -40,7 +42,10 @@ function sampled(schedules: Record<string, unknown>, steps: number): Record<stri
   };
   const values = (schedule: unknown) =>
     typeof schedule === "function"
-      ? [...at.filter((k) => k < steps).map((k) => [k, schedule(k)]), checksum(schedule as (k: number) => number)]
+      ? [
+        ...at.filter((k) => k < steps).map((k) => [k, schedule(k)]),
+        checksum(schedule as (k: number) => number),
+      ]
       : schedule;
   return Object.fromEntries(Object.entries(schedules).map(([name, schedule]) => [name, values(schedule)]));
 }

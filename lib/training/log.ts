@@ -19,7 +19,8 @@ const NUMBERS = new Set(Object.values(FILES).flat());
 type Fields = { [name: string]: Fields | number | boolean | string | undefined };
 
 /** A path's names: two within these fields, one else; a metric's name may have dots. */
-const namesOf = (path: string): string[] => /^(?:metrics|validation|test)\./.test(path) ? path.split(/\.(.*)/s, 2) : [path];
+const namesOf = (path: string): string[] =>
+  /^(?:metrics|validation|test)\./.test(path) ? path.split(/\.(.*)/s, 2) : [path];
 
 /** Cells of a row; those in quotes may hold commas. */
 function cells(line: string): string[] {
@@ -46,7 +47,11 @@ function parse(line: string, columns: readonly string[]): Fields | undefined {
     const names = namesOf(path), last = names.pop()!;
     if (names.length === 0 && ["metrics", "validation", "test"].includes(last)) continue; // the fields' own place
     const place = names.reduce((at, name) => (at[name] ??= {}) as Fields, fields);
-    const value = /^(true|false)$/.test(text) ? text === "true" : Number.isNaN(number) && text !== "NaN" ? text : number;
+    const value = /^(true|false)$/.test(text)
+      ? text === "true"
+      : Number.isNaN(number) && text !== "NaN"
+      ? text
+      : number;
     if (typeof value === "string" && NUMBERS.has(path)) return undefined;
     place[last] = value;
   }

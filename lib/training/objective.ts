@@ -64,7 +64,11 @@ function joined<T>(
       throw new TypeError(`objective: ${what}: expected names that the model has not, got ${name}`);
     }
     const twin = value instanceof tf.Variable && [...all].find(([, other]) => other === value);
-    if (twin) throw new TypeError(`objective: ${what}: expected each variable once, got it as ${twin[0]} and ${name}`);
+    if (twin) {
+      throw new TypeError(
+        `objective: ${what}: expected each variable once, got it as ${twin[0]} and ${name}`,
+      );
+    }
     all.set(name, value);
   }
   return all;
@@ -185,7 +189,9 @@ function texts(objective: Objective<never>): Record<string, string> {
 
 /** A loss whose other numbers have names of their own. */
 function named(output: LossOutput): LossOutput {
-  const taken = output instanceof tf.Tensor ? undefined : METER.find((name) => Object.hasOwn(output ?? {}, name));
+  const taken = output instanceof tf.Tensor
+    ? undefined
+    : METER.find((name) => Object.hasOwn(output ?? {}, name));
   if (taken === undefined) return output;
   throw new TypeError(`loss: ${taken}: expected another name, this one is the collapse meter's`);
 }

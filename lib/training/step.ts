@@ -98,7 +98,9 @@ export function update<B extends tf.TensorContainer>(
   const from = options.from ?? callSite(new Error());
   return ({ batch, draws = {}, rates, decay, numbers = {} }) => {
     const left = [...parameters].find(([name, x]) => x.trainable && optimizer.parameters.get(name) !== x);
-    if (left) throw new TypeError(`update: expected an optimizer of the same parameters, got none for ${left[0]}`);
+    if (left) {
+      throw new TypeError(`update: expected an optimizer of the same parameters, got none for ${left[0]}`);
+    }
     const { loss, gradients, metrics } = gradientsOf({ ...options, from }, batch, draws, numbers);
     const { clipped, norm } = clipByGlobalNorm(optimizer.join(gradients), clipNorm ?? Infinity);
     optimizer.update(clipped, rates, tf.isFinite(norm));
