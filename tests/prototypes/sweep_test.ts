@@ -23,7 +23,8 @@ everyWay("a sweep's means and deviations are those of its logs", async ({ compil
       assertEquals(losses.length, 3);
       const mean = losses.reduce((sum, x) => sum + x, 0) / 3;
       all.set(Number(rate), [...all.get(Number(rate)) ?? [], mean]);
-      assertEquals(Number(seed) < 2, true);
+      const { options } = JSON.parse(Deno.readTextFileSync(`${folder}/${name}/run.json`));
+      assertEquals([options.seed, options.learningRate], [Number(seed), Number(rate)]);
     }
     assertEquals(table.rows.map(({ rate }) => rate), [...all.keys()].sort((a, b) => a - b));
     for (const { rate, mean, deviation, runs } of table.rows as unknown as Record<string, number>[]) {
