@@ -5,7 +5,7 @@ import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
-import { backboneShapes, copyOf, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
+import { backboneShapes, construct, copyOf, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
 import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
 import { poolTokens } from "./encoder.ts";
@@ -128,7 +128,10 @@ export class NepaClassifier extends Network {
       : [...classes];
     const alike = names.length < 1 || new Set(names).size < names.length;
     expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
-    const backbone = new Backbone(config, rest), below = backbone.parameters;
+    const backbone = Backbone === Nepa
+      ? new Nepa(config, rest)
+      : construct<Nepa, NepaInit>(Backbone, nepaConfig(config), rest, "NepaClassifier.from");
+    const below = backbone.parameters;
     super(backbone.config, { preprocessor: backbone.preprocessor, seed: rest.seed ?? 0 });
     this.backbone = backbone;
     this.classes = names;
@@ -174,7 +177,16 @@ export class NepaClassifier extends Network {
       },
     });
     const own = [...model.parameters].filter(([name]) => !official.has(name)); // a subclass's
-    tf.tidy(() => own.forEach(([name, x]) => made.parameters.get(name)?.assign(copyOf(x))));
+    const lost = own.find(([name, { shape }]) => made.parameters.get(name)?.shape.join() !== shape.join());
+    if (lost || Object.getPrototypeOf(made.backbone) !== Object.getPrototypeOf(model)) {
+      made.dispose();
+      const got = lost ? `none for ${lost[0]}` : made.backbone.constructor.name;
+      throw new TypeError(
+        `NepaClassifier.from: expected the constructor (config, init) of ${model.constructor.name} to make the same ` +
+          `parameters, got ${got}; give it those two arguments, or override from`,
+      );
+    }
+    tf.tidy(() => own.forEach(([name, x]) => made.parameters.get(name)!.assign(copyOf(x))));
     return made;
   }
 

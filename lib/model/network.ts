@@ -84,6 +84,24 @@ export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf
   return new Map([...shapes].map(([name, shape]) => [name, make(name, shape)]));
 }
 
+/** Names and shapes. */
+const shapesOf = (parameters: ReadonlyMap<string, tf.Variable>) => [...parameters].map(([name, { shape }]) => [name, shape]);
+
+/** Makes one of a class from its configuration; a constructor that cannot is told of, with what to override. */
+export function construct<T, I extends object>(
+  Class: new (config: NepaConfig, init: I) => T,
+  config: NepaConfig,
+  init: I,
+  what: string,
+): T {
+  try {
+    return new Class(config, init);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new TypeError(`${Class.name}: expected a constructor (config, init), got "${message}"; override ${what}`, { cause });
+  }
+}
+
 /** A copy that shares no memory with what it is taken from, not even until one of them changes. */
 export function copyOf(tensor: tf.Tensor): tf.Tensor {
   return tf.add(tensor, 0);
@@ -208,28 +226,32 @@ export abstract class Network {
     return { preprocessor: this.preprocessor, seed: this.seed, ...init };
   }
 
-  #another(config: NepaConfig, init: NetworkInit): this {
-    const Class = this.constructor as new (config: NepaConfig, init: object) => this,
-      made = new Class(config, this.remade(init));
-    const [own, other] = [this, made].map(({ parameters }) => [...parameters.keys()].sort().join());
-    const alike = own === other || config !== this.config;
-    if (alike && Object.getPrototypeOf(made) === Object.getPrototypeOf(this)) return made;
+  #another(what: string, config: NepaConfig, init: NetworkInit): this {
+    const Class = this.constructor as new (config: NepaConfig, init: object) => this;
+    const made = construct(Class, config, this.remade(init), what), alike = config === this.config;
+    const fields = (network: this) =>
+      Object.entries(network).filter(([name, x]) => name !== "seed" && /number|string|boolean/.test(typeof x));
+    const [own, other] = [this, made].map((one) =>
+      JSON.stringify([fields(one), alike && shapesOf(one.parameters).map(String).sort()])
+    );
+    const same = own === other && JSON.stringify(made.config) === JSON.stringify(config);
+    if (same && Object.getPrototypeOf(made) === Object.getPrototypeOf(this)) return made;
     made.dispose();
     throw new TypeError(
-      `${Class.name}: expected its constructor (config, init) to make the same parameters; override clone`,
+      `${Class.name}: expected its constructor (config, init) to make the same parameters and fields; override ${what}`,
     );
   }
 
   /** Another of the same class with the same weights, which it does not share. */
   clone(): this {
-    const made = this.#another(this.config, {});
+    const made = this.#another("clone", this.config, {});
     tf.tidy(() => this.parameters.forEach((x, name) => made.parameters.get(name)!.assign(copyOf(x))));
     return made;
   }
 
   /** One of the same class with fresh weights and without layer scale: what no training made. */
   untrained(seed: number): this {
-    return this.#another({ ...this.config, layerscaleValue: null }, { seed });
+    return this.#another("untrained", { ...this.config, layerscaleValue: null }, { seed });
   }
 
   /** How deep a parameter lies: 0 for the embedding, n for block n, L + 1 for what comes after. */
