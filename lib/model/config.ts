@@ -1,5 +1,5 @@
 /** What a NEPA network is made of: every field of the official configuration, checked, with presets. @module */
-import { expect, isCount } from "../base/check.ts";
+import { didYouMean, expect, isCount } from "../base/check.ts";
 
 /** The activation functions of the MLP, by their official names. */
 export type Activation = "gelu" | "gelu_new" | "silu" | "swish" | "relu" | "selu";
@@ -154,7 +154,7 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   expect(named, "preset", `one of ${Object.keys(presets).join(", ")}`, name);
   for (const field of Object.keys(given)) {
     if (!Object.hasOwn(rules, field)) {
-      throw new TypeError(`configuration: expected one of ${fields.join(", ")}, got the field "${field}"`);
+      throw new TypeError(`configuration: unknown option ${field}${didYouMean(field, ["preset", ...fields])}`);
     }
   }
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));

@@ -1,6 +1,7 @@
 /** Networks in folders and on the hub, in the official layout. Loaded when one is first read or written. @module */
 import * as tf from "@tensorflow/tfjs";
 import { currentEngine } from "@nepa/engine";
+import { any, checkOptions, flag } from "../base/check.ts";
 import {
   defaultPreprocessor,
   fromOfficialPreprocessor,
@@ -20,6 +21,7 @@ export async function loadNetwork(
   options: LoadOptions,
 ): Promise<{ config: NepaConfig; init: NetworkInit; classes: readonly string[] }> {
   currentEngine();
+  checkOptions("load", options, { revision: any, ema: flag });
   const folder = await modelFolder(source, options);
   const found = await readModelFolder(folder, architecture, (json, classes) => {
     const config = fromOfficialConfig(json), { patchSize: size, numChannels: channels } = config;
@@ -40,6 +42,7 @@ export async function saveNetwork(
   options: SaveOptions,
   parameters: ReadonlyMap<string, Readable>,
 ): Promise<void> {
+  checkOptions("save", options, { run: any, license: any, datasets: any });
   await writeModelFolder(folder, {
     config: toOfficialConfig(config, { architectures: [architecture] }),
     preprocessor: toOfficialPreprocessor(preprocessor),

@@ -1,5 +1,5 @@
 /** Learning rates by the number of the update. @module */
-import { expect } from "../base/check.ts";
+import { any, checkOptions, expect, flag } from "../base/check.ts";
 import { roundEven } from "../base/round.ts";
 
 /** Options of {@linkcode warmupCosine}. */
@@ -11,6 +11,8 @@ export interface WarmupCosineOptions {
   /** Updates in which it rises, from 0. */
   warmupSteps: number;
 }
+
+const SHAPE = { peak: any, steps: any, warmupSteps: any };
 
 /**
  * A linear rise from 0 to the peak, then half a cosine down to 0 (transformers' cosine schedule with warm-up).
@@ -29,6 +31,7 @@ export interface WarmupCosineOptions {
  * ```
  */
 export function warmupCosine(options: WarmupCosineOptions): (update: number) => number {
+  checkOptions("warmupCosine", options, SHAPE);
   const { peak, steps, warmupSteps } = options;
   expect(peak >= 0, "peak", "a number from 0 up", peak);
   expect(steps >= 1, "steps", "a number from 1 up", steps);
@@ -92,13 +95,14 @@ export interface LayerCosineOptions extends WarmupCosineOptions {
  * ```
  */
 export function layerCosine(options: LayerCosineOptions): (update: number) => number {
-  const { above, decay, decayEnd, layerWarmup = false, steps, warmupSteps: all } = options;
+  checkOptions("layerCosine", options, { ...SHAPE, above: any, decay: any, decayEnd: any, layerWarmup: flag });
+  const { above, decay, decayEnd, layerWarmup = false, peak, steps, warmupSteps: all } = options;
   expect(decay > 0, "decay", "a number above 0", decay);
   expect((decayEnd ?? 1) > 0, "decayEnd", "a number above 0", decayEnd);
   const both = layerWarmup && decayEnd !== undefined;
   expect(!both, "decayEnd", "none where layers warm up by their factors", "both");
   const own = Math.max(1, all - roundEven(all * Math.min(1, decay ** above)));
-  const rate = warmupCosine({ ...options, warmupSteps: layerWarmup && all > 0 ? own : all });
+  const rate = warmupCosine({ peak, steps, warmupSteps: layerWarmup && all > 0 ? own : all });
   if (decayEnd === undefined) return (update) => decay ** above * rate(update);
   const moved = (update: number) => 0.5 * (1 - Math.cos(Math.PI * update / steps));
   return (update) => (decay + (decayEnd - decay) * moved(update)) ** above * rate(update);

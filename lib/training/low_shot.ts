@@ -4,7 +4,7 @@ import { spread } from "../display/bars.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../eval/evaluate.ts";
-import { expect, isCount } from "../base/check.ts";
+import { any, callable, checkOptions, expect, isCount, type Rule } from "../base/check.ts";
 import { finetune, type FinetuneOptions } from "./finetune.ts";
 import { NepaClassifier } from "../model/classifier.ts";
 import { Nepa } from "../model/nepa.ts";
@@ -47,6 +47,11 @@ export interface LowShotRun {
   /** For "from scratch": the way that did best, and its accuracy on the images put aside. */
   chosen?: { way: NonNullable<LowShotOptions["finetune"]>; accuracy: number };
 }
+
+const list: Rule = ["a list", Array.isArray];
+const RULES: Record<keyof LowShotOptions, Rule> = {
+  ...{ labels: list, seeds: list, heldOut: any, steps: callable, probe: any, finetune: any, scratch: list },
+};
 
 const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
 
@@ -150,6 +155,7 @@ export async function lowShot(
   test: Dataset,
   options: LowShotOptions = {},
 ): Promise<LowShotResult> {
+  checkOptions("lowShot", options, RULES);
   const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options, classes = train.classes.length;
   checkSets(model, train, test);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));

@@ -52,7 +52,11 @@ Deno.test("a value that cannot be is refused by its field's name", () => {
   for (const [options, message] of cases) {
     assertThrows(() => nepaConfig(options as NepaOptions), RangeError, message);
   }
-  assertThrows(() => nepaConfig({ layers: 3 } as NepaOptions), TypeError, 'got the field "layers"');
+  assertThrows(
+    () => nepaConfig({ layers: 3 } as NepaOptions),
+    TypeError,
+    "configuration: unknown option layers; ",
+  );
 });
 
 Deno.test("official config files are read and written back with the same values", async () => {

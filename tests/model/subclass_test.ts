@@ -118,7 +118,7 @@ Deno.test("a subclass is loaded as such; parameters of its own that the folder h
   });
 });
 
-Deno.test("where a copy cannot be made, an error says what to override, and leaves no tensors", async () => {
+Deno.test("where a copy cannot be made, an error says what to override, and leaves no tensors", () => {
   const scaled = new Scaled(still, { seed: 1 }, 3), named = new Named({ first: ["a"] }), small = new Small();
   const changed = new Projected(still), cloned = new Cloned(still, { seed: 1 }, 3);
   changed.parameters.set("more", tf.tidy(() => tf.variable(tf.scalar(1))));

@@ -47,8 +47,7 @@ Deno.test("every public function of training and model refuses an option that it
       ["rate", (name) => finetune(classifier, noise, { batchSize: 8, groups: () => ({ [name]: 1 }) })],
       [
         "labels",
-        (name) =>
-          lowShot(model, { train: noise, test: noise.subset(0.5) } as never, { [name]: [4] } as never),
+        (name) => lowShot(model, noise, noise.subset(0.5), { [name]: [4] }),
       ],
       ["seed", (name) => new Nepa(still, { [name]: 1 })],
       ["hiddenSize", (name) => new Nepa({ ...still, [name]: 16 })],
