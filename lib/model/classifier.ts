@@ -5,7 +5,15 @@ import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
-import { backboneShapes, construct, copyOf, makeParameters, Network, randomInitial, type Shapes } from "./network.ts";
+import {
+  backboneShapes,
+  construct,
+  copyOf,
+  makeParameters,
+  Network,
+  randomInitial,
+  type Shapes,
+} from "./network.ts";
 import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
 import { poolTokens } from "./encoder.ts";

@@ -154,7 +154,9 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
   expect(named, "preset", `one of ${Object.keys(presets).join(", ")}`, name);
   for (const field of Object.keys(given)) {
     if (!Object.hasOwn(rules, field)) {
-      throw new TypeError(`configuration: unknown option ${field}${didYouMean(field, ["preset", ...fields])}`);
+      throw new TypeError(
+        `configuration: unknown option ${field}${didYouMean(field, ["preset", ...fields])}`,
+      );
     }
   }
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));

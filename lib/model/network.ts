@@ -85,7 +85,8 @@ export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf
 }
 
 /** Names and shapes. */
-const shapesOf = (parameters: ReadonlyMap<string, tf.Variable>) => [...parameters].map(([name, { shape }]) => [name, shape]);
+const shapesOf = (parameters: ReadonlyMap<string, tf.Variable>) =>
+  [...parameters].map(([name, { shape }]) => [name, shape]);
 
 /** Makes one of a class from its configuration; a constructor that cannot is told of, with what to override. */
 export function construct<T, I extends object>(
@@ -98,7 +99,10 @@ export function construct<T, I extends object>(
     return new Class(config, init);
   } catch (cause) {
     const { message } = cause as Error;
-    throw new TypeError(`${Class.name}: expected a constructor (config, init), got "${message}"; override ${what}`, { cause });
+    throw new TypeError(
+      `${Class.name}: expected a constructor (config, init), got "${message}"; override ${what}`,
+      { cause },
+    );
   }
 }
 
@@ -230,7 +234,9 @@ export abstract class Network {
     const Class = this.constructor as new (config: NepaConfig, init: object) => this;
     const made = construct(Class, config, this.remade(init), what), alike = config === this.config;
     const fields = (network: this) =>
-      Object.entries(network).filter(([name, x]) => name !== "seed" && /number|string|boolean/.test(typeof x));
+      Object.entries(network).filter(([name, x]) =>
+        name !== "seed" && /number|string|boolean/.test(typeof x)
+      );
     const [own, other] = [this, made].map((one) =>
       JSON.stringify([fields(one), alike && shapesOf(one.parameters).map(String).sort()])
     );

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { LossOutput } from "../base/gradient.ts";
-import { type Draws, guardedDraws, imageAxis, Random } from "../base/random.ts";
+import { type Draws, guardedDraws, imageAxis } from "../base/random.ts";
 import type { AfterContext, LossContext, Method, Objective, Outputs } from "../model/method.ts";
 import type { TrainingBatch } from "./compiled_step.ts";
 import { type Numbers, updateRandom } from "./step.ts";
@@ -147,7 +147,7 @@ export function trained(
     ...{ model, views, parameters, state, own, present: () => gather().all },
     draws(batchSize, seed, batch) {
       const models = checkDraws(model.draws({ batchSize, random: updateRandom(seed, batch) }), batchSize);
-      const random = new Random(seed, "objective", batch);
+      const random = updateRandom(seed, batch, "objective");
       const others = checkDraws(objective?.draws?.({ batchSize, random }) ?? {}, batchSize);
       return Object.fromEntries(joined("draws", Object.entries(models), Object.entries(others)));
     },

@@ -175,7 +175,8 @@ export function unreachedNotice(names: readonly string[]): string {
  *
  * @param seed The training's.
  * @param update Its number, from 0.
- * @returns For `model.draws`.
+ * @param whose "draws", the model's own (default), or "objective".
+ * @returns For `model.draws`, or an objective's.
  *
  * @example
  * ```ts
@@ -185,6 +186,10 @@ export function unreachedNotice(names: readonly string[]): string {
  * assertEquals(updateRandom(0, 7).uniform(), updateRandom(0, 7).uniform());
  * ```
  */
-export function updateRandom(seed: number, update: number): Random {
-  return new Random(seed, "draws", update);
+export function updateRandom(
+  seed: number,
+  update: number,
+  whose: "draws" | "objective" = "draws",
+): Random {
+  return new Random(seed, whose, update);
 }
