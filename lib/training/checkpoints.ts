@@ -54,6 +54,8 @@ export interface Kept {
   /** What else decides about the result; JSON. */
   options: Record<string, unknown>;
   data: Dataset;
+  /** Held-out images, which the log and the best weights are told by. */
+  validation?: Dataset | undefined;
 }
 
 /** Batches that are skipped at one update before a run is given up. */

@@ -91,7 +91,7 @@ function grouped(
 
 /** What decides about a training. */
 export async function decided(
-  { kind, model: { config, parameters }, subject, plan, options, data }: Kept,
+  { kind, model: { config, parameters }, subject, plan, options, data, validation }: Kept,
 ): Promise<Record<string, unknown>> {
   const { signal: _, checkpoint: __, augment, groups, weightDecayAt: ___, ...rest } = plan;
   const { name, length, height, width, channels, classes, fingerprint } = data;
@@ -99,6 +99,7 @@ export async function decided(
   const all = subject?.parameters ?? parameters;
   const frozen = [...all].filter(([, { trainable }]) => !trainable).map(([name]) => name);
   return {
+    ...(validation && { validation: await fingerprintOf(validation) }),
     ...{ kind, config, frozen, data: { ...images, contents: await fingerprintOf(data) } },
     options: {
       ...rest,

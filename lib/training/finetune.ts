@@ -111,7 +111,7 @@ export function finetune(
   });
   const { prepare: _, ...others } = settings;
   const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    ...{ kind: "finetune", model: classifier, averages, trainer, referee, plan, data: dataset },
+    ...{ kind: "finetune", model: classifier, averages, trainer, referee, plan, data: dataset, validation },
     options: {
       ...others,
       prepare: prepare && (describeTransform(prepare) ?? true),

@@ -214,7 +214,7 @@ export function pretrain<M extends Method = Nepa>(
     dispose: () => meter.dispose(),
   });
   const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    ...{ kind: "pretrain", model, subject, averages, trainer, plan, data: dataset },
+    ...{ kind: "pretrain", model, subject, averages, trainer, plan, data: dataset, validation },
     options: { causal, ...about, every: { collapse } },
   });
   return new Run(model, trainer, { averages, signal: plan.signal, keeper });

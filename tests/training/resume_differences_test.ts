@@ -2,6 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertRejects, assertStringInclu
 import {
   arrayDataset,
   type Dataset,
+  type FinetuneOptions,
   horizontalFlip,
   Mlp,
   Nepa,
@@ -19,7 +20,7 @@ import {
 import { openSafetensors } from "../../lib/files/tensor_files.ts";
 import { withFolder } from "../support/folder.ts";
 import { nepaAnd, still } from "../support/objectives.ts";
-import { noise } from "../support/tiny.ts";
+import { noise, tinyTuning } from "../support/tiny.ts";
 
 await useEngine("wasm");
 
@@ -135,6 +136,7 @@ const CHANGES: Record<string, [change: () => Change, says: string]> = {
     () => [{}, {}, set({ classes: ["a", "c"] })],
     'data.classes: ["a","b"] then, ["a","c"] now',
   ],
+  "held-out images": [() => [{ validation: set({ images: swapped }) }, {}], "validation: undefined then, "],
   "a frozen parameter": [
     () => [{}, {}, set(), frozen("vit_nepa.layernorm.bias")],
     'frozen: [] then, ["vit_nepa.layernorm.bias"] now',
@@ -159,6 +161,29 @@ Deno.test("a run that differs from the one in the folder is refused by name, and
     const run = start(folder, { groups: (name) => name.includes("bias") ? { rate: 2 } : {} }); // the same groups, written otherwise
     for await (const { step } of run) if (step === 4) break;
     assertEquals(run.history.length, 4);
+  });
+});
+
+Deno.test("a fine-tuning with other held-out images, groups or frozen parameters is refused", async () => {
+  await withFolder(async (folder) => {
+    const tune = (options: FinetuneOptions, freeze = false) => {
+      const run = tinyTuning({ steps: 4, checkpoint: { folder, resume: "auto" }, ...options });
+      run.model.parameters.get("classifier.bias")!.trainable = !freeze;
+      return run;
+    };
+    for await (const { step } of tune({})) if (step === 2) break;
+    const before = await files(folder);
+    for (
+      const [run, says] of [
+        [tune({ validation: noise.subset([1, 2, 3, 4]) }), "validation: "],
+        [tune({ groups: (name) => name.includes("bias") ? { frozen: true } : {} }), "options.groups"],
+        [tune({}, true), 'frozen: [] then, ["classifier.bias"] now'],
+      ] as const
+    ) {
+      const error = await assertRejects(() => run.finish(), RunFolderError, says);
+      assertEquals([error.kind, await files(folder)], ["different", before]);
+    }
+    assertEquals((await tune({}).finish()).steps, 4);
   });
 });
 
