@@ -327,7 +327,7 @@ const weight = 1;
 await trained("flowing", { stopGradient: false });
 
 // %%
-await trained("flowing, regularised", {
+await trained("SIGReg", {
   objective: {
     name: "nepa + SIGReg",
     config: { weight },
@@ -345,8 +345,8 @@ await trained("flowing, regularised", {
 const spread = (name: string) => atEnd(name, "featureStd"),
   rank = (name: string) => atEnd(name, "effectiveRank");
 claim(runs.flowing!.history.at(-1)!.metrics!.collapsed, "without the regulariser nothing collapsed");
-claim(!runs["flowing, regularised"]!.history.at(-1)!.metrics!.collapsed, "the regulariser does not hold");
-new Table(["nepa", "flowing", "flowing, regularised"].map((run) => ({
+claim(!runs.SIGReg!.history.at(-1)!.metrics!.collapsed, "the regulariser does not hold");
+new Table(["nepa", "flowing", "SIGReg"].map((run) => ({
   run,
   spread: spread(run),
   "effective rank": rank(run),
@@ -402,7 +402,7 @@ claim(
   names.every((name) => name === "flowing" || nearestOf(name) > nearestOf("flowing")),
   "collapse cost nothing",
 );
-claim(nearestOf("flowing, regularised") > nearestOf("flowing") + 0.1, "the regulariser did not help");
+claim(nearestOf("SIGReg") > nearestOf("flowing") + 0.1, "the regulariser did not help");
 claim(nearestOf("two views") > nearestOf("nepa"), "two views are not better than NEPA after so few updates");
 
 // %% [markdown]
