@@ -15,8 +15,8 @@
 //
 // Read [01_pretraining](01_pretraining.ipynb) and [04_masks_and_collapse](04_masks_and_collapse.ipynb) first.
 //
-// **Cost.** On two cores that were busy with much other work it took 27 minutes; quiet ones need a few. Eight small networks are
-// trained for 300 updates each; training shows the time left. Memory: 1.3 GB. The first run fetches TensorFlow, 274 MB.
+// **Cost.** Nine minutes on two cores that others used too: eight small networks, 300 updates each. Training shows the time
+// left. Memory: 1.5 GB. The first run fetches TensorFlow, 274 MB.
 
 // %%
 import { assert } from "@std/assert";
