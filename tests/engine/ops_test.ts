@@ -58,6 +58,10 @@ const cases: Record<string, Case> = {
   erf: one(tf.erf),
   exp: one(tf.exp),
   expandDims: one((x) => tf.expandDims(x, 1)),
+  gather: one((x) => tf.gather(x, tf.tensor1d([2, 0, 2], "int32"), 1)),
+  "gather, each row its own": one((x) =>
+    tf.gather(x, tf.tensor2d([[2, 0], [1, 1], [3, 0]], [3, 2], "int32"), 1, 1)
+  ),
   fill: one((x) => tf.mul(x, tf.fill([3, 4], 2))),
   floor: one(tf.floor),
   greater: two(tf.greater),
@@ -215,7 +219,7 @@ Deno.test("every operation that the library calls is among them", () => {
     }
   }
   const others =
-    "DataStorage backend data dispose engine env findBackend getBackend getKernel getKernelsForBackend grads memory " +
+    "DataStorage backend data dispose engine env findBackend getBackend getKernel getKernelsForBackend grads keep memory " +
     "registerBackend registerKernel setBackend tidy unregisterKernel valueAndGrads variable variableGrads";
   const missing = [...called].filter((name) => !(name in cases) && !others.split(" ").includes(name));
   assertEquals(missing, []);
