@@ -22,7 +22,7 @@ export interface Trained {
   /** Of both. */
   readonly state: Variables;
   /** Both as they are now, where somebody may have added to them. */
-  present(): Variables;
+  present(): Iterable<readonly [string, tf.Variable]>;
   /** The objective's own, which are kept beside the model. */
   readonly own: { readonly parameters: Variables; readonly state: Variables };
   /** The random numbers of batch `batch`, from 0. */
@@ -58,17 +58,16 @@ function joined<T>(
   first: Iterable<readonly [string, T]>,
   second: Iterable<readonly [string, T]>,
 ) {
-  const all = new Map(first);
+  const all = new Map(first), names = new Map([...all].map(([name, value]) => [value, name]));
   for (const [name, value] of second) {
     if (all.has(name)) {
       throw new TypeError(`objective: ${what}: expected names that the model has not, got ${name}`);
     }
-    const twin = value instanceof tf.Variable && [...all].find(([, other]) => other === value);
-    if (twin) {
-      throw new TypeError(
-        `objective: ${what}: expected each variable once, got it as ${twin[0]} and ${name}`,
-      );
+    const twin = value instanceof tf.Variable ? names.get(value) : undefined;
+    if (twin !== undefined) {
+      throw new TypeError(`objective: ${what}: expected each variable once, got it as ${twin} and ${name}`);
     }
+    names.set(value, name);
     all.set(name, value);
   }
   return all;
@@ -115,6 +114,15 @@ function checkDraws(draws: unknown, batchSize: number): Draws {
   return draws as Draws;
 }
 
+/** The variables of a model and its objective as they are now, without a look at their names. */
+function* everything(...both: (Method | Objective<never> | undefined)[]): Generator<readonly [string, tf.Variable]> {
+  for (const one of both) {
+    for (const some of [one?.parameters, one?.state]) {
+      if (some) yield* some instanceof Map ? some : Object.entries(some) as [string, tf.Variable][];
+    }
+  }
+}
+
 /** Joins a model and its objective; one that is not `given`, but the library's, may be written otherwise in its next version. */
 export function trained(
   model: Method,
@@ -127,16 +135,13 @@ export function trained(
     throw new TypeError("objective: expected a loss, got none");
   }
   if (objective && !objective.name) throw new TypeError("objective: expected a name, got none");
-  const gather = () => {
-    const own = {
-      parameters: variables("objective: parameters", objective?.parameters),
-      state: variables("objective: state", objective?.state),
-    };
-    const parameters = joined("parameters", joined("parameters", [], model.parameters), own.parameters);
-    const state = joined("state", model.state ?? [], own.state);
-    return { own, parameters, state, all: joined("state", parameters, state) };
+  const own = {
+    parameters: variables("objective: parameters", objective?.parameters),
+    state: variables("objective: state", objective?.state),
   };
-  const { own, parameters, state } = gather();
+  const parameters = joined("parameters", joined("parameters", [], model.parameters), own.parameters);
+  const state = joined("state", model.state ?? [], own.state);
+  joined("state", parameters, state);
   const views = objective?.views ?? model.views ?? 1;
   const context = contexts(model, views, causal);
   const lossOf = (objective ?? model).loss.bind(objective ?? model);
@@ -144,7 +149,7 @@ export function trained(
   const steps = [model, objective].flatMap((one) => one?.after ? [one.after.bind(one)] : []);
   return {
     name: objective?.name ?? model.name,
-    ...{ model, views, parameters, state, own, present: () => gather().all },
+    ...{ model, views, parameters, state, own, present: () => everything(model, objective) },
     draws(batchSize, seed, batch) {
       const models = checkDraws(model.draws({ batchSize, random: updateRandom(seed, batch) }), batchSize);
       const random = updateRandom(seed, batch, "objective");

@@ -40,7 +40,7 @@ export interface Task {
   /** Variables that the loss may read besides. */
   state?: ReadonlyMap<string, tf.Variable>;
   /** All of them as they are now. Default: `parameters`. */
-  present?(): ReadonlyMap<string, tf.Variable>;
+  present?(): Iterable<readonly [string, tf.Variable]>;
   /** What images are normalised by. */
   preprocessor: Preprocessor;
   /** Of the images. */
@@ -81,7 +81,7 @@ export class Trainer implements Training {
   readonly #task: Task;
   readonly #step: CompiledStep;
   readonly #feeder: Feeder;
-  readonly #trained: string;
+  readonly #trained: readonly unknown[];
   #watch = new Watch();
   #checked = false;
   readonly #flops: number;
@@ -202,7 +202,8 @@ export class Trainer implements Training {
 
   /** Refuses parameters that came, went, froze or thawed since the training was made. */
   #refuseChanges(): void {
-    if (signature(this.#task) === this.#trained) return;
+    const now = signature(this.#task), then = this.#trained;
+    if (now.length === then.length && now.every((x, i) => x === then[i])) return;
     throw new TypeError(
       "parameters: expected those that were there when the training was made, with the same `trainable`, got others; " +
         "add and freeze them before, and begin a new training",
@@ -252,7 +253,7 @@ export class Trainer implements Training {
 }
 
 /** Which variables there are, and which of them are frozen. */
-function signature(task: Task): string {
+function signature(task: Task): unknown[] {
   const all = task.present?.() ?? task.parameters;
-  return [...all].map(([name, { id, trainable }]) => `${name} ${id} ${trainable}`).join();
+  return Array.from(all, ([name, variable]) => [name, variable, variable.trainable]).flat();
 }
