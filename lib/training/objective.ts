@@ -115,7 +115,9 @@ function checkDraws(draws: unknown, batchSize: number): Draws {
 }
 
 /** The variables of a model and its objective as they are now, without a look at their names. */
-function* everything(...both: (Method | Objective<never> | undefined)[]): Generator<readonly [string, tf.Variable]> {
+function* everything(
+  ...both: (Method | Objective<never> | undefined)[]
+): Generator<readonly [string, tf.Variable]> {
   for (const one of both) {
     for (const some of [one?.parameters, one?.state]) {
       if (some) yield* some instanceof Map ? some : Object.entries(some) as [string, tf.Variable][];
