@@ -4,7 +4,7 @@ import { callable, checkOptions, expect, orNull } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import type { Table } from "../display/table.ts";
-import { type Compiled, currentEngine, uncompiled } from "@nepa/engine";
+import { type Compiled, currentEngine } from "@nepa/engine";
 import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { inOrder, refuseTransform } from "../data/loader.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
@@ -98,7 +98,7 @@ export class Evaluation {
     this.#classifier = classifier;
     this.#prepare = prepare;
     const pass = (images: tf.Tensor4D) => tf.logSoftmax(classifier.forward(images).logits);
-    this.#pass = compile ? currentEngine().compile(pass, { name: "evaluation" }) : uncompiled(pass);
+    this.#pass = currentEngine().compile(pass, { name: "evaluation", compile });
   }
 
   async read(dataset: Dataset): Promise<EvaluationResult> {

@@ -6,9 +6,9 @@ import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
 import {
+  assignCopies,
   backboneShapes,
   construct,
-  copyOf,
   makeParameters,
   Network,
   randomInitial,
@@ -194,7 +194,7 @@ export class NepaClassifier extends Network {
           `parameters, got ${got}; give it those two arguments, or override from`,
       );
     }
-    tf.tidy(() => own.forEach(([name, x]) => made.parameters.get(name)!.assign(copyOf(x))));
+    assignCopies(made.parameters, own);
     return made;
   }
 

@@ -106,6 +106,16 @@ export function construct<T, I extends object>(
   }
 }
 
+/** Gives variables copies of others' values, by name. */
+export function assignCopies(
+  variables: ReadonlyMap<string, tf.Variable>,
+  values: Iterable<readonly [string, tf.Tensor]>,
+): void {
+  tf.tidy(() => {
+    for (const [name, x] of values) variables.get(name)!.assign(copyOf(x));
+  });
+}
+
 /** A copy that shares no memory with what it is taken from, not even until one of them changes. */
 export function copyOf(tensor: tf.Tensor): tf.Tensor {
   return tf.add(tensor, 0);
@@ -251,7 +261,7 @@ export abstract class Network {
   /** Another of the same class with the same weights, which it does not share. */
   clone(): this {
     const made = this.#another("clone", this.config, {});
-    tf.tidy(() => this.parameters.forEach((x, name) => made.parameters.get(name)!.assign(copyOf(x))));
+    assignCopies(made.parameters, this.parameters);
     return made;
   }
 

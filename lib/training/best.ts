@@ -1,16 +1,15 @@
 /** Fine-tuning's held-out images: the weights that do best on them win. @module */
-import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import { Evaluation, type Validation } from "../eval/evaluate.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
-import { copyOf } from "../model/network.ts";
+import { assignCopies } from "../model/network.ts";
 import type { Best } from "./checkpoints.ts";
 import type { Measured } from "./trainer.ts";
 
 /** Gives a network another's weights. */
 function assign(network: NepaClassifier, other: NepaClassifier): void {
-  tf.tidy(() => other.parameters.forEach((x, name) => network.parameters.get(name)!.assign(copyOf(x))));
+  assignCopies(network.parameters, other.parameters);
 }
 
 /** What a {@linkcode Referee} reads, and when. */

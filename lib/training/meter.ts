@@ -13,6 +13,7 @@ import type { Trained } from "./objective.ts";
 import type { Metrics } from "./run.ts";
 import type { Measured } from "./trainer.ts";
 import { imageSizeOf } from "../data/preprocessor.ts";
+import { refuseAssign } from "./step.ts";
 
 /** Images read by the meter; fewer where they have more than 64 patches. */
 const IMAGES = 512, PATCHES = 32_768;
@@ -50,10 +51,6 @@ export class Meter {
     const [rows, columns] = encoder.grid({ shape: [1, height, width, channels] });
     const count = Math.min(dataset.length, IMAGES, Math.max(2, Math.floor(PATCHES / (rows * columns))));
     this.#indices = new Random(seed, "meter").permutation(dataset.length).slice(0, count);
-    const refuseAssign = (name: string) =>
-      new TypeError(
-        `loss: assigns to the variable ${name}; a loss only reads. Move it in \`after\`, as \`state\``,
-      );
     const pass = ({ batch, draws, numbers }: BatchInputs) => {
       const { result: { targets, loss } } = watch(() => subject.read(batch, draws, numbers), {
         refuseAssign,

@@ -113,6 +113,13 @@ export function update<B extends tf.TensorContainer>(
 /** What was warned about: once for each set of parameters, where an engine calls the loss at every update. */
 const warned = new WeakSet<ReadonlyMap<string, tf.Variable>>();
 
+/** What is thrown where a loss assigns to a variable of that name. */
+export function refuseAssign(name: string): TypeError {
+  return new TypeError(
+    `loss: assigns to the variable ${name}; a loss only reads. Move it in \`after\`, as \`state\``,
+  );
+}
+
 /** The loss of a batch and its gradients by those parameters that it reaches, checked for what would be silently wrong. */
 export function gradientsOf<B extends tf.TensorContainer>(
   options: Omit<UpdateOptions<B>, "optimizer">,
@@ -126,10 +133,6 @@ export function gradientsOf<B extends tf.TensorContainer>(
     warned.add(parameters);
   });
   try {
-    const refuseAssign = (name: string) =>
-      new TypeError(
-        `loss: assigns to the variable ${name}; a loss only reads. Move it in \`after\`, as \`state\``,
-      );
     const { result, read } = watch(() => lossAndGradients(() => loss(batch, draws, numbers), parameters), {
       refuseAssign,
     });
