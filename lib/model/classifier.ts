@@ -235,7 +235,7 @@ export class NepaClassifier extends Network {
    */
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     const { loadNetwork } = await import("./model_files.ts");
-    const { config, init, classes } = await loadNetwork(source, CLASSIFIER, classifierShapes, options);
-    return new (this ?? NepaClassifier)(config, { ...init, classes });
+    const Class = this ?? NepaClassifier, layout = { architecture: CLASSIFIER, shapes: classifierShapes };
+    return await loadNetwork(Class, NepaClassifier, layout, source, options);
   }
 }

@@ -395,14 +395,14 @@ export class Nepa extends VisionEncoder implements Method {
    * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
    * @throws {HubError} If it cannot be had from the hub.
    */
-  static async load<T = Nepa>(
+  static async load<T extends Nepa = Nepa>(
     this: (new (config: NepaOptions, init: NepaInit) => T) | void,
     source: string,
     options: LoadOptions = {},
   ): Promise<T> {
     const Class = this ?? Nepa as unknown as new (config: NepaOptions, init: NepaInit) => T;
     const { loadNetwork } = await import("./model_files.ts");
-    const { config, init } = await loadNetwork(source, PRETRAINED, backboneShapes, options);
-    return new Class(config, init);
+    const layout = { architecture: PRETRAINED, shapes: backboneShapes };
+    return await loadNetwork(Class, Nepa, layout, source, options);
   }
 }

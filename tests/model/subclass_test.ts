@@ -105,7 +105,7 @@ for (const Class of [Doubled, Projected]) {
   });
 }
 
-Deno.test("a subclass is loaded as such; parameters of its own that the folder has are not left out silently", async () => {
+Deno.test("a subclass is loaded as such, with the parameters of its own; its parent refuses a folder that has more than its own", async () => {
   await withFolder(async (folder) => {
     const model = new Doubled(still, { seed: 3 }), projected = new Projected(still, { seed: 3 });
     await model.save(folder);
@@ -113,8 +113,13 @@ Deno.test("a subclass is loaded as such; parameters of its own that the folder h
     assert(loaded instanceof Doubled);
     assertEquals(predicted(loaded), predicted(model));
     await projected.save(folder);
-    await assertRejects(() => Projected.load(folder), Error, "2 unknown:\n  head.0.bias\n  head.0.weight");
-    for (const one of [model, projected, loaded]) one.dispose();
+    await assertRejects(() => Nepa.load(folder), Error, "2 unknown:\n  head.0.bias\n  head.0.weight");
+    const whole = await Projected.load(folder);
+    assertEquals(valuesOf(whole.parameters), valuesOf(projected.parameters));
+    assertEquals(predicted(whole), predicted(projected));
+    await model.save(folder);
+    await assertRejects(() => Projected.load(folder), Error, "2 missing:\n  head.0.weight\n  head.0.bias");
+    for (const one of [model, projected, loaded, whole]) one.dispose();
   });
 });
 
