@@ -67,6 +67,19 @@ export function stopGradient<T extends tf.Tensor>(x: T): T {
   return ownGradient([x], () => ({ value: tf.clone(x) }), (dy) => tf.zerosLike(dy));
 }
 
+const labels = new WeakMap<tf.Variable, string>();
+
+/** Remembers parameters' names, for messages: tfjs has only numbers for them. */
+export function labelled<T extends ReadonlyMap<string, tf.Variable>>(parameters: T): T {
+  for (const [name, variable] of parameters) labels.set(variable, name);
+  return parameters;
+}
+
+/** What a variable is called in messages. */
+export function labelOf(variable: tf.Variable): string {
+  return labels.get(variable) ?? variable.name;
+}
+
 /** What a loss gives: a number, or that number and others to be logged, by name. */
 export type LossOutput = tf.Scalar | { readonly loss: tf.Scalar; readonly [metric: string]: tf.Scalar };
 

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { checkOptions, expect, isCount } from "../base/check.ts";
 import * as is from "../base/check.ts";
+import { labelled } from "../base/gradient.ts";
 import { Random } from "../base/random.ts";
 import type { Activation } from "./config.ts";
 import { activations, linear } from "./ops.ts";
@@ -63,7 +64,7 @@ export class Mlp {
     const named = this.#layers.flatMap(({ weight, bias }, i) =>
       [[`${name}.${i}.weight`, weight], [`${name}.${i}.bias`, bias]] as const
     );
-    this.parameters = new Map(named);
+    this.parameters = labelled(new Map(named));
   }
 
   /**

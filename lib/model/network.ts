@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
+import { labelled } from "../base/gradient.ts";
 import { type Draws, Random } from "../base/random.ts";
 import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
@@ -81,7 +82,7 @@ export function randomInitial(config: NepaConfig, seed: number): Initial {
 /** Makes a variable of every shape, with a copy of its first value. */
 export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf.Variable> {
   const make = (name: string, shape: number[]) => tf.tidy(() => tf.variable(copyOf(initial(name, shape))));
-  return new Map([...shapes].map(([name, shape]) => [name, make(name, shape)]));
+  return labelled(new Map([...shapes].map(([name, shape]) => [name, make(name, shape)])));
 }
 
 /** Names and shapes. */

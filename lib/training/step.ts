@@ -8,7 +8,7 @@ import * as tf from "@tensorflow/tfjs";
 import { watch } from "@nepa/engine";
 import { callSite, checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { type LossAndGradients, lossAndGradients, type LossOutput } from "../base/gradient.ts";
+import { labelOf, type LossAndGradients, lossAndGradients, type LossOutput } from "../base/gradient.ts";
 import { type Draws, Random } from "../base/random.ts";
 import { type AdamW, clipByGlobalNorm } from "../optim/adamw.ts";
 import type { Ema } from "../optim/ema.ts";
@@ -160,7 +160,7 @@ export function gradientsOf<B extends tf.TensorContainer>(
 function refuseStrangers(read: ReadonlySet<tf.Variable>, known: ReadonlySet<tf.Variable>): void {
   const strangers = [...read].filter((variable) => variable.trainable && !known.has(variable));
   if (strangers.length === 0) return;
-  const named = strangers.slice(0, 5).map(({ name, shape }) => `${name} [${shape}]`).join(", ");
+  const named = strangers.slice(0, 5).map((x) => `${labelOf(x)} [${x.shape}]`).join(", ");
   throw new TypeError(
     `loss: reads ${strangers.length} variables that nothing trains: ${named}. Give them as \`parameters\` to train ` +
       "them, as `state` if `after` moves them, or set `trainable = false` to leave them as they are",

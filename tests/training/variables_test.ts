@@ -26,8 +26,8 @@ for (const [engine, compile] of WAYS) {
     for (
       const part of [
         "reads 2 variables that nothing trains",
-        "[16,16]",
-        "[16]",
+        "mlp.0.weight [16,16]",
+        "mlp.0.bias [16]",
         "as `parameters`",
         "as `state`",
       ]
