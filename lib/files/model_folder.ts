@@ -6,6 +6,7 @@
  * @module
  */
 import { basename, resolve } from "node:path";
+import { notice } from "../display/jupyter.ts";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
 import type { HostTensor, TensorInfo } from "./safetensors.ts";
@@ -80,6 +81,18 @@ function toOfficial(name: string, shape: readonly number[], data: Float32Array, 
   return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
 }
 
+/** So many names of a kind are listed; of the others it is said how many. */
+const LISTED = 10;
+
+/** What stands before the names of all tensors, such as "module." of a wrapper, where the rest of one is expected; else "". */
+function prefixOf(expected: readonly string[], found: readonly string[]): string {
+  for (const name of found.some((name) => expected.includes(name)) ? [] : found) {
+    const end = expected.find((end) => name.endsWith(`.${end}`)), prefix = name.slice(0, -(end?.length ?? 0));
+    if (end && found.every((name) => name.startsWith(prefix))) return prefix;
+  }
+  return "";
+}
+
 /** One error for everything that is wrong with the tensors of a folder. */
 function checkTensors(
   folder: string,
@@ -96,7 +109,10 @@ function checkTensors(
   const notFloat = [...expected.keys()].filter((name) => !isFloat(name));
   const wrong = { missing, unknown, "of another shape": misshapen, "not floating-point": notFloat };
   const parts = Object.entries(wrong).filter(([, names]) => names.length > 0)
-    .map(([what, names]) => `${names.length} ${what}:\n  ${names.join("\n  ")}`);
+    .map(([what, names]) => {
+      const more = names.length > LISTED ? [`and ${names.length - LISTED} more`] : [];
+      return `${names.length} ${what}:\n  ${[...names.slice(0, LISTED), ...more].join("\n  ")}`;
+    });
   if (parts.length === 0) return;
   const text = `expected the ${expected.size} tensors that config.json describes, got ${found.size}`;
   throw new CheckpointError(`${folder}: ${text}; ${parts.join("\n")}`);
@@ -133,11 +149,11 @@ async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensor
   return undefined;
 }
 
-/** Names of the classes: the official file has them by number, or only says how many. */
+/** Names of the classes: the official file has them by number, or says how many; without either there are two, as transformers has it. */
 function classesOf(json: Record<string, unknown>): string[] {
   const names = json.id2label as Record<string, string> | undefined;
   if (names) return Object.keys(names).map(Number).sort((a, b) => a - b).map((id) => names[id]!);
-  return Array.from({ length: Number(json.num_labels ?? 0) }, (_, id) => `LABEL_${id}`);
+  return Array.from({ length: Number(json.num_labels ?? 2) }, (_, id) => `LABEL_${id}`);
 }
 
 const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
@@ -151,7 +167,8 @@ const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a
  * @param describe What `config.json` says, given the classes that it names.
  * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
- * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: all are listed.
+ * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: up to
+ * ten of each kind are listed.
  */
 export async function readModelFolder<C>(
   folder: string,
@@ -174,10 +191,16 @@ export async function readModelFolder<C>(
   }
   const classes = classesOf(json), { config, shapes, patch } = describe(json, classes);
   const expected = new Map([...shapes].map(([name, shape]) => [name, officialShape(name, shape, patch)]));
-  checkTensors(folder, expected, weights.infos);
+  const prefix = prefixOf([...expected.keys()], [...weights.infos.keys()]);
+  checkTensors(
+    folder,
+    expected,
+    new Map([...weights.infos].map(([name, info]) => [name.slice(prefix.length), info])),
+  );
+  if (prefix) notice(`${folder}: the names of all tensors begin with "${prefix}", which is taken off`);
   const values = new Map<string, Float32Array>();
   for (const name of expected.keys()) {
-    const { shape, data } = await weights.read(name);
+    const { shape, data } = await weights.read(prefix + name);
     values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
   }
   return { config, preprocessor: await readJson(`${folder}/preprocessor_config.json`), classes, values };

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { notice } from "../display/jupyter.ts";
 import { decode, type Dtype, HEADER_LIMIT, type HostTensor, sizeOf, type TensorInfo } from "./safetensors.ts";
 import type { OpenSafetensors } from "./tensor_files.ts";
 
@@ -43,8 +44,18 @@ const tensor = ([_, dtype, key, __, length]: unknown[], ...view: unknown[]) =>
 /** What names in a pickle stand for: what may be called with arguments, and how numbers are held. */
 const NAMES: ReadonlyMap<string, unknown> = new Map<string, unknown>([
   ["collections\nOrderedDict", () => new Map()],
+  ["argparse\nNamespace", () => new Map()],
   ["torch._utils\n_rebuild_tensor_v2", tensor],
-  ...Object.entries({ Float: "F32", Half: "F16", BFloat16: "BF16", Double: "F64", Long: "I64", Int: "I32" })
+  ["torch._utils\n_rebuild_parameter", (data: unknown) => data],
+  ...Object.entries({
+    Float: "F32",
+    Half: "F16",
+    BFloat16: "BF16",
+    Double: "F64",
+    Long: "I64",
+    Int: "I32",
+    Byte: "U8",
+  })
     .map(([type, dtype]) => [`torch\n${type}Storage`, dtype] as const),
 ]);
 
@@ -68,14 +79,25 @@ function unpickle(bytes: Uint8Array): unknown {
     for (let i = 0; i < items.length; i += 2) (map as Map<unknown, unknown>).set(items[i], items[i + 1]);
     return map;
   };
+  const listed = (items: unknown[], list = stack.pop()) => {
+    (list as unknown[]).push(...items);
+    return list;
+  };
   const instructions: ReadonlyMap<string, () => unknown> = new Map(Object.entries({
     "}": () => new Map(),
     ")": () => [],
+    "]": () => [],
+    a: () => listed(stack.splice(-1)),
+    e: () => listed(stack.splice(marks.pop() ?? 0)),
     t: () => stack.splice(marks.pop() ?? 0),
     "\x85": () => stack.splice(-1),
     "\x86": () => stack.splice(-2),
     "\x87": () => stack.splice(-3),
+    "\x88": () => true,
     "\x89": () => false,
+    N: () => null,
+    G: () => view.getFloat64(skip(8)),
+    "\x8a": () => skip(u8()), // a number of many bytes: nobody asks which
     K: u8,
     M: () => view.getUint16(skip(2), true),
     J: () => view.getInt32(skip(4), true),
@@ -85,6 +107,7 @@ function unpickle(bytes: Uint8Array): unknown {
     j: () => memo.get(u32()),
     Q: () => stack.pop(), // what is kept apart, by what it is
     R: () => called(stack.splice(-2)),
+    "\x81": () => called(stack.splice(-2)),
     s: () => filled(stack.splice(-2)),
     u: () => filled(stack.splice(marks.pop() ?? 0)),
     b: () => stack.splice(-2)[0], // what a dictionary says of itself is passed over
@@ -144,8 +167,28 @@ async function openArchive(bytes: Uint8Array) {
   };
 }
 
+/** Where trainers keep a network's weights among other things. */
+const NESTED = ["model", "state_dict", "model_state_dict", "module"];
+
+const isTensors = (value: unknown): value is Map<string, Tensor> =>
+  value instanceof Map && value.size > 0 &&
+  [...value].every(([name, of]) => typeof name === "string" && of instanceof Tensor);
+
+/** A file's tensors by name, or those of the one dictionary in it that is meant. */
+function tensorsIn(path: string, content: unknown): Map<string, Tensor> {
+  if (!(content instanceof Map)) return refuse("got something else");
+  if (content.size === 0 || isTensors(content)) return content;
+  const inner = [...content as Map<unknown, unknown>].filter((entry) => isTensors(entry[1]));
+  const [name, found] = inner.find(([name]) => NESTED.includes(String(name))) ?? inner[0] ?? [];
+  const other = [...content].find(([name, of]) => typeof name !== "string" || !(of instanceof Tensor))!;
+  if (!isTensors(found)) return refuse(`got something else as ${other[0]}`);
+  notice(`${path}: the tensors under "${name}" are taken, of ${[...content.keys()].join(", ")}`);
+  return found;
+}
+
 /**
- * Opens what `torch.save` made of a dictionary of tensors, such as the official trainer's `pytorch_model_ema.bin`.
+ * Opens what `torch.save` made of a dictionary of tensors, such as the official trainer's `pytorch_model_ema.bin`, or of
+ * one that holds such a dictionary, as "model" say, beside other things.
  *
  * @param path The file, as PyTorch writes it since 1.6; it is read whole.
  * @returns Its tensors.
@@ -159,11 +202,8 @@ export async function openTorchFile(path: string): Promise<OpenSafetensors> {
     const content = await openArchive(bytes), infos = new Map<string, TensorInfo>();
     const order = await content("byteorder").catch(() => new Uint8Array());
     if (new TextDecoder().decode(order) === "big") refuse("got big-endian numbers");
-    const tensors = unpickle(await content("data.pkl", HEADER_LIMIT)) as Map<string, Tensor>;
-    for (const [name, tensor] of tensors) {
-      if (typeof name !== "string" || !(tensor instanceof Tensor)) refuse(`got something else as ${name}`);
-      infos.set(name, tensor.info);
-    }
+    const tensors = tensorsIn(path, unpickle(await content("data.pkl", HEADER_LIMIT)));
+    for (const [name, { info }] of tensors) infos.set(name, info);
     const read = async (name: string): Promise<HostTensor> => {
       const { info, part } = tensors.get(name) ?? refuse(`there is no tensor ${name}`);
       const [dtype, key, length, offset, shape, strides] = part, raw = await content(`data/${key}`);

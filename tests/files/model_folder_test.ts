@@ -202,3 +202,56 @@ inFolder("a folder with another task's model is refused by what it is", async ()
     "NepaClassifier.from puts a head on it",
   );
 });
+
+inFolder("what stands before the names of all tensors is taken off, and said once", async (folder) => {
+  const exact = await Nepa.load(fixture("pretrain-a")), said: string[] = [], { error } = console;
+  console.error = (text: string) => said.push(text);
+  try {
+    for (const prefix of ["module.", "_orig_mod.", "module._orig_mod.", "model."]) {
+      await changed(folder, "pretrain-a", (tensors) => {
+        const all = [...tensors];
+        tensors.clear();
+        for (const [name, tensor] of all) tensors.set(prefix + name, tensor);
+      });
+      const loaded = await Nepa.load(folder);
+      for (const [name, x] of exact.parameters) {
+        assertEquals(loaded.parameters.get(name)!.dataSync(), x.dataSync(), name);
+      }
+      loaded.dispose();
+      assertEquals(said.splice(0), [
+        `${folder}: the names of all tensors begin with "${prefix}", which is taken off`,
+      ]);
+    }
+  } finally {
+    console.error = error;
+    exact.dispose();
+  }
+});
+
+inFolder("of many wrong names ten are listed, and how many more there are", async (folder) => {
+  await changed(folder, "pretrain-a", (tensors) => {
+    const all = [...tensors];
+    tensors.clear();
+    all.forEach(([name, tensor], i) => tensors.set(i % 2 ? `module.${name}` : `x${i}`, tensor));
+  });
+  const { message } = await assertRejects(() => Nepa.load(folder), CheckpointError);
+  const { size } =
+    (await Nepa.load(fixture("pretrain-a")).then((model) => (model.dispose(), model))).parameters;
+  assert(message.includes(`${size} missing:`) && message.includes(`and ${size - 10} more`), message);
+  assert(message.length < 3000, `${message.length} characters`);
+});
+
+inFolder(
+  "a classifier whose file leaves its classes out has two, as the official code writes it",
+  async (folder) => {
+    const classifier = new NepaClassifier({ preset: "mini", numHiddenLayers: 1 }, { classes: 2 });
+    await classifier.save(folder);
+    const { id2label: _, label2id: __, ...json } = JSON.parse(
+      await Deno.readTextFile(`${folder}/config.json`),
+    );
+    await Deno.writeTextFile(`${folder}/config.json`, JSON.stringify(json));
+    const loaded = await NepaClassifier.load(folder);
+    assertEquals(loaded.classes, ["LABEL_0", "LABEL_1"]);
+    for (const owner of [classifier, loaded]) owner.dispose();
+  },
+);

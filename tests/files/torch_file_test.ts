@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { Uint8ArrayReader, Uint8ArrayWriter, ZipWriter } from "@zip.js/zip.js";
+import { Uint8ArrayReader, Uint8ArrayWriter, ZipReader, ZipWriter } from "@zip.js/zip.js";
 import * as tf from "@tensorflow/tfjs";
 import { CheckpointError } from "../../lib/files/model_folder.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
@@ -97,6 +97,47 @@ Deno.test("the averages that the official trainer saved are loaded, asked for or
       "pytorch_model.bin: expected a dictionary of tensors",
     );
     assertEquals(tf.memory().numTensors, before);
+  });
+});
+
+/** A file of PyTorch's whose pickle was changed. */
+async function repickled(path: string, change: (pickle: string) => string): Promise<Uint8Array> {
+  const reader = new ZipReader(new Uint8ArrayReader(await Deno.readFile(path)));
+  const zip = new ZipWriter(new Uint8ArrayWriter(), { useWebWorkers: false, level: 0 });
+  for (const entry of await reader.getEntries()) {
+    if (entry.directory) continue;
+    const bytes = await entry.getData(new Uint8ArrayWriter(), { useWebWorkers: false });
+    const pickle = () => latin(change(Array.from(bytes, (x) => String.fromCharCode(x)).join("")));
+    await zip.add(
+      entry.filename,
+      new Uint8ArrayReader(entry.filename.endsWith("data.pkl") ? pickle() : bytes),
+    );
+  }
+  return await zip.close();
+}
+
+Deno.test("weights under a name beside an optimizer's state, options and numbers are taken from there", async () => {
+  await withFolder(async (folder) => {
+    const bin = fixture("torch/pytorch_model_ema.bin"), file = `${folder}/pytorch_model.bin`;
+    await Deno.copyFile(`${fixture("pretrain-a")}/config.json`, `${folder}/config.json`);
+    await Deno.copyFile(bin, file);
+    const plain = await Nepa.load(folder), half = "G\x3f\xe0\0\0\0\0\0\0";
+    const beside = `${text("epoch")}K\x03${text("rates")}](${half}\x88N\x8a\x02\x01\x02e${text("last")}]Na` +
+      `${text("args")}cargparse\nNamespace\n)\x81}${text("lr")}${half}sb${text("optimizer")}}${
+        text("state")
+      }}s`;
+    for (const name of ["model", "state_dict", "weights"]) {
+      const nested = (pickle: string) => `\x80\x02}(${text(name)}${pickle.slice(2, -1)}${beside}u.`;
+      await Deno.writeFile(file, await repickled(bin, nested));
+      const model = await Nepa.load(folder);
+      for (const [name, x] of plain.parameters) {
+        assertEquals(model.parameters.get(name)!.dataSync(), x.dataSync(), name);
+      }
+      model.dispose();
+    }
+    plain.dispose();
+    await Deno.writeFile(file, await repickled(bin, () => `\x80\x02}(${beside}u.`));
+    await assertRejects(() => Nepa.load(folder), CheckpointError, "got something else as epoch");
   });
 });
 
