@@ -36,20 +36,36 @@ async function checkTypes(): Promise<boolean> {
   return (await check.spawn().status).success;
 }
 
-async function count(args: readonly string[]): Promise<Counts> {
+/** Runs deno and counts; what it prints comes at once if it runs `alone`, else in one piece at its end. */
+async function count(args: readonly string[], alone: boolean): Promise<Counts> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     cwd: PROJECT,
     env: { NO_COLOR: "1" },
     stdout: "piped",
+    stderr: alone ? "inherit" : "piped",
   }).spawn();
-  let output = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of child.stdout) {
-    await Deno.stdout.write(chunk);
-    output += decoder.decode(chunk, { stream: true });
-  }
-  return countTests(output, (await child.status).success);
+  let output = "", shown = "";
+  const read = async (stream: ReadableStream<Uint8Array>, counted: boolean) => {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+      if (counted) output += text;
+      if (alone) await write(text);
+      else shown += text;
+    }
+  };
+  await Promise.all([read(child.stdout, true), ...alone ? [] : [read(child.stderr, false)]]);
+  const { success } = await child.status;
+  await write(shown);
+  return countTests(output, success);
+}
+
+let written = Promise.resolve();
+
+/** Prints one text after the other, whole. */
+function write(text: string): Promise<void> {
+  return written = written.then(() =>
+    new Blob([text]).stream().pipeTo(Deno.stdout.writable, { preventClose: true })
+  );
 }
 
 /** The test files below a folder of the project, in order. */
@@ -61,6 +77,9 @@ function testFiles(folder: string): string[] {
   });
 }
 
+/** Begun first: it runs beside all others. */
+const LONGEST = "tests/project/notebooks_test.ts";
+
 /**
  * What to run for these arguments: given paths only, or all there is. Each file has a process of its own: one that
  * breaks off takes no other with it.
@@ -70,7 +89,9 @@ function runs(args: readonly string[]): string[][] {
   const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
   const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
   if (paths) return [test];
-  const units = testFiles("tests").map((path) => [...test, "--no-check", path]); // their types are checked together
+  const first = (path: string) => path === LONGEST ? 0 : 1;
+  const files = testFiles("tests").sort((a, b) => first(a) - first(b));
+  const units = files.map((path) => [...test, "--no-check", path]); // their types are checked together
   const specs = ["run", "--allow-all", "--no-check", "tests/conformance/run.ts", "--leave-out-known"];
   const chosen = args.some((arg) => arg.startsWith("--filter"));
   return [...units, [...test, "--doc", "mod.ts", "lib/"], ...chosen ? [] : [specs]];
@@ -84,11 +105,15 @@ if (import.meta.main) {
     failures.push("the types of the tests do not fit");
     total.failed = 1;
   }
-  for (const args of all) {
-    const counts = await count(args);
-    for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
-    if (counts.failed > 0) failures.push(`deno ${args.join(" ")}: ${counts.failed} failed`);
-  }
+  const left = all.values();
+  const worker = async () => {
+    for (const args of left) {
+      const counts = await count(args, all.length === 1);
+      for (const key of ["passed", "failed", "ignored"] as const) total[key] += counts[key];
+      if (counts.failed > 0) failures.push(`deno ${args.join(" ")}: ${counts.failed} failed`);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(4, navigator.hardwareConcurrency) }, worker));
   if (total.passed + total.failed === 0) {
     failures.push("no test ran");
     total.failed = 1;
