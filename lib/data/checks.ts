@@ -25,7 +25,7 @@ export function refuseMissing(where: string, options: object, needed: readonly s
 export function bytesOf(name: string, data: unknown, shape: readonly number[]): Uint8Array {
   const length = shape.reduce((a, b) => a * b, 1);
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
-    const help = "multiply by 255 and round what lies between 0 and 1, then `Uint8Array.from` it";
+    const help = "multiply by 255 and round what lies between 0 and 1, then `Uint8ClampedArray.from` it";
     throw new TypeError(`${name}: expected 8-bit values in a Uint8Array, got ${kindOf(data)}; ${help}`);
   }
   expect(data.length === length, name, `${length} bytes for [${shape}]`, data.length);

@@ -26,7 +26,7 @@ export interface DecodeOptions {
   channels?: 1 | 3;
   /** Turn images as their EXIF data say. Default true. */
   orient?: boolean;
-  /** Images with more pixels are refused before they are decoded. Default 178,956,970, as Pillow's. */
+  /** Images with more pixels are refused before they are decoded, or resized to so many. Default 178,956,970, as Pillow's. */
   maxPixels?: number;
 }
 
@@ -99,14 +99,18 @@ class Decoder {
     return this.sharp(bytes, { autoOrient, limitInputPixels: false, ignoreIcc: true, failOn: "error" });
   }
 
+  #refuseLarge(row: number, { width, height }: Extent, why: string): void {
+    const { maxPixels = 178_956_970 } = this.options,
+      got = `${width} x ${height}: ${why}, or raise maxPixels`;
+    if (width * height <= maxPixels) return;
+    throw new DataError("size", this.source.nameOf(row), `expected at most ${maxPixels} pixels, got ${got}`);
+  }
+
   async #header(row: number, bytes: Uint8Array): Promise<Header> {
     const data = await this.#open(bytes).metadata(), { format, width, height, orientation = 1 } = data;
-    const { maxPixels = 178_956_970, orient = true } = this.options, small = width * height <= SMALL;
+    const { orient = true } = this.options, small = width * height <= SMALL;
     if (!["jpeg", "png", "webp"].includes(format)) throw new Error(`it is ${format}`);
-    if (width * height > maxPixels) {
-      const got = `expected at most ${maxPixels} pixels, got ${width} x ${height}: not decoded`;
-      throw new DataError("size", this.source.nameOf(row), `${got}; remove it, or raise maxPixels`);
-    }
+    this.#refuseLarge(row, { width, height }, "not decoded; remove it");
     const scales = format === "jpeg" && orientation === 1 && !small, cmyk = data.space === "cmyk";
     return { ...orient ? data.autoOrient : { width, height }, cmyk, small, scales };
   }
@@ -117,11 +121,12 @@ class Decoder {
     try {
       const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
       const part = choose(header), scale = scaleOf(header, part);
+      this.#refuseLarge(row, part.kept ?? part.to, "once it is resized; cut a part out first");
       const box = small ? wholeOf(header) : pixelsIn(part, scale, header);
       const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
       const within = { top, left, height: part.height / scale, width: part.width / scale };
       const made = (image: Image) => {
-        const out = resized(image, part.to, part.resample, within);
+        const out = resized(image, part.to, part.resample, within, part.kept);
         return out === image ? { ...image, data: new Uint8Array(image.data) } : out; // a Buffer's `slice` is none
       };
       const quick = header.scales && !header.cmyk && scale === 1 && await this.#byEngine(bytes, box, made);

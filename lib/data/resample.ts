@@ -1,6 +1,7 @@
 /** Pillow's resampling of 8-bit images, reproduced bit for bit. @module */
 import type { Box } from "@nepa/engine";
 import type { Image } from "./dataset.ts";
+import { expect } from "../base/check.ts";
 import { KERNELS as BINARY } from "./resample_binary.ts";
 
 /** How pixels between pixels are found. */
@@ -28,8 +29,8 @@ interface Kernels {
 /** Bytes between what lies side by side in the kernels' memory, since they read and write a little too far. */
 const GAP = 64;
 
-/** Memory above this is let go of after use. */
-const KEPT = 2 ** 26;
+/** Memory above this is let go of after use; more than the most is not asked for. */
+const KEPT = 2 ** 26, MOST = 2 ** 31;
 let room: { memory: WebAssembly.Memory; kernels: Kernels } | undefined;
 
 /** Memory of at least so many bytes, and the kernels that work in it. */
@@ -42,17 +43,19 @@ function roomFor(bytes: number): { memory: WebAssembly.Memory; kernels: Kernels 
 }
 
 /**
- * For each of `to` places on the pixels from `start` to `end` the first pixel, how many pairs of them, and each pair's
- * integer weights, of both the upper bits and the lower bits, two to a number; `stride` numbers in all.
+ * For some of the `to` places on the pixels from `start` to `end`, `places` from the one numbered `first`, the first pixel, how many
+ * pairs of them, and each pair's integer weights, of both the upper bits and the lower bits, two to a number; `stride` numbers
+ * in all. `low` and `high` are the first pixel that is read and that after the last.
  */
-function weights(start: number, end: number, to: number, resample: Resample) {
+function weights(start: number, end: number, to: number, resample: Resample, first: number, places: number) {
   const [base, weight] = FILTERS[resample], from = Math.floor(start), until = Math.ceil(end);
   const scale = (end - start) / to, spread = Math.max(scale, 1), support = base * spread;
   const most = Math.ceil(support) * 2 + 1, stride = 2 + 2 * Math.ceil(most / 2);
-  const exact = new Float64Array(most), table = new Int32Array(to * stride);
+  const exact = new Float64Array(most), table = new Int32Array(places * stride);
   const halves = new Int16Array(table.buffer);
-  for (let i = 0; i < to; i++) {
-    const centre = start + (i + 0.5) * scale, at = i * stride;
+  let high = from;
+  for (let i = 0; i < places; i++) {
+    const centre = start + (first + i + 0.5) * scale, at = i * stride;
     const low = Math.max(from, Math.trunc(centre - support + 0.5));
     const count = Math.min(until, Math.trunc(centre + support + 0.5)) - low;
     let sum = 0;
@@ -60,6 +63,7 @@ function weights(start: number, end: number, to: number, resample: Resample) {
       sum += exact[k] = weight(Math.abs((k + low - centre + 0.5) * (1 / spread)));
     }
     table[at] = low;
+    high = low + count;
     table[at + 1] = Math.ceil(count / 2);
     for (let k = 0; k < count; k++) {
       const scaled = exact[k]! / sum * (1 << BITS);
@@ -69,44 +73,61 @@ function weights(start: number, end: number, to: number, resample: Resample) {
       halves[place + 2] = rounded & ((1 << LOWER) - 1);
     }
   }
-  return { table, stride };
+  return { table, stride, low: table[0]!, high };
+}
+
+function refuseLarge(bytes: number): void {
+  expect(bytes <= MOST, "resize", `at most ${MOST} bytes to work in`, `${bytes}; cut a part out first`);
 }
 
 /**
  * A part of an image at another size; its edges may lie between pixels. Each axis has its own pass, rounded to 8 bits, so their order shows. Since version 13
  * Pillow begins with the rows where the height shrinks by more than twice as many pixels as the width; before, always with
  * the columns.
+ *
+ * @param kept What of the resized part is wanted, in its pixels: nothing else is computed. Default: all.
+ * @throws {RangeError} If that takes more than 2 GiB.
  */
 export function resized(
   image: Image,
   { height, width }: Pick<Image, "height" | "width">,
   resample: Resample,
   box: Box = { top: 0, left: 0, height: image.height, width: image.width },
+  kept: Box = { top: 0, left: 0, height, width },
 ): Image {
   const { channels: C, height: fromHeight, width: fromWidth } = image;
+  const whole = kept.height === height && kept.width === width;
   const keepsHeight = height === fromHeight && box.height === fromHeight;
-  if (keepsHeight && width === fromWidth && box.width === fromWidth) return image;
-  const top = Math.floor(box.top), lines = Math.ceil(box.top + box.height) - top, line = fromWidth * C;
-  const data = image.data.subarray(top * line, (top + lines) * line);
-  const down = weights(box.top - top, box.top - top + box.height, height, resample);
-  const across = weights(box.left, box.left + box.width, width, resample);
+  if (whole && keepsHeight && width === fromWidth && box.width === fromWidth) return image;
   const rowsFirst = box.height - height > 2 * Math.max(0, box.width - width);
-  const places = [data.length, (rowsFirst ? height * fromWidth : lines * width) * C, height * width * C];
+  refuseLarge(kept.height * kept.width * C);
+  const top = Math.floor(box.top), line = fromWidth * C, from = box.top - top;
+  const down = weights(from, from + box.height, height, resample, kept.top, kept.height);
+  const across = weights(box.left, box.left + box.width, width, resample, kept.left, kept.width);
+  const lines = down.high - down.low;
+  for (let at = 0; at < down.table.length; at += down.stride) down.table[at]! -= down.low;
+  const data = image.data.subarray((top + down.low) * line, (top + down.high) * line);
+  const places = [
+    data.length,
+    (rowsFirst ? kept.height * fromWidth : lines * kept.width) * C,
+    kept.height * kept.width * C,
+  ];
   const sizes = [...places, 4 * down.table.length, 4 * across.table.length];
-  const ends = sizes.map(((sum) => (size) => sum = (sum + size + GAP + 3) & ~3)(0)); // places on words
+  const ends = sizes.map(((sum) => (size) => sum = 4 * Math.ceil((sum + size + GAP) / 4))(0)); // places on words
+  refuseLarge(ends.at(-1)!);
   const [between, to, rows, columns] = ends as [number, number, number, number, number];
   const { memory: { buffer }, kernels: { resampleRows, resampleColumns } } = roomFor(ends.at(-1)!);
   new Uint8Array(buffer).set(data);
   new Int32Array(buffer, rows).set(down.table);
   new Int32Array(buffer, columns).set(across.table);
   if (rowsFirst) {
-    resampleRows(0, line, between, height, rows, down.stride);
-    resampleColumns(between, height, line, C, to, width, columns, across.stride);
+    resampleRows(0, line, between, kept.height, rows, down.stride);
+    resampleColumns(between, kept.height, line, C, to, kept.width, columns, across.stride);
   } else {
-    resampleColumns(0, lines, line, C, between, width, columns, across.stride);
-    resampleRows(between, width * C, to, height, rows, down.stride);
+    resampleColumns(0, lines, line, C, between, kept.width, columns, across.stride);
+    resampleRows(between, kept.width * C, to, kept.height, rows, down.stride);
   }
   const out = new Uint8Array(buffer, to, places[2]).slice();
   if (buffer.byteLength > KEPT) room = undefined;
-  return { data: out, height, width, channels: C };
+  return { data: out, height: kept.height, width: kept.width, channels: C };
 }

@@ -12,6 +12,8 @@ export interface Transform {
   (image: Image, random: Random): Image;
   /** Where a part of the image is resized first: which, and what follows. A file need not be decoded beyond it. */
   readonly begins?: { part(image: Extent, random: Random): Part; rest: Transform };
+  /** What a cut leaves of an image: right behind a resize nothing else is computed. */
+  readonly keeps?: (image: Extent) => Box;
   /** What it is, with its options, if it is one of this package or a function of yours that was given a text. */
   readonly description?: string | undefined;
 }
@@ -46,10 +48,11 @@ export function described(name: string, values: readonly unknown[], transform: T
   return Object.assign(checked, { description, ...begins && { begins } });
 }
 
-/** A part of an image, and the size to which it is brought. */
+/** A part of an image, the size to which it is brought, and what is kept of that, if not all. */
 export interface Part extends Box {
   to: Extent;
   resample: Resample;
+  kept?: Box;
 }
 
 /** Height and width in pixels. */
@@ -65,8 +68,8 @@ export const wholeOf = ({ height, width }: Extent): Box => ({ top: 0, left: 0, h
 
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
   const composed = (image: Image, random: Random) => {
-    const { to, resample, ...box } = part(image, random);
-    return rest(resized(imageOf("image", image), to, resample, box), random);
+    const { to, resample, kept, ...box } = part(image, random);
+    return rest(resized(imageOf("image", image), to, resample, box, kept), random);
   };
   return Object.assign(composed, { begins: { part, rest } });
 }
@@ -215,12 +218,13 @@ function target({ height, width }: Extent, size: Size): Extent {
  */
 export function centerCrop(size: Size): Transform {
   const { height, width } = sides(checkedSize("centerCrop", size));
-  return described("centerCrop", [size], (image) => {
+  const keeps = (image: Extent) => {
     const fits = image.height >= height && image.width >= width, got = `${image.height}x${image.width}`;
     expect(fits, "centerCrop", `an image of at least ${height}x${width}`, `${got}; resize it first`);
     const [top, left] = [roundEven((image.height - height) / 2), roundEven((image.width - width) / 2)];
-    return cropped(image, { top, left, height, width });
-  });
+    return { top, left, height, width };
+  };
+  return Object.assign(described("centerCrop", [size], (image) => cropped(image, keeps(image))), { keeps });
 }
 
 type Range = readonly [least: number, greatest: number];
@@ -309,8 +313,15 @@ export function compose(...transforms: readonly Transform[]): Transform {
     throw new TypeError(`compose: expected functions, got ${shown(transforms[wrong])} in place ${wrong}`);
   }
   const [{ begins } = same, ...others] = transforms, parts = transforms.map(describeTransform);
+  const cut = begins?.rest === same ? others[0]?.keeps : undefined; // what a cut leaves out is not computed
   const composed: Transform = begins
-    ? beginning(begins.part, compose(begins.rest, ...others))
+    ? beginning(
+      (image, random) => {
+        const part = begins.part(image, random);
+        return cut ? { ...part, kept: cut(part.to) } : part;
+      },
+      cut ? compose(...others.slice(1)) : compose(begins.rest, ...others),
+    )
     : (image, random) => transforms.reduce((made, f) => imageOf(nameOf(f), f(made, random)), image);
   const description = parts.includes(undefined) ? undefined : `compose(${parts.join(", ")})`;
   return Object.assign(composed, { description });

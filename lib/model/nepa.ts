@@ -10,6 +10,7 @@ import { checkOptions, expect, flag, type Rule } from "../base/check.ts";
 import { type LossOutput, stopGradient } from "../base/gradient.ts";
 import { cutAxis, type Draws, Random } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
+import { notice } from "../display/jupyter.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions, trainingFlops } from "./config.ts";
 import { forwardDraws, makeDraws, withoutLast } from "./draws.ts";
@@ -27,7 +28,7 @@ import {
 import { gather, layerNorm, linear, standardized, unit } from "./ops.ts";
 import { type Rotation, rotation } from "./rope.ts";
 import { block, type Weights } from "./transformer.ts";
-import { refuseWhileRecording } from "@nepa/engine";
+import { isRecording, refuseWhileRecording } from "@nepa/engine";
 
 /** The official class's name. */
 const PRETRAINED = "ViTNepaForPreTraining";
@@ -58,9 +59,30 @@ interface Pass {
   attentions?: boolean | undefined;
 }
 
+/** So many times the largest value of a normalised image is no longer one. */
+const STRANGE = 8;
+
+/** Says so where floats cannot be images that were normalised. */
+function noticeStrange(images: tf.Tensor, { rescaleFactor, imageMean, imageStd }: Preprocessor): void {
+  const ends = imageMean.flatMap((mean, c) => [0, 255].map((x) => (x * rescaleFactor - mean) / imageStd[c]!));
+  const [least, most] = [Math.min(...ends), Math.max(...ends)], far = STRANGE * Math.max(-least, most);
+  const largest = tf.tidy(() => tf.max(tf.abs(images)).dataSync()[0]!);
+  if (largest <= far) return;
+  notice(
+    `forward: floats are taken as normalised, which have values from ${least.toFixed(2)} to ${
+      most.toFixed(2)
+    }; these ` +
+      `have some beyond ±${far.toFixed(0)}. Give 0 to 255 as int32, which forward normalises itself`,
+  );
+}
+
 /** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
-function normalised(images: tf.Tensor4D, { rescaleFactor, imageMean, imageStd }: Preprocessor): tf.Tensor4D {
-  if (images.dtype !== "int32") return images;
+function normalised(images: tf.Tensor4D, preprocessor: Preprocessor): tf.Tensor4D {
+  if (images.dtype !== "int32") {
+    if (!isRecording() && tf.getBackend() !== "webgpu") noticeStrange(images, preprocessor);
+    return images;
+  }
+  const { rescaleFactor, imageMean, imageStd } = preprocessor;
   const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
   return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
 }
