@@ -5,8 +5,8 @@ import { Figure, palette, plotText, type Trace } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
-import { leadingVectors } from "../eval/linalg.ts";
 import { any, checkOptions, flag, positive } from "../base/check.ts";
+import { Random } from "../base/random.ts";
 import type { Encoder } from "../model/method.ts";
 
 /** Options of {@linkcode plotPatchColors}. */
@@ -17,32 +17,30 @@ export interface PatchColorOptions extends Pick<Reading, "causal"> {
   size?: number;
 }
 
-/** Rows [n, D] along their `count` principal directions: [n, count], and the share of the variance of each. */
-async function components(rows: Float32Array, size: number, count: number) {
-  const shape: [number, number] = [rows.length / size, size];
-  const centred = tf.tidy(() => {
-    const x = tf.tensor2d(rows, shape);
-    return tf.sub(x, tf.mean(x, 0, true)) as tf.Tensor2D;
+/**
+ * Rows [n, D] along their `count` principal directions, the largest first: [n, count], and the share of the variance of each.
+ * Fewer where D is smaller. The directions are found by orthogonal iteration.
+ */
+export async function components(
+  rows: Float32Array,
+  size: number,
+  count: number,
+): Promise<{ values: Float32Array; shares: Float32Array }> {
+  const found = tf.tidy(() => {
+    const x = tf.tensor2d(rows, [rows.length / size, size]),
+      centred = tf.sub<tf.Tensor2D>(x, tf.mean(x, 0, true));
+    const total = tf.add(tf.sum(tf.square(centred)), 1e-12);
+    const covariance = tf.add(tf.div(tf.matMul(centred, centred, true), total), tf.mul(tf.eye(size), 1e-6)); // [D, D]
+    let basis = new Random(0, "components").normal([Math.min(size, count), size]);
+    for (let round = 0; round < 100; round++) {
+      basis = tf.tidy(() => tf.linalg.gramSchmidt(tf.matMul(basis, covariance)) as tf.Tensor);
+    }
+    const values = tf.matMul(centred, basis as tf.Tensor2D, false, true); // [n, count]
+    return [values, tf.div(tf.sum(tf.square(values), 0), total)];
   });
-  try {
-    const gram = tf.tidy(() => tf.div(tf.matMul(centred, centred, true), shape[0])); // [D, D]
-    const covariance = Float64Array.from(await gram.data());
-    gram.dispose();
-    const vectors = leadingVectors(covariance, size, count);
-    const along = tf.tidy(() => {
-      const basis = tf.tensor2d(Float32Array.from(vectors.flatMap((v) => [...v])), [vectors.length, size]);
-      return tf.matMul(centred, basis, false, true); // [n, count]
-    });
-    const values = await along.data() as Float32Array;
-    along.dispose();
-    const total = covariance.reduce((sum, v, i) => i % (size + 1) === 0 ? sum + v : sum, 0);
-    const shares = vectors.map((_, c) =>
-      values.reduce((sum, v, i) => i % vectors.length === c ? sum + v * v : sum, 0) / shape[0] / (total || 1)
-    );
-    return { values, shares };
-  } finally {
-    centred.dispose();
-  }
+  const [values, shares] = await Promise.all(found.map((tensor) => tensor.data() as Promise<Float32Array>));
+  tf.dispose(found);
+  return { values: values!, shares: shares! };
 }
 
 /** Numbers as bytes, from the 2nd to the 98th percentile. */
@@ -86,7 +84,7 @@ export async function plotPatchColors(
   }
   const { values, shares } = await components(patches, D, 3), count = shares.length;
   const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
-  const [red, green = red, blue = green] = shares.map((_, c) => channel(c));
+  const [red, green = red, blue = green] = Array.from(shares, (_, c) => channel(c));
   const shown = await Promise.all(Array.from({ length }, (_, i) => images.get(i)));
   const colored = shown.map((_, i): Picture => {
     const color = (j: number) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!;

@@ -27,7 +27,7 @@ import {
   useEngine,
 } from "nepa";
 import { judge } from "../../lib/eval/scores.ts";
-import { eigenvalues, leadingVectors } from "../../lib/eval/linalg.ts";
+import { components } from "../../lib/plot/components.ts";
 import { LineFit } from "../support/line_fit.ts";
 import { colorAt, decodePng } from "../support/pixels.ts";
 
@@ -75,21 +75,25 @@ function parts(figure: Figure, picture: number): string[] {
 
 const hex = (grey: number) => `#${grey.toString(16).padStart(2, "0").repeat(3)}`;
 
-Deno.test("the leading vectors are eigenvectors of the largest eigenvalues, the largest first", () => {
-  const n = 12, random = new Random(1), a = new Float64Array(n * n);
-  const b = Float64Array.from({ length: n * n }, () => random.normal());
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) for (let k = 0; k < n; k++) a[i * n + j]! += b[i * n + k]! * b[j * n + k]!;
-  }
-  const values = eigenvalues(a.slice(), n).toSorted().reverse();
-  leadingVectors(a, n, 3).forEach((v, c) => {
-    assertAlmostEquals(Math.hypot(...v), 1, 1e-12);
-    for (let i = 0; i < n; i++) {
-      const product = v.reduce((sum, x, j) => sum + a[i * n + j]! * x, 0);
-      assertAlmostEquals(product, values[c]! * v[i]!, 1e-3 * values[0]!);
-    }
-    assert(v.find((x) => Math.abs(x) === Math.max(...v.map(Math.abs)))! > 0);
+Deno.test("components are the directions of the largest variances, the largest first", async () => {
+  const n = 200, random = new Random(1), axes = [[3, 4, 0], [4, -3, 0], [0, 0, 5]], spreads = [3, 1, 0.2];
+  const along = Array.from({ length: n }, () => spreads.map((s) => s * random.normal()));
+  const row = (values: number[]) =>
+    [0, 1, 2].map((j) => 7 + values.reduce((x, v, i) => x + v * axes[i]![j]! / 5, 0));
+  const { values, shares } = await components(Float32Array.from(along.flatMap(row)), 3, 2);
+  const expected = spreads.map((_, i) => {
+    const mean = along.reduce((sum, values) => sum + values[i]!, 0) / n;
+    return along.map((values) => values[i]! - mean);
   });
+  const squares = expected.map((list) => list.reduce((sum, x) => sum + x * x, 0)),
+    all = squares[0]! + squares[1]! + squares[2]!;
+  for (const c of [0, 1]) {
+    assertAlmostEquals(shares[c]!, squares[c]! / all, 1e-2);
+    const product = expected[c]!.reduce((sum, x, i) => sum + x * values[2 * i + c]!, 0);
+    assertAlmostEquals(Math.abs(product) / squares[c]!, 1, 1e-2);
+  }
+  const flat = await components(new Float32Array(8).fill(3), 2, 3);
+  assertEquals([...flat.values, ...flat.shares].every((x) => x === 0), true);
 });
 
 Deno.test("attention is drawn as the model's numbers say, head by head or as their mean", async () => {
