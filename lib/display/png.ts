@@ -26,7 +26,8 @@ export function encodePng(pixels: Pixels): Uint8Array<ArrayBuffer> {
 /** The pixels of an 8-bit PNG file: grey, RGB or RGBA. Throws an error if it is none. */
 export function decodePng(file: Uint8Array): Pixels & { data: Uint8Array } {
   const { data, height, width, channels, depth, palette } = decode(file, { checkCrc: true });
-  expect(depth === 8 && !palette, "PNG", "8 bits, grey, RGB or RGBA", palette ? "a palette" : `${depth} bits`);
+  const kind = palette ? "a palette" : `${depth} bits`;
+  expect(kind === "8 bits", "PNG", "8 bits, grey, RGB or RGBA", kind);
   const pixels = { data: new Uint8Array(data), height, width, channels };
   checkPixels(pixels);
   return pixels;
