@@ -1,5 +1,4 @@
 /** What the benches share: options, tables and JSON lines, contenders that run by turns. */
-import { parseArgs } from "node:util";
 import {
   arrayDataset,
   type Cell,
@@ -12,6 +11,9 @@ import {
   Table,
   type TableOptions,
 } from "nepa";
+import { OptionError } from "./options.ts";
+
+export { readOptions } from "./options.ts";
 
 export type Precision = "float32" | "bfloat16";
 
@@ -20,35 +22,18 @@ export const BATCH = { mini: 64, nano: 64, base: 4 } as const;
 
 export type Case = keyof typeof BATCH;
 
-/**
- * A bench's options.
- *
- * @param args `--name value`, or `--name` for what is true or false.
- * @param defaults Every option with what holds where it is left out.
- * @throws {TypeError} If there is no such option, or a value is missing.
- */
-export function readOptions<T extends Record<string, string | boolean>>(
-  args: readonly string[],
-  defaults: T,
-): T {
-  const options = Object.fromEntries(
-    Object.entries(defaults).map(([name, value]) => [name, { type: typeof value as "string" | "boolean" }]),
-  );
-  return { ...defaults, ...parseArgs({ args: [...args], options }).values };
-}
-
 /** A whole number from an option. */
 export function count(name: string, text: string, least = 1): number {
   const value = Number(text);
   if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new RangeError(`--${name}: expected a whole number from ${least}, got "${text}"`);
+  throw new OptionError(`--${name}: expected a whole number from ${least}, got "${text}"`);
 }
 
 /** The names in an option such as "mini,nano". */
 export function choices<T extends string>(name: string, text: string, known: readonly T[]): T[] {
   return text.split(",").map((part) => {
     if (known.includes(part as T)) return part as T;
-    throw new RangeError(`--${name}: expected ${known.join(", ")}, or some of them, got "${part}"`);
+    throw new OptionError(`--${name}: expected ${known.join(", ")}, or some of them, got "${part}"`);
   });
 }
 

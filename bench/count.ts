@@ -10,9 +10,9 @@
  * @module
  */
 import { dirname, join, relative, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { type Cell, Table } from "nepa";
 import { PROJECT } from "../notebooks/.tools/setup.ts";
+import { readOptions, runTask } from "./options.ts";
 import { codeLines, declaredIn, type Import, importsOf, isBarrel, jsonc } from "./source.ts";
 
 /** Lines that each part may have. */
@@ -122,11 +122,7 @@ function parts(files: readonly Counted[]): { part: string; lines: number; budget
 
 /** `deno task count`. */
 export function count(args: readonly string[]): void {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    options: { step: { type: "boolean" }, files: { type: "boolean" } },
-    allowPositionals: true,
-  });
+  const given = readOptions(args, { step: false, files: false }, "[FILE]");
   const lib = countLib(PROJECT),
     print = (rows: readonly Record<string, Cell>[], title: string) =>
       console.log(`${new Table(rows, { title })}\n`);
@@ -136,17 +132,17 @@ export function count(args: readonly string[]): void {
       file: path,
       ...by !== undefined && { "loaded by": by },
     }));
-  if (values.step) {
-    const files = closureOf(join(PROJECT, positionals[0] ?? STEP), PROJECT), { length } = files;
+  if (given.step) {
+    const files = closureOf(join(PROJECT, given.operands[0] ?? STEP), PROJECT), { length } = files;
     print(rows(files), "What one step takes");
     console.log(
       `${length} files (goal: ≤ ${STEP_BUDGET.files}), ${sum(files)} lines (goal: ≤ ${STEP_BUDGET.lines})`,
     );
     return;
   }
-  if (values.files) print(rows(lib), "Lines of code by file");
+  if (given.files) print(rows(lib), "Lines of code by file");
   print(byFolder(lib), "Lines of code by folder");
   print(parts(lib), "Budgets");
 }
 
-if (import.meta.main) count(Deno.args);
+if (import.meta.main) await runTask(import.meta.url, () => count(Deno.args));

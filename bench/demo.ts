@@ -9,7 +9,6 @@
  *
  * @module
  */
-import { parseArgs } from "node:util";
 import { join } from "node:path";
 import {
   type Engine,
@@ -29,6 +28,7 @@ import {
 import { formatDuration } from "../lib/display/progress.ts";
 import { chance } from "../lib/eval/scores.ts";
 import { PROJECT } from "../notebooks/.tools/setup.ts";
+import { readOptions, runTask } from "./options.ts";
 import { type Demo, demoReport, type DemoResult, type FewLabels } from "./demo_report.ts";
 
 const SEED = 0, PRESET = "mini", RECIPE = "standardized", BATCH_SIZE = 64;
@@ -257,7 +257,9 @@ async function demo(out: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ args: Deno.args, options: { out: { type: "string" } } });
-  await demo(values.out ?? join(PROJECT, "out", "demo"));
+  await runTask(
+    import.meta.url,
+    () => demo(readOptions(Deno.args, { out: join(PROJECT, "out", "demo") }).out),
+  );
   Deno.exit(0); // a kernel thread may still wait for work
 }

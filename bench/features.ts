@@ -8,6 +8,7 @@
 import { fashionMnist, type MemoryDataset, Nepa, useEngine } from "nepa";
 import { readSets } from "../lib/eval/features.ts";
 import { type Contender, count, race, readOptions, show, showJson, timeEach } from "./common.ts";
+import { OptionError } from "./options.ts";
 import { TorchPeer } from "./peer.ts";
 
 /** Features may differ from the peer's by this much; they are about 1 in size. */
@@ -16,7 +17,7 @@ const TOLERANCE = 1e-3;
 /** The first `n` images of Fashion-MNIST, those for testing after those for training. */
 async function images(n: number): Promise<MemoryDataset[]> {
   const { train, test } = await fashionMnist(), most = train.length + test.length;
-  if (n > most) throw new RangeError(`--images: expected at most ${most}, got ${n}`);
+  if (n > most) throw new OptionError(`--images: expected at most ${most}, got ${n}`);
   const first = (set: MemoryDataset, m: number) => set.subset(Array.from({ length: m }, (_, i) => i));
   const sets = [first(train, Math.min(n, train.length))];
   return n > train.length ? [...sets, first(test, n - train.length)] : sets;

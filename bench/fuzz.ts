@@ -6,15 +6,15 @@
  */
 import process from "node:process";
 import { checkRead, mutant } from "../tests/support/mutate.ts";
+import { count as countOf, readOptions } from "./common.ts";
 
 /** Seconds of processor time that a file of a few kilobytes may take. */
 const LIMIT = 2;
 
 /** `deno task bench fuzz`. */
 export function benchFuzz(args: readonly string[]): void {
-  const option = (name: string, value: string) =>
-    Number(args.includes(`--${name}`) ? args[args.indexOf(`--${name}`) + 1] : value);
-  const count = option("count", "100000"), seed = option("seed", "0");
+  const given = readOptions(args, { count: "100000", seed: "0" });
+  const count = countOf("count", given.count), seed = countOf("seed", given.seed, 0);
   let whole = 0, failed = 0, slowest = 0;
   for (let i = 0; i < count; i++) {
     const bytes = mutant(i, seed), start = process.cpuUsage();

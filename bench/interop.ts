@@ -21,6 +21,7 @@ import {
   writeSafetensors,
 } from "nepa";
 import { mutant, wholeFiles } from "../tests/support/mutate.ts";
+import { OptionError, readOptions } from "./options.ts";
 import { python } from "./peer.ts";
 
 /** Largest difference that passes, as a share of the layer's largest number. */
@@ -233,19 +234,17 @@ function table(rows: readonly Row[]): string {
 
 /** `deno task bench interop`. */
 export async function benchInterop(args: readonly string[]): Promise<void> {
-  const option = (name: string) =>
-    args.includes(`--${name}`) ? args[args.indexOf(`--${name}`) + 1] : undefined;
-  const checkout = option("official");
-  if (!checkout) throw new TypeError("expected --official and a checkout of SihanXU/nepa");
+  const { official: checkout, json, ...given } = readOptions(args, { official: "", python: "", json: false });
+  if (!checkout) throw new OptionError("--official: expected a checkout of SihanXU/nepa, got none");
   const engine = await useEngine(), folder = await Deno.makeTempDir();
   let failed = 0;
   try {
     const models = await makeOurs();
     await prepare(folder, models);
-    const report = await runPeer(folder, checkout, option("python"));
+    const report = await runPeer(folder, checkout, given.python || undefined);
     const rows = await compareModels(folder, models, report), checks = compareFiles(report);
     const versions = { engine: String(engine), ...report.versions };
-    if (args.includes("--json")) {
+    if (json) {
       console.log(JSON.stringify({ versions, tolerance: TOLERANCE, rows, checks }));
     } else {
       console.log(Object.values(versions).join(", "));

@@ -6,17 +6,18 @@
  *     deno task bench kill [--kills 100] [--engine tensorflow] [--task pretrain] [--steps 50] [--seed 0] [--place FOLDER]
  */
 import { killRuns } from "../tests/support/kill.ts";
+import { choices, count, readOptions } from "./common.ts";
 
 /** `deno task bench kill`. */
 export async function benchKill(args: readonly string[]): Promise<void> {
-  const option = (name: string, value: string) =>
-    args.includes(`--${name}`) ? args[args.indexOf(`--${name}`) + 1]! : value;
-  const dir = option("place", ""), place = await Deno.makeTempDir(dir ? { dir } : {});
-  const [kills, steps, seed] = [option("kills", "100"), option("steps", "50"), option("seed", "0")].map(
-    Number,
-  );
-  const engine = option("engine", "tensorflow"), task = option("task", "pretrain");
-  const result = await killRuns(place, engine, kills!, steps!, seed, task);
+  const given = readOptions(args, {
+    ...{ kills: "100", engine: "tensorflow", task: "pretrain", steps: "50", seed: "0", place: "" },
+  });
+  const { engine, task, place: dir } = given, steps = count("steps", given.steps);
+  const kills = count("kills", given.kills), seed = count("seed", given.seed, 0);
+  choices("task", task, ["pretrain", "finetune"]);
+  const place = await Deno.makeTempDir(dir ? { dir } : {});
+  const result = await killRuns(place, engine, kills, steps, seed, task);
   await Deno.remove(place, { recursive: true });
   console.log(
     `${engine}, ${task}: ${result.runs} runs of ${steps} updates; ${result.saving} kills hit a save`,

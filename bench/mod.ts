@@ -1,36 +1,36 @@
-/** `deno task bench NAME …`: measurements by name; each file says what its options are. */
-import { benchEngines } from "./engines.ts";
-import { benchFeatures } from "./features.ts";
-import { benchFuzz } from "./fuzz.ts";
-import { benchImages } from "./images.ts";
-import { benchInterop } from "./interop.ts";
-import { benchKill } from "./kill.ts";
-import { benchLearning } from "./learning/mod.ts";
-import { benchMemory } from "./memory.ts";
-import { benchParity } from "./parity.ts";
-import { benchProfile } from "./profile.ts";
-import { benchSame } from "./same.ts";
-import { benchStep } from "./step.ts";
+/**
+ * `deno task bench NAME …`: measurements. What one takes: `deno task bench NAME --help`.
+ *
+ * Names: engines, features, fuzz, images, interop, kill, learning, memory, parity, profile, same, step.
+ *
+ * @module
+ */
+import { OptionError, readOptions, runTask } from "./options.ts";
 
-const benches: Record<string, (args: readonly string[]) => void | Promise<void>> = {
-  fuzz: benchFuzz,
-  images: benchImages,
-  interop: benchInterop,
-  kill: benchKill,
-  same: benchSame,
-  step: benchStep,
-  engines: benchEngines,
-  profile: benchProfile,
-  features: benchFeatures,
-  learning: benchLearning,
-  memory: benchMemory,
-  parity: benchParity,
+/** Each is loaded when it is asked for. */
+const BENCHES: Record<string, () => Promise<(args: readonly string[]) => unknown>> = {
+  engines: async () => (await import("./engines.ts")).benchEngines,
+  features: async () => (await import("./features.ts")).benchFeatures,
+  fuzz: async () => (await import("./fuzz.ts")).benchFuzz,
+  images: async () => (await import("./images.ts")).benchImages,
+  interop: async () => (await import("./interop.ts")).benchInterop,
+  kill: async () => (await import("./kill.ts")).benchKill,
+  learning: async () => (await import("./learning/mod.ts")).benchLearning,
+  memory: async () => (await import("./memory.ts")).benchMemory,
+  parity: async () => (await import("./parity.ts")).benchParity,
+  profile: async () => (await import("./profile.ts")).benchProfile,
+  same: async () => (await import("./same.ts")).benchSame,
+  step: async () => (await import("./step.ts")).benchStep,
 };
 
-const [name = "", ...args] = Deno.args, bench = benches[name];
-if (!bench) {
-  console.error(`expected one of ${Object.keys(benches).join(", ")}, got "${name}"`);
-  Deno.exit(2);
+const [name = "", ...args] = Deno.args;
+if (Object.hasOwn(BENCHES, name)) {
+  const file = new URL(name === "learning" ? "learning/mod.ts" : `${name}.ts`, import.meta.url);
+  await runTask(file.href, async () => (await BENCHES[name]!())(args));
+} else {
+  await runTask(import.meta.url, () => {
+    readOptions(name.startsWith("-") ? Deno.args : [], {});
+    throw new OptionError(`expected one of ${Object.keys(BENCHES).join(", ")}, got "${name}"`);
+  });
 }
-await bench(args);
 Deno.exit(); // a kernel thread may still wait for work

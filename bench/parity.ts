@@ -9,6 +9,7 @@
  */
 import { follow } from "./follow.ts";
 import { choices, readOptions, show, showJson } from "./common.ts";
+import { OptionError } from "./options.ts";
 import { fixtures, type Measure, ways } from "../tests/support/parity.ts";
 
 /** `deno task bench parity`. */
@@ -28,7 +29,7 @@ export async function benchParity(args: readonly string[]): Promise<void> {
   const chosen = ways.filter(({ name }) => !given.way || name === given.way),
     names = ways.map(({ name }) => name);
   if (chosen.length === 0) {
-    throw new RangeError(`--way: expected one of ${names.join("; ")}, got "${given.way}"`);
+    throw new OptionError(`--way: expected one of ${names.join("; ")}, got "${given.way}"`);
   }
   const columns: { name: string; measures: Measure[] }[] = [];
   for (const { name, open, missing } of chosen) {

@@ -2,6 +2,7 @@
 import { type NepaConfig, nepaConfig, type NepaOptions, toOfficialConfig } from "nepa";
 import { cacheRoot } from "../lib/engine/install.ts";
 import type { Contender } from "./common.ts";
+import { OptionError } from "./options.ts";
 import { Answering } from "./process.ts";
 
 const MODES = ["eager", "compile", "bf16"] as const;
@@ -64,7 +65,7 @@ export class TorchPeer implements Contender {
    */
   static async start(name: string, options: { official: string; python: string }): Promise<TorchPeer> {
     if (!options.official) {
-      throw new TypeError("--peer torch: expected --official with a checkout of SihanXU/nepa");
+      throw new OptionError("--peer torch: expected --official with a checkout of SihanXU/nepa");
     }
     const script = new URL("torch_peer.py", import.meta.url).pathname;
     const args = ["-W", "ignore", script, options.official];

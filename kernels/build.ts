@@ -5,6 +5,7 @@
  * @module
  */
 import asc from "assemblyscript/asc";
+import { readOptions, runTask } from "../bench/options.ts";
 
 const HERE = new URL(".", import.meta.url);
 
@@ -44,12 +45,15 @@ export const KERNELS_SHA256 = "${sum}";
 `;
 }
 
-if (import.meta.main) {
+async function build(): Promise<void> {
+  const { check } = readOptions(Deno.args, { check: false });
   for (const name of Object.keys(SOURCES) as (keyof typeof SOURCES)[]) {
     const file = new URL(`../${SOURCES[name]}`, HERE), made = await moduleOf(name);
-    if (!Deno.args.includes("--check")) await Deno.writeTextFile(file, made);
+    if (!check) await Deno.writeTextFile(file, made);
     else if (await Deno.readTextFile(file) !== made) {
       throw new Error(`${SOURCES[name]} is not what kernels/${name}.ts gives; run: deno task kernels`);
     }
   }
 }
+
+if (import.meta.main) await runTask(import.meta.url, build);

@@ -1,13 +1,24 @@
 /**
  * Runs every test: the unit tests, the examples of the public documentation, the notebooks and tfjs-core's own specs on
- * the tensorflow engine. The last line it prints is the count, alone. Arguments go to `deno test`: paths, `--filter`; with
- * one of those the specs are not run.
+ * the tensorflow engine. The last line it prints is the count, alone. Options and paths go to `deno test`; with paths or
+ * `--filter` the specs are not run.
  *
  * @module
  */
 import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
+import { readOptions, runTask, toArguments } from "../bench/options.ts";
 import { jupyterEnvironment, PROJECT } from "../notebooks/.tools/setup.ts";
+
+/** What of `deno test`'s options is passed on. */
+const OPTIONS = {
+  filter: "",
+  reporter: "",
+  shuffle: "",
+  "fail-fast": false,
+  "no-check": false,
+  "trace-leaks": false,
+};
 
 /** How many tests passed and failed; steps are parts of their test and not counted. */
 export interface Counts {
@@ -85,22 +96,20 @@ const LONGEST = "tests/project/notebooks_test.ts";
  * breaks off takes no other with it.
  */
 function runs(args: readonly string[]): string[][] {
-  const test = ["test", "--allow-all", ...args];
-  const valued = new Set(["--filter", "--reporter", "--shuffle", "--seed"]);
-  const paths = args.some((arg, i) => !arg.startsWith("-") && !valued.has(args[i - 1] ?? ""));
-  if (paths) return [test];
+  const { operands: paths, ...given } = readOptions(args, OPTIONS, "[PATH …]");
+  const test = ["test", "--allow-all", ...toArguments(given)];
+  if (paths.length > 0) return [[...test, ...paths]];
   const first = (path: string) => path === LONGEST ? 0 : 1;
   const files = testFiles("tests").sort((a, b) => first(a) - first(b));
   const units = files.map((path) => [...test, "--no-check", path]); // their types are checked together
   const specs = ["run", "--allow-all", "--no-check", "tests/conformance/run.ts", "--leave-out-known"];
-  const chosen = args.some((arg) => arg.startsWith("--filter"));
-  return [...units, [...test, "--doc", "mod.ts", "lib/"], ...chosen ? [] : [specs]];
+  return [...units, [...test, "--doc", "mod.ts", "lib/"], ...given.filter ? [] : [specs]];
 }
 
-if (import.meta.main) {
-  await jupyterEnvironment("execute");
-  const total: Counts = { passed: 0, failed: 0, ignored: 0 }, failures: string[] = [];
+async function main(): Promise<void> {
   const all = runs(Deno.args);
+  await jupyterEnvironment("lab");
+  const total: Counts = { passed: 0, failed: 0, ignored: 0 }, failures: string[] = [];
   if (all.length > 1 && !await checkTypes()) {
     failures.push("the types of the tests do not fit");
     total.failed = 1;
@@ -124,3 +133,5 @@ if (import.meta.main) {
   console.log(`${passed} passed, ${failed} failed`);
   Deno.exit(failed > 0 ? 1 : 0);
 }
+
+if (import.meta.main) await runTask(import.meta.url, main);

@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { fashionMnist, useEngine } from "nepa";
 import { PROJECT } from "../../notebooks/.tools/setup.ts";
 import { count, readOptions } from "../common.ts";
+import { OptionError } from "../options.ts";
 import { writePage } from "./page.ts";
 import { makePlan, TRIAL, WHOLE } from "./plan.ts";
 import { OFFICIAL } from "./peer.ts";
@@ -46,7 +47,7 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   });
   const peer = given.peer === "" ? undefined : given;
   if (peer && (peer.peer !== "torch" || !peer.official)) {
-    throw new TypeError("--peer: expected torch, and --official with a checkout of SihanXU/nepa");
+    throw new OptionError("--peer: expected torch, and --official with a checkout of SihanXU/nepa");
   }
   const seeds = count("seeds", given.seeds);
   const minutes = count("minutes", given.minutes, 0);

@@ -9,6 +9,7 @@
  * @module
  */
 import { basename, join } from "node:path";
+import { OptionError, readOptions, runTask } from "../../bench/options.ts";
 import { executeNotebook } from "./execute.ts";
 import { NOTEBOOKS, PROJECT } from "./setup.ts";
 
@@ -106,15 +107,17 @@ function anonymous(text: string): string {
   return home ? inside.replaceAll(`${home}/`, "~/") : inside;
 }
 
-if (import.meta.main) {
-  const wanted = Deno.args.filter((arg) => !arg.startsWith("-"));
+async function build(): Promise<void> {
+  const { text, operands: wanted } = readOptions(Deno.args, { text: false }, "[NAME …]");
   const chosen = scripts().filter((path) =>
     wanted.length === 0 || wanted.some((name) => basename(path).startsWith(name))
   );
-  if (chosen.length === 0) throw new Error(`no script in notebooks/src begins with ${wanted.join(" or ")}`);
+  if (chosen.length === 0) {
+    throw new OptionError(`no script in notebooks/src begins with ${wanted.join(" or ")}`);
+  }
   for (const script of chosen) {
     const path = notebookOf(script), cells = parseScript(await Deno.readTextFile(script));
-    if (Deno.args.includes("--text")) {
+    if (text) {
       await Deno.writeTextFile(path, withOutputs(cells, await Deno.readTextFile(path)));
       continue;
     }
@@ -126,3 +129,5 @@ if (import.meta.main) {
     console.error(`done in ${seconds} s, ${(executed.length / 1e6).toFixed(2)} MB`);
   }
 }
+
+if (import.meta.main) await runTask(import.meta.url, build);

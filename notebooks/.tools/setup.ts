@@ -3,12 +3,14 @@
  * folder; pip keeps its downloads in its own cache.
  *
  * `deno task setup` installs all of it and TensorFlow; `deno task setup --gpu` takes TensorFlow's build for NVIDIA
- * GPUs. `deno task jupyter` does the same and opens JupyterLab; its arguments go there.
+ * GPUs. `deno task jupyter` does the same and opens JupyterLab on `notebooks/`, or on another folder:
+ * `deno task jupyter --notebook-dir=../mine`. JupyterLab's other options stand after `--`: `-- --ServerApp.token=…`.
  *
  * @module
  */
 import { fileURLToPath } from "node:url";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { OptionError, readOptions, runTask, toArguments } from "../../bench/options.ts";
 
 /** The project's folder. */
 export const PROJECT: string = fileURLToPath(new URL("../..", import.meta.url));
@@ -158,17 +160,47 @@ async function tensorflow(gpu: boolean): Promise<boolean> {
   }
 }
 
-async function lab({ python, variables }: JupyterEnvironment, args: readonly string[]): Promise<number> {
+/** JupyterLab's options, as this task takes them. */
+const LAB = {
+  "notebook-dir": NOTEBOOKS,
+  port: "",
+  ip: "",
+  "no-browser": false,
+  "allow-root": false,
+  debug: false,
+};
+
+/** JupyterLab's command line. Paths are meant from where the task is called. */
+async function labOptions(args: readonly string[]): Promise<string[]> {
+  const { operands, "notebook-dir": folder, ...given } = readOptions(
+    args,
+    LAB,
+    "[-- JUPYTERLAB'S OPTIONS …]",
+  );
+  const foreign = operands.find((operand) => !operand.startsWith("--"));
+  if (foreign) {
+    throw new OptionError(`expected only options, got "${foreign}"; a folder: --notebook-dir=${foreign}`);
+  }
+  const path = resolve(Deno.env.get("INIT_CWD") ?? ".", folder);
+  if (!(await Deno.stat(path).catch(() => undefined))?.isDirectory) {
+    throw new OptionError(`--notebook-dir: expected a folder that is there, got "${path}"`);
+  }
+  const own = [`--notebook-dir=${path}`, "--MultiKernelManager.default_kernel_name=deno"];
+  return [...own, ...toArguments(given), ...operands];
+}
+
+async function lab({ python, variables }: JupyterEnvironment, options: readonly string[]): Promise<number> {
   Deno.addSignalListener("SIGINT", () => {}); // JupyterLab has it too, and asks whether to stop
-  const options = [`--notebook-dir=${NOTEBOOKS}`, "--MultiKernelManager.default_kernel_name=deno"];
-  const command = ["-m", "jupyterlab", ...options, ...args];
-  const child = new Deno.Command(python, { args: command, env: variables }).spawn();
+  const child = new Deno.Command(python, { args: ["-m", "jupyterlab", ...options], env: variables }).spawn();
   return (await child.status).code;
 }
 
-if (import.meta.main) {
+async function main(): Promise<void> {
   const [first, ...rest] = Deno.args, opens = first === "lab";
-  const environment = await jupyterEnvironment("lab");
-  const found = await tensorflow(!opens && Deno.args.includes("--gpu"));
-  Deno.exit(opens ? await lab(environment, rest) : found ? 0 : 1);
+  const options = opens ? await labOptions(rest) : [],
+    gpu = !opens && readOptions(Deno.args, { gpu: false }).gpu;
+  const environment = await jupyterEnvironment("lab"), found = await tensorflow(gpu);
+  Deno.exit(opens ? await lab(environment, options) : found ? 0 : 1);
 }
+
+if (import.meta.main) await runTask(import.meta.url, main);

@@ -12,6 +12,7 @@ import { useEngine } from "nepa";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { compileFunction } from "node:vm";
+import { readOptions, runTask } from "../../bench/options.ts";
 import knownFailures from "./known_failures.json" with { type: "json" };
 import { type SpecResult, tally } from "./tally.ts";
 
@@ -97,9 +98,9 @@ async function runSpecs(text: string): Promise<{ results: SpecResult[]; pending:
   return { results, ...counts };
 }
 
-if (import.meta.main) {
-  const text = Deno.args.find((arg) => !arg.startsWith("-")) ?? "";
-  const leaveOut = Deno.args.includes("--leave-out-known");
+async function conformance(): Promise<void> {
+  const { operands: [text = ""], ...given } = readOptions(Deno.args, { "leave-out-known": false }, "[TEXT]");
+  const leaveOut = given["leave-out-known"];
   const engine = await useEngine("tensorflow");
   const { results, pending, excluded } = await runSpecs(text);
   const known = Object.entries<string>(knownFailures).filter(([name]) => name.includes(text));
@@ -113,3 +114,5 @@ if (import.meta.main) {
   console.log(`${passed} passed, ${failed} failed`);
   Deno.exit(failed > 0 || passed === 0 ? 1 : 0);
 }
+
+if (import.meta.main) await runTask(import.meta.url, conformance);
