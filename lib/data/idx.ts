@@ -1,7 +1,7 @@
 /** The IDX format of MNIST and its relatives, gzipped or not, read strictly. @module */
 import { basename } from "node:path";
-import { promisify } from "node:util";
-import { constants, gunzip, type ZlibOptions } from "node:zlib";
+import { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
 import { any, checkOptions, text } from "../base/check.ts";
 import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
@@ -38,17 +38,24 @@ export interface Idx {
 const MAX_BYTES = 2 ** 31, MOST_PACKED = 1032;
 const AGAIN = "the file is damaged or incomplete; fetch it again";
 
-/** So much of a file is unpacked to read its header. */
-const HEAD = 4096;
+/** Whether `bytes` begin as gzip does. */
+const isGzip = (bytes: Uint8Array) => bytes[0] === 0x1f && bytes[1] === 0x8b;
 
-/** `bytes`, unpacked if they begin as gzip does; undefined if they are more than `maxOutputLength`. */
-async function unpacked(file: string, bytes: Uint8Array, options: ZlibOptions) {
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  return await promisify<Uint8Array, ZlibOptions, Uint8Array>(gunzip)(bytes, options).catch((cause) => {
-    if (cause.code === "ERR_BUFFER_TOO_LARGE") return undefined;
+/** Fills `out` with what `bytes` hold, unpacked, and says how many came: at most one more than it has room for. */
+async function unpack(file: string, bytes: Uint8Array, out: Uint8Array): Promise<number> {
+  let count = 0;
+  try {
+    for await (const chunk of isGzip(bytes) ? Readable.from([bytes]).pipe(createGunzip()) : [bytes]) {
+      const fits = chunk.subarray(0, out.length - count);
+      out.set(fits, count);
+      count += fits.length;
+      if (fits.length < chunk.length) return count + 1;
+    }
+  } catch (cause) {
     const text = `expected whole gzip data, got an error while unpacking: ${AGAIN}`;
     throw new DataError("gzip", file, text, { cause });
-  });
+  }
+  return count;
 }
 
 function header(file: string, bytes: Uint8Array, dimensions: number, most: number): number[] {
@@ -94,16 +101,15 @@ export async function readIdx(
   dimensions: number,
 ): Promise<Idx> {
   const start = 4 + 4 * dimensions, most = Math.min(MAX_BYTES, MOST_PACKED * bytes.length);
-  const head = await unpacked(file, bytes.subarray(0, HEAD), { finishFlush: constants.Z_SYNC_FLUSH });
-  const shape = header(file, head!.subarray(0, start), dimensions, most);
-  const expected = shape.reduce((a, b) => a * b, 1), end = start + expected;
-  const whole = await unpacked(file, bytes, { maxOutputLength: end });
-  if (whole?.length !== end) {
-    const got = whole && whole.length < end ? whole.length - start : "more";
+  const head = new Uint8Array(start), found = await unpack(file, bytes, head);
+  const shape = header(file, head.subarray(0, found), dimensions, most);
+  const expected = shape.reduce((a, b) => a * b, 1), whole = new Uint8Array(start + expected);
+  const count = await unpack(file, bytes, whole);
+  if (count !== whole.length) {
+    const got = count < whole.length ? count - start : "more";
     throw new DataError("size", file, `expected ${expected} bytes for [${shape}], got ${got}: ${AGAIN}`);
   }
-  const { buffer, byteOffset } = whole === bytes ? new Uint8Array(bytes) : whole; // a copy in either case
-  return { data: new Uint8Array(buffer, byteOffset + start, expected), shape };
+  return { data: whole.subarray(start), shape };
 }
 
 /** Options of {@linkcode idxImages}. */
