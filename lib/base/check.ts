@@ -58,10 +58,22 @@ export const text: Rule = ["a text", (value) => typeof value === "string" && val
 /** Anything: what is checked elsewhere. */
 export const any: Rule = ["anything", () => true];
 
+/**
+ * A text from elsewhere, as it can be shown anywhere: what a terminal obeys or what turns the direction of writing is "\u{FFFD}",
+ * and of a long one the middle is left out.
+ *
+ * @param text A file's name, a class, a note, a tensor's name.
+ * @param most Characters to show.
+ */
+export function visible(text: string, most: number = 300): string {
+  const short = text.length > most ? `${text.slice(0, most / 2)}…${text.slice(-most / 2)}` : text;
+  return short.replace(/[^\P{C}\n\t\u200c\u200d]|[\u2028\u2029]/gu, "\u{FFFD}");
+}
+
 /** What a message shows of a value. */
 export function shown(value: unknown): string {
   if (typeof value === "function") return "a function";
-  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "string") return JSON.stringify(visible(value));
   const { dtype, shape } = Object(value) as { dtype?: string; shape?: readonly number[] };
   if (dtype && shape) return `a tensor ${dtype} [${shape}]`;
   return Array.isArray(value) ? `[${value}]` : String(value);

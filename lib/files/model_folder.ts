@@ -6,6 +6,7 @@
  * @module
  */
 import { basename, resolve } from "node:path";
+import { shown, visible } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
@@ -111,7 +112,8 @@ function checkTensors(
   const parts = Object.entries(wrong).filter(([, names]) => names.length > 0)
     .map(([what, names]) => {
       const more = names.length > LISTED ? [`and ${names.length - LISTED} more`] : [];
-      return `${names.length} ${what}:\n  ${[...names.slice(0, LISTED), ...more].join("\n  ")}`;
+      const listed = names.slice(0, LISTED).map((name) => visible(name));
+      return `${names.length} ${what}:\n  ${[...listed, ...more].join("\n  ")}`;
     });
   if (parts.length === 0) return;
   const text = `expected the ${expected.size} tensors that config.json describes, got ${found.size}`;
@@ -149,11 +151,25 @@ async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensor
   return undefined;
 }
 
+/** More classes than any data set has: a file that says so is damaged. */
+const MOST_CLASSES = 1_000_000;
+
 /** Names of the classes: the official file has them by number, or says how many; without either there are two, as transformers has it. */
-function classesOf(json: Record<string, unknown>): string[] {
-  const names = json.id2label as Record<string, string> | undefined;
-  if (names) return Object.keys(names).map(Number).sort((a, b) => a - b).map((id) => names[id]!);
-  return Array.from({ length: Number(json.num_labels ?? 2) }, (_, id) => `LABEL_${id}`);
+function classesOf(file: string, json: Record<string, unknown>): string[] {
+  const { id2label: names, num_labels: count = 2 } = json;
+  const wrong = (key: string, expected: string, got: unknown): never => {
+    throw new CheckpointError(`${file}: ${visible(key)}: expected ${expected}, got ${shown(got)}`);
+  };
+  if (names === undefined || names === null) {
+    const right = Number.isSafeInteger(count) && Number(count) >= 0 && Number(count) <= MOST_CLASSES;
+    if (!right) wrong("num_labels", `0 to ${MOST_CLASSES}`, count);
+    return Array.from({ length: Number(count) }, (_, id) => `LABEL_${id}`);
+  }
+  if (!isObject(names)) return wrong("id2label", "names of classes by number", names);
+  return Object.keys(names).map((_, id) => {
+    const name = names[id];
+    return typeof name === "string" ? name : wrong(`id2label: ${id}`, "a name", name);
+  });
 }
 
 const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
@@ -164,7 +180,7 @@ const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a
  *
  * @param folder Its path.
  * @param architecture The official class's name.
- * @param describe What `config.json` says, given the classes that it names.
+ * @param describe What `config.json` says, given the classes that it names and the tensors that there are.
  * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
  * @throws {CheckpointError} If a file is missing or broken, or tensors are missing, unknown or misshapen: up to
@@ -173,7 +189,11 @@ const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a
 export async function readModelFolder<C>(
   folder: string,
   architecture: string,
-  describe: (json: Record<string, unknown>, classes: readonly string[]) => Described<C>,
+  describe: (
+    json: Record<string, unknown>,
+    classes: readonly string[],
+    tensors: ReadonlyMap<string, TensorInfo>,
+  ) => Described<C>,
   ema = false,
 ): Promise<ModelFolder<C>> {
   const json = await readJson(`${folder}/config.json`);
@@ -189,7 +209,8 @@ export async function readModelFolder<C>(
     const text = `expected ${architecture}, got ${found.join(", ")}: another task's model; ${OTHERS}`;
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
-  const classes = classesOf(json), { config, shapes, patch } = describe(json, classes);
+  const classes = classesOf(`${folder}/config.json`, json);
+  const { config, shapes, patch } = describe(json, classes, weights.infos);
   const expected = new Map([...shapes].map(([name, shape]) => [name, officialShape(name, shape, patch)]));
   const prefix = prefixOf([...expected.keys()], [...weights.infos.keys()]);
   checkTensors(

@@ -4,7 +4,9 @@
  *
  * @module
  */
+import { visible } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
+import type { Entry } from "@zip.js/zip.js";
 import { decode, type Dtype, HEADER_LIMIT, type HostTensor, sizeOf, type TensorInfo } from "./safetensors.ts";
 import type { OpenSafetensors } from "./tensor_files.ts";
 
@@ -18,7 +20,7 @@ export class TorchFileError extends Error {
 }
 
 function refuse(message: string, cause?: unknown): never {
-  throw new TorchFileError(message, { cause });
+  throw new TorchFileError(visible(message), { cause });
 }
 
 /** Numbers of the archive's entry `key`, which tensors may share: those from `offset` on by `strides`. */
@@ -59,6 +61,9 @@ const NAMES: ReadonlyMap<string, unknown> = new Map<string, unknown>([
     .map(([type, dtype]) => [`torch\n${type}Storage`, dtype] as const),
 ]);
 
+/** So many instructions of a pickle are followed, about 60 a tensor; so many entries of an archive are read, one a tensor. */
+const MOST_INSTRUCTIONS = 1_000_000, MOST_ENTRIES = 20_000;
+
 /** What the instructions of a pickle leave: a value that is not sound is refused where it is used. */
 function unpickle(bytes: Uint8Array): unknown {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), memo = new Map<number, unknown>();
@@ -80,7 +85,7 @@ function unpickle(bytes: Uint8Array): unknown {
     return map;
   };
   const listed = (items: unknown[], list = stack.pop()) => {
-    (list as unknown[]).push(...items);
+    for (const item of items) (list as unknown[]).push(item);
     return list;
   };
   const instructions: ReadonlyMap<string, () => unknown> = new Map(Object.entries({
@@ -112,7 +117,8 @@ function unpickle(bytes: Uint8Array): unknown {
     u: () => filled(stack.splice(marks.pop() ?? 0)),
     b: () => stack.splice(-2)[0], // what a dictionary says of itself is passed over
   }));
-  for (;;) {
+  for (let count = 0;; count++) {
+    if (count === MOST_INSTRUCTIONS) refuse(`expected at most ${MOST_INSTRUCTIONS} instructions, got more`);
     const code = String.fromCharCode(u8());
     if (code === ".") return stack.pop();
     if (code === "\x80") u8(); // the version
@@ -154,8 +160,11 @@ export function strided<T extends { [i: number]: unknown; readonly length: numbe
 /** Gives what an archive holds in its one folder by name, at most `limit` bytes of it. */
 async function openArchive(bytes: Uint8Array) {
   const { Uint8ArrayReader, Uint8ArrayWriter, ZipReader } = await import("@zip.js/zip.js");
-  const listed = await new ZipReader(new Uint8ArrayReader(bytes)).getEntries();
-  const entries = new Map(listed.map((entry) => [entry.filename.replace(/^[^/]*\//, ""), entry]));
+  const entries = new Map<string, Entry>();
+  for await (const entry of new ZipReader(new Uint8ArrayReader(bytes)).getEntriesGenerator()) {
+    entries.set(entry.filename.replace(/^[^/]*\//, ""), entry);
+    if (entries.size > MOST_ENTRIES) refuse(`expected at most ${MOST_ENTRIES} entries, got more`);
+  }
   return async (name: string, limit = bytes.length): Promise<Uint8Array> => {
     const entry = entries.get(name);
     if (!entry || entry.directory) return refuse(`expected ${name} in the archive`);

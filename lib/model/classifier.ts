@@ -235,7 +235,8 @@ export class NepaClassifier extends Network {
    */
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     const { loadNetwork } = await import("./model_files.ts");
-    const Class = this ?? NepaClassifier, layout = { architecture: CLASSIFIER, shapes: classifierShapes };
+    const Class = this ?? NepaClassifier,
+      layout = { architecture: CLASSIFIER, labelled: true, shapes: classifierShapes };
     return await loadNetwork(Class, NepaClassifier, layout, source, options);
   }
 }

@@ -1,7 +1,7 @@
 /** Networks in folders and on the hub, in the official layout. Loaded when one is first read or written. @module */
 import * as tf from "@tensorflow/tfjs";
 import { currentEngine } from "@nepa/engine";
-import { any, checkOptions, flag } from "../base/check.ts";
+import { any, checkOptions, expect, flag } from "../base/check.ts";
 import {
   defaultPreprocessor,
   fromOfficialPreprocessor,
@@ -16,7 +16,25 @@ import { construct, type Initial, type Network, type NetworkInit, type Shapes } 
 /** How a class of networks lies in a folder. */
 interface Layout {
   readonly architecture: string;
+  /** Whether it is made with names of classes. */
+  readonly labelled: boolean;
   readonly shapes: (config: NepaConfig, classes: number) => Shapes;
+}
+
+/** Refuses sizes that no tensor of the file has, before anything is made by them. */
+function checkSizes(
+  file: string,
+  { numHiddenLayers, hiddenSize, intermediateSize, patchSize, numChannels }: NepaConfig,
+  tensors: ReadonlyMap<string, { shape: readonly number[] }>,
+): void {
+  const longest = [...tensors.values()].reduce((most, { shape }) => Math.max(most, ...shape.slice(0, 8)), 1);
+  const check = (name: string, got: number, most: number) =>
+    expect(got <= most, `${file}: ${name}`, `at most ${most}, as the weights have it`, got);
+  check("num_hidden_layers", numHiddenLayers, tensors.size);
+  const sides = { hidden_size: hiddenSize, intermediate_size: intermediateSize, patch_size: patchSize };
+  for (const [name, side] of Object.entries({ ...sides, num_channels: numChannels })) {
+    check(name, side, longest);
+  }
 }
 
 /**
@@ -27,7 +45,7 @@ interface Layout {
 export async function loadNetwork<T extends Network>(
   Class: new (config: NepaConfig, init: NetworkInit & { classes: readonly string[] }) => T,
   Official: unknown,
-  { architecture, shapes }: Layout,
+  { architecture, labelled, shapes }: Layout,
   source: string,
   options: LoadOptions,
 ): Promise<T> {
@@ -36,9 +54,10 @@ export async function loadNetwork<T extends Network>(
   const folder = await modelFolder(source, options);
   type Init = NetworkInit & { classes: readonly string[] };
   const make = (config: NepaConfig, init: NetworkInit, classes: readonly string[]) =>
-    construct(Class, config, (classes.length > 0 ? { ...init, classes } : init) as Init, "load");
-  const found = await readModelFolder(folder, architecture, (json, classes) => {
+    construct(Class, config, (labelled ? { ...init, classes } : init) as Init, "load");
+  const found = await readModelFolder(folder, architecture, (json, classes, tensors) => {
     const config = fromOfficialConfig(json), { patchSize: size, numChannels: channels } = config;
+    checkSizes(`${folder}/config.json`, config, tensors);
     const all = shapes(config, classes.length), patch = { size, channels };
     if (Class === Official) return { config, shapes: all, patch };
     const blank = make(config, { initial: (_, shape) => tf.zeros(shape) }, classes);

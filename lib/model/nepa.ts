@@ -424,7 +424,7 @@ export class Nepa extends VisionEncoder implements Method {
   ): Promise<T> {
     const Class = this ?? Nepa as unknown as new (config: NepaOptions, init: NepaInit) => T;
     const { loadNetwork } = await import("./model_files.ts");
-    const layout = { architecture: PRETRAINED, shapes: backboneShapes };
+    const layout = { architecture: PRETRAINED, labelled: false, shapes: backboneShapes };
     return await loadNetwork(Class, Nepa, layout, source, options);
   }
 }
