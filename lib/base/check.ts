@@ -58,6 +58,9 @@ export const text: Rule = ["a text", (value) => typeof value === "string" && val
 /** Anything: what is checked elsewhere. */
 export const any: Rule = ["anything", () => true];
 
+/** So many characters of a message, a title or a note are shown. */
+export const LONG = 5000;
+
 /**
  * A text from elsewhere, as it can be shown anywhere: what a terminal obeys or what turns the direction of writing is "\u{FFFD}",
  * and of a long one the middle is left out.
@@ -68,6 +71,13 @@ export const any: Rule = ["anything", () => true];
 export function visible(text: string, most: number = 300): string {
   const short = text.length > most ? `${text.slice(0, most / 2)}…${text.slice(-most / 2)}` : text;
   return short.replace(/[^\P{C}\n\t\u200c\u200d]|[\u2028\u2029]/gu, "\u{FFFD}");
+}
+
+/** What is wrong with something from elsewhere: its message can be shown, whatever texts it holds. */
+export class ForeignError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(visible(message, LONG), options);
+  }
 }
 
 /** What a message shows of a value. */

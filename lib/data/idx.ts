@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { any, checkOptions, text } from "../base/check.ts";
+import { any, checkOptions, ForeignError, text } from "../base/check.ts";
 import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
 import { arrayDataset } from "./rows.ts";
@@ -13,7 +13,7 @@ export type DataErrorKind =
   | ("labels" | "checksum" | "image" | "link");
 
 /** A data file that is missing, damaged, or not what it should be. The message says what to do. */
-export class DataError extends Error {
+export class DataError extends ForeignError {
   /** "DataError". */
   override name = "DataError";
 

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
-import { any, checkOptions, expect, flag, index, isCount } from "../base/check.ts";
+import { any, checkOptions, expect, flag, index, isCount, LONG, visible } from "../base/check.ts";
 import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
 import { refuseMislabelled } from "./dataset.ts";
@@ -98,8 +98,11 @@ export abstract class Rows<W extends Whole> {
     const count = (label: number) => this.labels.filter((l) => l === label).length;
     const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
     const first = `${name}: ${length} images ${height}×${width}×${channels}`;
-    if (classes.length === 0) return `${first}, without labels`;
-    return `${first}, ${classes.length} classes\n(${shown}${classes.length > 20 ? ", …" : ""})`;
+    if (classes.length === 0) return visible(`${first}, without labels`);
+    return visible(
+      `${first}, ${classes.length} classes\n(${shown}${classes.length > 20 ? ", …" : ""})`,
+      LONG,
+    );
   }
 
   [consoleDisplay](): string {

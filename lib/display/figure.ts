@@ -1,6 +1,6 @@
 /** Figures: one value that a notebook, a file and a terminal each show in their own way. @module */
 import type { Layout, PlotData, Template } from "plotly-types";
-import { checkOptions, positive } from "../base/check.ts";
+import { checkOptions, LONG, positive, visible } from "../base/check.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 import { drawSvg, rasterize } from "./raster.ts";
 import { formatNumber } from "./table.ts";
@@ -105,7 +105,7 @@ function plain(value: object): Record<string, unknown> {
 
 /** Words that plotly shows as they are; of itself it takes `<` for the beginning of a tag. Line breaks stay. */
 export function plotText(words: string): string {
-  return words.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
+  return visible(words, LONG).replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
 }
 
 /** The words of a text of plotly's. */

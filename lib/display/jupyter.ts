@@ -1,5 +1,7 @@
 /** The one place that talks to Jupyter: media bundles, and cells that change while they run. @module */
 
+import { LONG, visible } from "../base/check.ts";
+
 /** The method by which a value shows itself when it is the last one of a notebook's cell. */
 export const jupyterDisplay: unique symbol = Symbol.for("Jupyter.display");
 
@@ -20,7 +22,7 @@ export function inNotebook(): boolean {
 
 /** Says it where people look: standard error looks like trouble in a notebook. */
 export function say(text: string): void {
-  (inNotebook() ? console.log : console.error)(text);
+  (inNotebook() ? console.log : console.error)(visible(text, LONG));
 }
 
 /**
@@ -64,7 +66,7 @@ export function liveDisplay(): LiveDisplay {
 
 /** Text made safe to stand in HTML or SVG, attribute values included. */
 export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  return visible(text, LONG).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
 
 const noticed = new Set<string>();

@@ -1,5 +1,5 @@
 /** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
-import { any, checkOptions, notNegative } from "../base/check.ts";
+import { any, checkOptions, notNegative, visible } from "../base/check.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What {@linkcode progress} is told at the start. */
@@ -57,7 +57,7 @@ export function progressLine(state: State, width: number, [full, half, empty] = 
   const line = length < 6
     ? `${state.title}  ${after}`
     : `${state.title}  ${bar.padEnd(length, empty)}  ${after}`;
-  return line.length <= width ? line : line.slice(0, width - 1) + "…";
+  return visible(line.length <= width ? line : line.slice(0, width - 1) + "…", width);
 }
 
 /** The same for a notebook: a browser's own bar, the words beside it so that they stay where the bar is dropped. */

@@ -1,5 +1,5 @@
 /** Tables that show themselves, in a notebook and in a terminal. @module */
-import { any, checkOptions } from "../base/check.ts";
+import { any, checkOptions, LONG, visible } from "../base/check.ts";
 import { consoleDisplay, escapeHtml, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What a table's cell holds. */
@@ -61,7 +61,7 @@ export class Table {
     const value = row[column];
     const { format = {} } = this.options, own = Object.hasOwn(format, column) ? format[column] : undefined;
     if (typeof value === "number") return (own ?? formatNumber)(value);
-    return value === undefined || value === null ? "" : String(value);
+    return value === undefined || value === null ? "" : visible(String(value));
   }
 
   /** Whether a column holds numbers, and so stands to the right. */
@@ -80,7 +80,8 @@ export class Table {
         return this.#numeric(c) ? text.padStart(widths[i]!) : text.padEnd(widths[i]!);
       }).join("  ").trimEnd()
     );
-    return [...(title ? [title] : []), ...lines, ...(note ? [note] : [])].join("\n");
+    const above = title ? [visible(title)] : [], below = note ? [visible(note, LONG)] : [];
+    return [...above, ...lines, ...below].join("\n");
   }
 
   /** The table as an HTML element, all text escaped. */

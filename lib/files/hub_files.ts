@@ -1,9 +1,10 @@
 /** Requests to the Hugging Face hub: retries, refusals in plain words, downloads that are resumed and checked. @module */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { ForeignError } from "../base/check.ts";
 
 /** Thrown when a model cannot be had from the Hugging Face hub, with what helps; it never holds a token. */
-export class HubError extends Error {
+export class HubError extends ForeignError {
   /** "HubError". */
   override name = "HubError";
 }

@@ -6,7 +6,7 @@
  * @module
  */
 import { basename, resolve } from "node:path";
-import { shown, visible } from "../base/check.ts";
+import { ForeignError, shown, visible } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
@@ -15,7 +15,7 @@ import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";
 
 /** Thrown when a folder does not hold the model that is asked for. */
-export class CheckpointError extends Error {
+export class CheckpointError extends ForeignError {
   /** What it is, for those who cannot ask for the class. */
   override name = "CheckpointError";
 }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { expect } from "../base/check.ts";
+import { expect, ForeignError } from "../base/check.ts";
 
 /** The arrays that numbers are read into, in the crate's order: files are written from the last type to the first. */
 const types = {
@@ -66,7 +66,7 @@ export interface TensorInfo {
 }
 
 /** Thrown when bytes are not a safetensors file, or an index does not fit its files. */
-export class SafetensorsError extends Error {
+export class SafetensorsError extends ForeignError {
   /** What it is, for those who cannot ask for the class. */
   override name = "SafetensorsError";
 }

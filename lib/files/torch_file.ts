@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { visible } from "../base/check.ts";
+import { ForeignError } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import type { Entry } from "@zip.js/zip.js";
 import { decode, type Dtype, HEADER_LIMIT, type HostTensor, sizeOf, type TensorInfo } from "./safetensors.ts";
@@ -14,13 +14,13 @@ import type { OpenSafetensors } from "./tensor_files.ts";
 export const AVERAGED = "pytorch_model_ema.bin";
 
 /** Thrown when a file is not what `torch.save` makes of a dictionary of tensors; it says what it holds instead. */
-export class TorchFileError extends Error {
+export class TorchFileError extends ForeignError {
   /** What it is, for those who cannot ask for the class. */
   override name = "TorchFileError";
 }
 
 function refuse(message: string, cause?: unknown): never {
-  throw new TorchFileError(visible(message), { cause });
+  throw new TorchFileError(message, { cause });
 }
 
 /** Numbers of the archive's entry `key`, which tensors may share: those from `offset` on by `strides`. */

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
+import { ForeignError } from "../base/check.ts";
 
 /** What was wrong with a run's folder: first those of its contents, then those of the disk. */
 export type RunFolderErrorKind =
@@ -11,7 +12,7 @@ export type RunFolderErrorKind =
   | ("full" | "read-only" | "vanished" | "unwritable");
 
 /** A run's folder that cannot be used, read or written. The message says what to do. */
-export class RunFolderError extends Error {
+export class RunFolderError extends ForeignError {
   /** What it is, for those who cannot ask for the class. */
   override name = "RunFolderError";
 

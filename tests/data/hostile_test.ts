@@ -1,16 +1,19 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { JSDOM } from "jsdom";
 import {
   arrayDataset,
   barChart,
   compareRuns,
+  DataError,
   type Figure,
+  idxImages,
   imageGrid,
   Nepa,
   NepaClassifier,
   Table,
 } from "nepa";
 import { plotClassMap, plotPatchColors, Random, readLog, useEngine } from "nepa";
+import { visible } from "../../lib/base/check.ts";
 import { jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { report } from "../../bench/report.ts";
 import { tinyRun } from "../support/tiny.ts";
@@ -147,4 +150,26 @@ Deno.test("hostile folders and classes stay text: in runs drawn over each other 
   assertEquals(card.match(/<(?!!-- nepa wrote)/g), null, card);
   for (const owner of [classifier, loaded]) owner.dispose();
   await Deno.remove(place, { recursive: true });
+});
+
+Deno.test("control characters and turned writing in names of classes, files and notes reach no terminal and no figure", async () => {
+  const odd = "a\x1b]0;title\x07b\u202ec\x00d\x9b2J",
+    plain = (text: string) => assertEquals(text, visible(text, Infinity));
+  const images = {
+    images: new Uint8Array(2 * 16),
+    shape: [2, 4, 4, 1] as const,
+    labels: [0, 1],
+    classes: [odd, "b"],
+  };
+  const set = arrayDataset({ ...images, name: odd });
+  const table = new Table([{ [odd]: odd }], { title: odd, note: odd });
+  const figures = [
+    barChart({ [odd]: { [odd]: 0.5 } }, { title: odd, subtitle: odd, references: { [odd]: 0.1 } }),
+    imageGrid([{ data: new Uint8Array(16), height: 4, width: 4, channels: 1, caption: odd }], { title: odd }),
+  ];
+  for (const text of [String(set), String(table), table.toHtml(), ...figures.map(String)]) plain(text);
+  for (const figure of figures) plain(await figure.svg());
+  const path = odd.replace("\x00", "");
+  plain((await assertRejects(() => Nepa.load(`/no/${path}`), Error)).message);
+  plain((await assertRejects(() => idxImages({ images: path, labels: path }), DataError)).message);
 });
