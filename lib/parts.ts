@@ -3,6 +3,7 @@
  *
  * @module
  */
+import "./display/tensor.ts";
 export * as tf from "@tensorflow/tfjs";
 export { perImage, Random } from "./base/random.ts";
 export { lossAndGradients, stopGradient, withGradient } from "./base/gradient.ts";

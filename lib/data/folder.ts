@@ -3,6 +3,7 @@ import { Buffer } from "node:buffer";
 import { basename, sep } from "node:path";
 import type { Dataset } from "./dataset.ts";
 import { checkOptions, oneOf } from "../base/check.ts";
+import { notice } from "../display/jupyter.ts";
 import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
 import { ahead } from "./rows.ts";
 import { contentsOf, hashOf } from "./kept.ts";
@@ -22,6 +23,9 @@ export interface ImageFolder extends Dataset {
   /** What was wrong with each file that was left out. */
   readonly skipped: readonly DataError[];
 }
+
+/** Names of a data set's parts, which are no classes. */
+const PART = /^(train|val|test|eval)(ing|id(ation)?|uation)?$/i;
 
 const IMAGE = /\.(jpe?g|png|webp)$/i;
 
@@ -87,6 +91,10 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
   const root = await Deno.realPath(path).catch(missing(path)), name = basename(root);
   const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
   const [classes, inner] = folders.length > 0 ? [folders, folders] : [[name], [""]];
+  if (folders.length > 1 && folders.every((name) => PART.test(name))) {
+    const each = folders.map((part) => `imageFolder("${path}/${part}")`).join(", ");
+    notice(`${name}: its classes would be ${folders.join(" and ")}, which look like parts of a data set: open ${each}`);
+  }
   const found = await Promise.all(inner.map((inner) => imagesIn(root, inner)));
   const files = found.flatMap((ofClass, label) => ofClass.map(([path, bytes]) => ({ path, bytes, label })));
   const open = (files: readonly { path: string; label: number }[], decode: DecodeOptions) => {

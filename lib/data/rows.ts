@@ -120,7 +120,8 @@ export abstract class Rows<W extends Whole> {
       const { image, label } = await this.get(i);
       return { data: image, height, width, channels, caption: this.classes[label] ?? "" };
     }));
-    const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name });
+    const [, subtitle] = /: (.*)/.exec(this.toString())!;
+    const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name, subtitle: subtitle! });
     return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
   }
 

@@ -11,6 +11,31 @@ export const consoleDisplay: unique symbol = Symbol.for("Deno.customInspect");
 /** One value in several formats, by media type; a front end shows the richest that it knows. PNG is base64. */
 export type MediaBundle = Record<string, string | object>;
 
+/** What can show itself in both. */
+export interface Shown {
+  [jupyterDisplay](): MediaBundle | Promise<MediaBundle>;
+  [consoleDisplay](): string;
+}
+
+/** Words that show themselves as they are. */
+export function plainText(text: string): Shown {
+  return { [jupyterDisplay]: () => ({ "text/plain": text }), [consoleDisplay]: () => text };
+}
+
+/** Lets an object, or all of a prototype, show itself as something else does. */
+export function showAs<T extends object>(target: T, other: (value: T) => Shown): T {
+  const by = (name: typeof jupyterDisplay | typeof consoleDisplay) => ({
+    configurable: true,
+    value(this: T) {
+      return other(this)[name]();
+    },
+  });
+  return Object.defineProperties(target, {
+    [jupyterDisplay]: by(jupyterDisplay),
+    [consoleDisplay]: by(consoleDisplay),
+  });
+}
+
 /** Whether this code runs in a cell of Deno's Jupyter kernel. */
 export function inNotebook(): boolean {
   try {

@@ -143,10 +143,10 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
   ].join("");
 }
 
-/** What is to be warned of, as far as it goes on one line: letters of 12 pixels are some 6.3 wide. */
-function warning({ notice = "", width, charts }: LineBoard): string {
-  const room = Math.floor((width - (charts[0]?.left ?? 0)) / 6.3);
-  return notice.length <= room ? notice : `${notice.slice(0, notice.lastIndexOf(" ", room - 2))} …`;
+/** What is to be warned of, in lines: letters of 12 pixels are some 6.6 wide. */
+export function warningLines({ notice = "", width }: Pick<LineBoard, "notice" | "width">): string[] {
+  const line = new RegExp(`(.{1,${Math.floor((width - 80) / 6.6)}})(?: |$)`, "g");
+  return notice.match(line)?.map((words) => words.trim()) ?? [];
 }
 
 /** The board as an SVG element for a web page, drawn by hand. */
@@ -161,7 +161,7 @@ export function lightSvg(board: LineBoard): string {
     `style="background:#fff;display:block">` +
     text(29, `font-size="16" font-weight="bold" fill="${ink.text}"`, board.title) +
     text(49, `font-size="12" fill="${ink.soft}"`, board.subtitle) +
-    text(67, `font-size="12" fill="${ink.alarm}"`, warning(board)) +
+    warningLines(board).map((words, i) => text(67 + 15 * i, `font-size="12" fill="${ink.alarm}"`, words)).join("") +
     charts.map((chart) => chartSvg(board, chart)).join("") + (done === undefined ? "" : bar) + "</svg>";
 }
 
@@ -179,11 +179,11 @@ function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<strin
   };
 }
 
-function lineTrace(line: Line, id: string, { title, legend = true }: LineChart): Trace {
+function lineTrace(line: Line, id: string, { title }: LineChart): Trace {
   const points = thin(line, 1000), { name, color } = line;
   return {
     type: "scatter",
-    ...(legend ? {} : { legendgroup: plotText(title) }), // its name alone does not say what it shows
+    legendgroup: plotText(title), // its name alone does not say what it shows
     mode: points.length < 30 ? "lines+markers" : "lines",
     name: plotText(name),
     x: points.map(([x]) => x),
@@ -219,7 +219,7 @@ export function boardFigure(board: LineBoard): Figure {
     hovermode: "closest",
     title: { text: board.title, subtitle: { text: board.subtitle }, ...inside },
     annotations: [
-      note(left, 68, escapeHtml(warning(board)), ink.alarm),
+      ...warningLines(board).map((words, i) => note(left, 68 + 15 * i, escapeHtml(words), ink.alarm)),
       ...charts.map((chart) => note(chart.left, chart.top - 9, heading(chart, "span"))),
     ],
   };

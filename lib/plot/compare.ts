@@ -62,8 +62,10 @@ export async function compareRuns(folders: readonly string[]): Promise<Figure> {
   const runs = await Promise.all(folders.map(async (folder) => {
     const history = await readLog(folder);
     expect(history.length > 0, folder, "a metrics.csv with steps", "none");
-    return { name: basename(folder), history };
+    return { name: basename(folder), folder, history };
   }));
+  const same = runs.some(({ name }, i) => runs.some((other, j) => i !== j && other.name === name));
+  if (same) for (const run of runs) run.name = run.folder;
   return boardFigure(comparison(runs, `mean of ${LOSS_WINDOW} losses`));
 }
 

@@ -1,20 +1,9 @@
 /** Networks show their layers and parameters as a table. Imported for its effect. @module */
-import { consoleDisplay, jupyterDisplay } from "../display/jupyter.ts";
+import { showAs } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
 import { Network } from "../model/network.ts";
 
-Object.defineProperties(Network.prototype, {
-  [consoleDisplay]: {
-    value(this: Network) {
-      return summary(this)[consoleDisplay]();
-    },
-  },
-  [jupyterDisplay]: {
-    value(this: Network) {
-      return summary(this)[jupyterDisplay]();
-    },
-  },
-});
+showAs(Network.prototype, summary);
 
 /** The layer that a parameter belongs to. */
 function layerOf(name: string): string {

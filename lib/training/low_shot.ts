@@ -87,6 +87,7 @@ export class LowShotResult extends Showing {
 
   /** Accuracy against the number of labels, a line for each way. */
   plot(): Figure {
+    const several = new Set(this.runs.map(({ seed }) => seed)).size > 1;
     const traces = ARMS.map((arm, i): Trace => {
       const points = this.#points(arm), color = palette[i]!;
       return {
@@ -95,13 +96,13 @@ export class LowShotResult extends Showing {
         name: arm,
         x: points.map(({ labels }) => labels),
         y: points.map(({ mean }) => 100 * mean),
-        error_y: { type: "data", visible: true, array: points.map(({ std }) => 100 * std), color },
+        error_y: { type: "data", visible: several, array: points.map(({ std }) => 100 * std), color },
         line: { color, dash: arm === "from scratch" ? "dash" : "solid" },
       };
     });
     const at = this.#points("fine-tuned").map(({ labels }) => labels);
     return new Figure(traces, {
-      title: { text: "What pretraining buys", subtitle: { text: "bars: standard deviation over the seeds" } },
+      title: { text: "What pretraining buys", subtitle: { text: several ? "bars: standard deviation over the seeds" : "one seed" } },
       xaxis: { type: "log", title: { text: "labels" }, tickvals: at, ticktext: at.map(formatNumber) },
       yaxis: { title: { text: "accuracy on the test images, %" } },
     });

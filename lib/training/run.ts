@@ -1,8 +1,9 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
 import type * as tf from "@tensorflow/tfjs";
 import { onInterrupt, onTerminate } from "@nepa/engine";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle, showAs } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
+import { Table } from "../display/table.ts";
 import type { Validation } from "../eval/evaluate.ts";
 
 /** What is measured beside the loss: the meter's, now and then, and numbers of an objective's own, at every step. */
@@ -272,7 +273,7 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   /** How it stands. */
   result(): RunResult {
     const { history } = this, { best, test } = history.at(-1) ?? {};
-    return {
+    const result: RunResult = {
       ...(best !== undefined && { best }),
       ...(test && { test }),
       steps: this.#done,
@@ -281,6 +282,10 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
       history,
       stopped: this.stopped,
     };
+    return showAs(result, ({ history, test, ...numbers }) => {
+      const tested = Object.entries(test ?? {}).map(([name, value]) => [`test ${name}`, value]);
+      return new Table([{ ...numbers, ...Object.fromEntries(tested), history: `${history.length} steps` }]);
+    });
   }
 
   /** Lets go of what only further steps need, for a run that will not be finished. The model stays. */

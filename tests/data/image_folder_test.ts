@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   arrayDataset,
   type Batch,
@@ -23,6 +23,7 @@ import {
   trainingBatches,
   useEngine,
 } from "nepa";
+import { withFolder } from "../support/folder.ts";
 import { parquetFile } from "../support/parquet.ts";
 import { noise } from "../support/tiny.ts";
 import { fixtures, pictures } from "../support/images.ts";
@@ -320,4 +321,25 @@ Deno.test("a training from files goes on exactly, and not when a file has change
     "fingerprint",
   );
   for (const folder of [path, out]) await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("a folder that holds train and test is opened with a hint to open each, others without", async () => {
+  await withFolder(async (folder) => {
+    const said: string[] = [], { error } = console, open = () => imageFolder(folder, { size: 8 });
+    console.error = (...words: unknown[]) => said.push(words.join(" "));
+    try {
+      for (const part of ["train", "test"]) {
+        await Deno.mkdir(`${folder}/${part}/cat`, { recursive: true });
+        await Deno.copyFile("tests/fixtures/images/rgb.png", `${folder}/${part}/cat/1.png`);
+      }
+      assertEquals((await open()).classes, ["test", "train"]);
+      assertEquals(said.length, 1);
+      assertMatch(said[0]!, /its classes would be test and train, .* open imageFolder\(".*\/test"\)/);
+      await Deno.rename(`${folder}/test`, `${folder}/testament`);
+      await open();
+      assertEquals(said.length, 1);
+    } finally {
+      console.error = error;
+    }
+  });
 });
