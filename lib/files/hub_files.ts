@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { ForeignError } from "../base/check.ts";
+import { say } from "../display/jupyter.ts";
 
 /** Thrown when a model cannot be had from the Hugging Face hub, with what helps; it never holds a token. */
 export class HubError extends ForeignError {
@@ -45,6 +46,9 @@ const pageOf = ({ endpoint, type, repo }: Hub) => `${endpoint}/${type === "model
 
 const TRIES = 5, LONGEST_PAUSE = 60_000, PASSING = [408, 429, 500, 502, 503, 504];
 
+/** A list of files comes in at most so many answers of at most so many bytes. */
+const MOST_ANSWERS = 1000, MOST_BYTES = 2 ** 25;
+
 async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
   for (let tries = 1;; tries++) {
     try {
@@ -53,7 +57,9 @@ async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
       if (!(error instanceof PassingError)) throw error;
       if (error.progress) tries = 1;
       if (tries === TRIES) throw error;
-      const wait = Math.min(LONGEST_PAUSE, Math.max(pause * 2 ** (tries - 1), error.again));
+      const wait = Math.max(pause * 2 ** (tries - 1), error.again);
+      if (wait > LONGEST_PAUSE) throw error;
+      if (wait >= 5000) say(`${error.message}; trying again in ${Math.round(wait / 1000)} s`);
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
@@ -73,8 +79,9 @@ function unreached({ endpoint, repo }: Hub, error: unknown, before = "", progres
 function refused(hub: Hub, { status, headers }: Response): HubError {
   const { endpoint, repo, revision, token } = hub;
   if (PASSING.includes(status)) {
-    const again = 1000 * Number(headers.get("retry-after")) || 0;
-    return new PassingError(`${repo}: ${endpoint} could not answer (HTTP ${status}): try again later`, again);
+    const seconds = Number(headers.get("retry-after")) || 0;
+    const text = `${repo}: ${endpoint} could not answer (HTTP ${status}): try again`;
+    return new PassingError(`${text} ${seconds > 0 ? `in ${seconds} seconds` : "later"}`, 1000 * seconds);
   }
   const code = headers.get("x-error-code"), page = pageOf(hub);
   const login = token === undefined
@@ -111,13 +118,28 @@ async function request<T>(hub: Hub, url: string, read: Read<T>, start = 0): Prom
     const response = await fetch(url, { headers, signal: stop.signal });
     if (response.ok) return await read(response, alive);
     await response.body?.cancel();
-    throw refused(hub, response);
+    if (response.status !== 416 || start === 0) throw refused(hub, response);
   } catch (error) {
     throw unreached(hub, error);
   } finally {
     clearTimeout(timer);
   }
+  return await request(hub, url, read); // what is here already is of another file: from the beginning
 }
+
+/** An answer, read whole. */
+const bounded: Read<Response> = async (response, alive) => {
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    alive();
+    chunks.push(chunk);
+    if ((size += chunk.length) > MOST_BYTES) {
+      throw new HubError(`the list of files: expected at most ${MOST_BYTES} bytes, got more`);
+    }
+  }
+  return new Response(new Blob(chunks), response);
+};
 
 /**
  * Which commit a revision is, and the files in it by path.
@@ -127,8 +149,13 @@ async function request<T>(hub: Hub, url: string, read: Read<T>, start = 0): Prom
 export async function listFilesOf(hub: Hub): Promise<{ commit: string; files: Map<string, HubFile> }> {
   const { datasetInfo, listFiles, modelInfo } = await import("@huggingface/hub");
   const { endpoint: hubUrl, type, repo: name, revision } = hub, files = new Map<string, HubFile>();
-  const read = async (response: Response) => new Response(await response.arrayBuffer(), response);
-  const ask: typeof fetch = (url) => retrying(hub, () => request(hub, String(url), read));
+  const seen = new Set<string>();
+  const ask: typeof fetch = (address) => {
+    const url = String(address);
+    if (seen.has(url) || seen.size === MOST_ANSWERS) throw new TypeError("a list of files without an end");
+    seen.add(url);
+    return retrying(hub, () => request(hub, url, bounded));
+  };
   try {
     const asked = { name, revision, hubUrl, fetch: ask, additionalFields: ["sha"] as ["sha"] };
     const { sha } = await (type === "model" ? modelInfo(asked) : datasetInfo(asked)), repo = { type, name };
@@ -191,7 +218,7 @@ export async function fetchBlob(
         }
         if (at < size) throw new TypeError("the end");
       } catch (error) {
-        throw unreached(hub, error, `${at} of ${size} bytes of ${path}, then `, at > furthest);
+        throw unreached(hub, error, `${at} of ${size} bytes of ${path}, then `, at > furthest + size / 1000);
       } finally {
         furthest = Math.max(furthest, at);
       }

@@ -199,3 +199,48 @@ withHub(
     assertEquals(other.take().map(({ path, token }) => [path, token]), [["/more", null]]);
   },
 );
+
+withHub(
+  "a server that asks for more patience than a minute is left at once, with what it asked for",
+  {},
+  async ({ hub, load }) => {
+    hub.changes.answer = () => new Response("", { status: 429, headers: { "retry-after": "1000000000" } });
+    await assertRejects(load, HubError, "(HTTP 429): try again in 1000000000 seconds");
+    assertEquals(hub.take().length, 1);
+  },
+);
+
+withHub("a part that the server calls unsatisfiable is downloaded anew", {}, async ({ hub, home, load }) => {
+  const blobs = `${home}/hub/models--lab--model/blobs`;
+  await Deno.mkdir(blobs, { recursive: true });
+  await Deno.writeFile(`${blobs}/${sha256(weights)}.incomplete`, new Uint8Array(100));
+  hub.changes.answer = ({ host, range }) =>
+    host === "storage" && range ? new Response(null, { status: 416 }) : undefined;
+  assertEquals(await Deno.readFile(`${await load()}/model.safetensors`), weights);
+  assertEquals(hub.take().filter(({ host }) => host === "storage").map(({ range }) => range), [
+    "bytes=100-",
+    null,
+  ]);
+});
+
+withHub(
+  "a list of files that goes in a circle, or whose answer does not end, is given up",
+  {},
+  async ({ hub, load }) => {
+    const headers = { link: `<${hub.endpoint}/api/models/lab/model/tree/again?cursor=1>; rel="next"` };
+    hub.changes.answer = ({ path }) => path.includes("/tree/") ? Response.json([], { headers }) : undefined;
+    await assertRejects(load, HubError, "got: a list of files without an end");
+    assert(hub.take().length <= 4);
+    const endless = () =>
+      new ReadableStream<Uint8Array>({
+        pull: (controller) => controller.enqueue(new Uint8Array(2 ** 20).fill(32)),
+      });
+    hub.changes.answer = ({ path }) => path.includes("/tree/") ? new Response(endless()) : undefined;
+    await assertRejects(load, HubError, "the list of files: expected at most 33554432 bytes, got more");
+  },
+);
+
+withHub("a download that moves by a few bytes a try ends", {}, async ({ hub, load }) => {
+  hub.changes.answer = ({ host, range }, bytes) => host === "storage" ? cutOff(bytes!, 10, range) : undefined;
+  await assertRejects(load, HubError, "50 of 116568 bytes of model.safetensors");
+});
