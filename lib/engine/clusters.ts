@@ -47,6 +47,12 @@ const isLong = (node: GraphNode): boolean =>
   node.attributes.some(({ name, value }) => name === "num_split" && Number(value) > MANY);
 const isConstant = ({ type }: GraphNode): boolean => type === "Const";
 
+/** What reshapes give another form. */
+function beneath(end: GraphOutput): GraphOutput {
+  while (end.node.type === "Reshape") end = end.node.inputs[0]!;
+  return end;
+}
+
 /** The clusters of a process, by what they are made of; those of the oldest recordings first. */
 export class Clusters {
   readonly #lib: LibTensorFlow;
@@ -73,16 +79,19 @@ export class Clusters {
     recorder.placeholders.forEach((end) => {
       wires.set(end.node, [graph.placeholder(recorder.graph.dtype(end), recorder.graph.shape(end)!)]);
     });
+    const make = (node: GraphNode) => {
+      const { type, attributes, inputs, name, list } = node;
+      const made = isConstant(node)
+        ? recorder.graph.withValue(node, (value) => graph.constant(value)).node
+        : graph.add(type, attributes, inputs.map(wire), { name, list });
+      wires.set(node, Array.from({ length: graph.outputs(made) }, (_, index) => ({ node: made, index })));
+    };
     const wire = ({ node, index }: GraphOutput): GraphOutput => {
-      if (!wires.has(node)) {
-        const made = isConstant(node)
-          ? recorder.graph.withValue(node, (value) => graph.constant(value)).node
-          : graph.add(node.type, node.attributes, node.inputs.map(wire), {
-            name: node.name,
-            list: node.list,
-          });
-        wires.set(node, Array.from({ length: graph.outputs(made) }, (_, index) => ({ node: made, index })));
+      const chain: GraphNode[] = []; // of reshapes, which may be long: the first first
+      for (let at: GraphNode | undefined = node; at && !wires.has(at); at = at.inputs[0]?.node) {
+        chain.push(at);
       }
+      chain.reverse().forEach(make);
       return wires.get(node)![index]!;
     };
     try {
@@ -159,7 +168,7 @@ class Split {
     for (const { node } of placeholders) this.#level.set(node, 0);
     const used = reachable(outputs), order = nodes.filter((node) => used.has(node));
     this.#assignLevels(order, new Set(outputs.map(({ node }) => node)));
-    const levels = 1 + Math.max(0, ...this.#level.values());
+    const levels = 1 + this.#level.values().reduce((last, level) => Math.max(last, level), 0);
     for (let level = 0; level < levels; level++) {
       this.alone.push(order.filter((node) => this.#isAlone(node) && this.#level.get(node) === level));
     }
@@ -204,8 +213,7 @@ class Split {
 
   /** Asks for a value from the cluster that has it; a reshape is made outside, where it costs nothing. */
   #want(end: GraphOutput): void {
-    const { node, index } = end;
-    if (node.type === "Reshape") return node.inputs.forEach((input) => this.#want(input));
+    const { node, index } = beneath(end);
     if (this.#isAlone(node) || isConstant(node) || node.type === "Placeholder") return;
     if (!this.#wanted.has(node)) this.#wanted.set(node, new Set());
     this.#wanted.get(node)!.add(index);
@@ -266,10 +274,10 @@ class Split {
   /** Whether a node of an earlier level is computed anew. */
   #again(node: GraphNode): boolean {
     if (node.type === "Reshape") return true;
-    const there = ({ node }: GraphOutput): boolean =>
-      isConstant(node) || this.#isAlone(node) || node.type === "Placeholder" ||
-      node.type === "Reshape" && node.inputs.every(there);
-    return CHEAP.has(node.type) && node.inputs.every(there);
+    return CHEAP.has(node.type) &&
+      node.inputs.map(beneath).every(({ node }) =>
+        isConstant(node) || this.#isAlone(node) || node.type === "Placeholder"
+      );
   }
 }
 

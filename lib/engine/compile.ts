@@ -69,7 +69,10 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
         const result = await run(engine, label, recording, held, xla && !clustered).catch((error) => {
           throw locate(engine, work, { held, rebuild }, error);
         });
-        if (!recording.ran) compileSeconds += (performance.now() - started) / 1000;
+        if (!recording.ran) {
+          compileSeconds += (performance.now() - started) / 1000;
+          engine.sealCompiled();
+        }
         recording.ran = true;
         return result as R;
       } finally {

@@ -71,7 +71,7 @@ if spec and spec.submodule_search_locations:
 
 async function inPython(env: Environment, notes: string[]): Promise<FoundTensorFlow | undefined> {
   for (const python of ["python3", "python"]) {
-    const answer = (await run([python, "-c", ASK_PYTHON], env, 20))?.stdout.trim().split("\n").at(-1);
+    const answer = (await run([python, "-c", ASK_PYTHON], env))?.stdout.trim().split("\n").at(-1);
     if (!answer?.startsWith("[")) continue;
     const [folder, version] = JSON.parse(answer) as [string, string];
     const library = await libraryIn(folder);

@@ -3,7 +3,9 @@ import { createHash, randomUUID } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { cpus, hostname } from "node:os";
 import type { Environment } from "./download.ts";
+import { host } from "./host.ts";
 import { cacheRoot } from "./install.ts";
+import { isAsSealed, seal, sealedAt } from "./sums.ts";
 
 /** Beyond this, the oldest go. A training step takes some megabytes, a small function counts as `LEAST_BYTES`. */
 const MAX_BYTES = 200e6, LEAST_BYTES = 4e5;
@@ -16,38 +18,54 @@ async function machine(library: string, env: Environment, cpuinfo: string): Prom
   const { size, mtime } = await Deno.stat(library);
   const { TF_NUM_INTRAOP_THREADS, XLA_FLAGS, TF_XLA_FLAGS } = env;
   const threads = [navigator.hardwareConcurrency, TF_NUM_INTRAOP_THREADS];
-  const rest = [size, mtime?.getTime(), ...threads, XLA_FLAGS, TF_XLA_FLAGS];
+  const rest = [size, mtime?.getTime(), ...threads, XLA_FLAGS, TF_XLA_FLAGS, "sealed"];
   return createHash("sha256").update([...processor, ...rest].join("\n")).digest("hex").slice(0, 16);
 }
 
-/** Whether a file consists of whole fields of a protocol buffer. A machine that lost power may have left a part. */
-function isWhole(path: string, size: number): boolean {
-  using file = Deno.openSync(path);
-  const head = new Uint8Array(11);
-  let at = 0;
-  while (at < size) {
-    file.seekSync(at, Deno.SeekMode.Start);
-    if (file.readSync(head) === null || (head[0]! & 7) !== 2) return false; // 2: a length, then as many bytes
-    let length = 0, i = 1;
-    do length += (head[i]! & 127) * 2 ** (7 * (i - 1)); while (head[i]! & 128 && ++i < head.length);
-    at += 1 + i + length;
+const pathsIn = (folder: string): string[] =>
+  [...Deno.readDirSync(folder)].map(({ name }) => `${folder}/${name}`);
+/** Other names are of checksums, and of files that are being written. */
+const codeIn = (folder: string): string[] => pathsIn(folder).filter((path) => path.endsWith(".pb"));
+
+function remove(path: string): void {
+  for (const each of [path, `${path}.sum`]) {
+    try {
+      Deno.removeSync(each);
+    } catch {
+      // Another process did, or nothing sealed it.
+    }
   }
-  return at === size && size > 0;
 }
 
-/** Removes what is damaged and, of all machines' folders, the oldest files beyond the limit. */
+/** Removes, of all machines' folders, the oldest files beyond the limit. */
 function tidy(root: string): void {
-  const folders = [...Deno.readDirSync(root)].filter(({ isDirectory }) => isDirectory);
-  const paths = folders.flatMap(({ name }) =>
-    [...Deno.readDirSync(`${root}/${name}`)].map((file) => `${root}/${name}/${file.name}`)
-  );
-  const files = paths.map((path) => ({ path, ...Deno.statSync(path) }));
+  const files = pathsIn(root).filter((path) => Deno.statSync(path).isDirectory).flatMap(pathsIn)
+    .filter((path) => !path.endsWith(".sum"))
+    .map((path) => ({ path, ...Deno.statSync(path) }));
   files.sort((a, b) => b.mtime!.getTime() - a.mtime!.getTime());
   let bytes = 0;
   for (const { path, size } of files) {
     bytes += Math.max(size, LEAST_BYTES);
-    // Other names are of files that are being written.
-    if (bytes > MAX_BYTES || path.endsWith(".pb") && !isWhole(path, size)) Deno.removeSync(path);
+    if (bytes > MAX_BYTES) remove(path);
+  }
+}
+
+/** Removes code that is not as it was compiled, or was never sealed. */
+function removeDamaged(folder: string): void {
+  for (const path of codeIn(folder)) {
+    const whole = isAsSealed(path);
+    if (whole === false) host.say(`${path}: compiled code that was damaged; removed, and compiled anew`);
+    if (!whole) remove(path);
+  }
+}
+
+/** Seals what was compiled since, in the place of what another process had compiled too. */
+export function sealCompiled(folder: string): void {
+  const made = (path: string) => Deno.statSync(path).birthtime?.getTime() ?? 0;
+  try {
+    for (const path of codeIn(folder)) if (!(made(path) <= sealedAt(path))) seal(path);
+  } catch {
+    // What is not sealed is compiled anew.
   }
 }
 
@@ -76,6 +94,7 @@ export async function keepCompiled(
     await Deno.writeTextFile(probe, "");
     await Deno.remove(probe);
     tidy(all);
+    removeDamaged(folder);
     const { bavail, bsize } = await statfs(folder);
     if (bavail * bsize < 2 * MAX_BYTES || folder.includes(" ")) return undefined; // a space would end the flag
     const kept = `--tf_xla_persistent_cache_directory=${folder} --tf_xla_persistent_cache_device_types=CPU`;

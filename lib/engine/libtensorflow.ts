@@ -5,7 +5,9 @@
  */
 
 import { C_API } from "./c_api.ts";
+import { FRAMEWORK } from "./download.ts";
 import { silently } from "./libc.ts";
+import { damageOf } from "./sums.ts";
 
 /** A C pointer that is not null. */
 export type Pointer = Deno.PointerObject;
@@ -77,8 +79,9 @@ export class LibTensorFlow {
   readonly devices: readonly string[];
   readonly #status: Pointer;
 
-  /** @throws {TensorFlowError} If the library cannot be opened or lacks a function. */
+  /** @throws {TensorFlowError} If the library is damaged, cannot be opened or lacks a function. */
   constructor(path: string) {
+    refuseDamaged(path);
     try {
       this.c = silently(() => Deno.dlopen(path, C_API).symbols);
     } catch (cause) {
@@ -227,6 +230,19 @@ export class LibTensorFlow {
       default:
         throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
     }
+  }
+}
+
+/** Code that was cut off or overwritten would end the process. */
+function refuseDamaged(library: string): void {
+  const folder = library.slice(0, library.lastIndexOf("/") + 1) || "./";
+  for (const path of [library, folder + FRAMEWORK]) {
+    const damage = damageOf(path);
+    if (damage === undefined) continue;
+    throw new TensorFlowError(
+      `TensorFlow: ${path} is damaged: ${damage}. Remove ${folder}, and the next start fetches it anew; a Python's own: ` +
+        "install that package again",
+    );
   }
 }
 

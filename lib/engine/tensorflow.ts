@@ -8,7 +8,7 @@ import util from "node:util";
 import { Binding, type TensorMetadata } from "./binding.ts";
 import { Clusters } from "./clusters.ts";
 import { openCusolver } from "./cuda.ts";
-import { keepCompiled } from "./kept.ts";
+import { keepCompiled, sealCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
 import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { Box, Precision } from "./types.ts";
@@ -35,19 +35,23 @@ export interface NodeBackend extends tf.KernelBackend {
 
 /** TensorFlow, opened and registered with tfjs as the backend "tensorflow". */
 export class TensorFlow {
-  readonly lib: LibTensorFlow;
-  readonly binding: Binding;
-  readonly backend: NodeBackend;
   readonly clusters: Clusters;
   #tail: Promise<unknown> = Promise.resolve();
   readonly #functions = new Map<string, number>();
   #products: Record<Precision, number> | undefined;
 
-  constructor(lib: LibTensorFlow, binding: Binding, backend: NodeBackend) {
-    this.lib = lib;
-    this.binding = binding;
-    this.backend = backend;
+  constructor(
+    readonly lib: LibTensorFlow,
+    readonly binding: Binding,
+    readonly backend: NodeBackend,
+    readonly kept: string | undefined,
+  ) {
     this.clusters = new Clusters(lib);
+  }
+
+  /** Keeps the checksums of what XLA has compiled since. */
+  sealCompiled(): void {
+    if (this.kept) sealCompiled(this.kept);
   }
 
   get version(): string {
@@ -188,7 +192,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   const flags = Deno.env.get("XLA_FLAGS");
   setFlags(withoutYnnpackSums(flags));
-  await keepCompiled(library, Deno.env.toObject());
+  const kept = await keepCompiled(library, Deno.env.toObject());
   setDefault("TF_CPP_MIN_LOG_LEVEL", "3"); // errors come as such; the log's would tell of every kept function
   setDefault("TF_FORCE_GPU_ALLOW_GROWTH", "true");
   // Without AVX-512 TensorFlow leaves oneDNN off, but its products are faster, and it keeps memory from step to step.
@@ -210,7 +214,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   tf.registerBackend("tensorflow", () => backend, 3);
   await import("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
   correctKernels();
-  opened = { library, engine: new TensorFlow(lib, binding, backend) };
+  opened = { library, engine: new TensorFlow(lib, binding, backend, kept) };
   return opened.engine;
 }
 

@@ -306,3 +306,14 @@ Deno.test("a hundred compiled steps leave tensors and handles as they were", asy
   compiled.dispose();
   tf.dispose([w, x]);
 });
+
+Deno.test("a chain of 5,000 reshapes, each of what the one before gave, is compiled", async () => {
+  const chain = engine.compile((x: tf.Tensor) => {
+    for (let i = 0; i < 5000; i++) x = tf.reshape(x, i % 2 ? [1, 1, 1] : [1, 1]);
+    return tf.add(x, x);
+  });
+  const x = tf.scalar(2), y = await chain(x);
+  assertEquals([y.shape, [...y.dataSync()]], [[1, 1, 1], [4]]);
+  chain.dispose();
+  tf.dispose([x, y]);
+});

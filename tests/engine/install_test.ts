@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { DownloadError, FRAMEWORK, LIBRARY } from "../../lib/engine/download.ts";
 import { findTensorFlow, installTensorFlow } from "../../lib/engine/install.ts";
+import { LibTensorFlow, TensorFlowError } from "../../lib/engine/libtensorflow.ts";
 
 import {
   COMPLETE,
@@ -207,6 +208,92 @@ Deno.test("a download that is killed leaves nothing that looks complete; the nex
   await Deno.writeTextFile(`${w.folder}/second`, "");
   assert("library" in await findTensorFlow(w));
   assertEquals(w.cached(), COMPLETE);
+});
+
+/** Whether a process of this number runs. */
+const runs = (pid: string) => Deno.stat(`/proc/${pid}`).then(() => true, () => false);
+
+/** A pip that tells its own number and that of what it has started, and never ends. */
+const endless = workingPip(`/bin/sleep 600 & echo $$ $! > $HOME/pids; wait`);
+
+async function assertEnded(w: World): Promise<void> {
+  for (const pid of (await Deno.readTextFile(`${w.folder}/pids`)).trim().split(" ")) {
+    for (let i = 0; await runs(pid); i++) {
+      assert(i < 200, `process ${pid} is still there`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+}
+
+Deno.test({
+  name: "a pip from which nothing comes is told of, and ended after a time that can be set",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    await using w = await world(endless);
+    const { found, stderr } = await outcome(
+      start({ ...w, environment: { ...w.environment, NEPA_PIP_SECONDS: "0.6" } }),
+    );
+    assertStringIncludes(stderr, "nothing has come for 0.3 seconds; pip is ended after 0.6 seconds");
+    assertStringIncludes(String(found.missing), "nothing came for 0.6 seconds (NEPA_PIP_SECONDS). Try again");
+    await assertEnded(w);
+    assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
+  },
+});
+
+Deno.test({
+  name: "a process that is interrupted or terminated as it downloads leaves no pip behind",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+      await using w = await world(endless);
+      const child = start(w);
+      await until(() => [...Deno.readDirSync(w.folder)].some(({ name }) => name === "pids"));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      child.kill(signal);
+      assertEquals((await child.output()).code, code);
+      await assertEnded(w);
+    }
+  },
+});
+
+Deno.test("a download that goes on beyond its size is ended", async () => {
+  await using w = await world(
+    workingPip("while :; do echo more and more and more; done >> $TMPDIR/more.whl"),
+  );
+  w.wheel.kept = 1_500_000;
+  assertStringIncludes(await missing(w), "more than 3 MB came");
+  assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
+});
+
+Deno.test("a library that was cut off or overwritten is refused before it is opened, with the remedy", async () => {
+  await using w = await world(workingPip());
+  const found = await findTensorFlow(w);
+  if ("missing" in found) throw new Error(found.missing);
+  const { library } = found, whole = await Deno.readFile(library), folder = library.replace(LIBRARY, "");
+  const refused = (words: string) =>
+    assertThrows(
+      () => new LibTensorFlow(library),
+      TensorFlowError,
+      `${library} is damaged: ${words}. Remove ${folder}`,
+    );
+  for (const damaged of [whole.subarray(0, 1000), whole.with(40_000, 0), new Uint8Array(whole.length)]) {
+    await Deno.writeFile(library, damaged);
+    refused("it is not what was unpacked");
+  }
+  await Deno.writeFile(library, whole);
+  assertThrows(() => new LibTensorFlow(library), TensorFlowError, "cannot open"); // it is a text, after all
+
+  // Of others the header says how long they are.
+  for (const name of [LIBRARY, FRAMEWORK]) await Deno.remove(`${folder}${name}.sum`);
+  const header = new DataView(new ArrayBuffer(64));
+  header.setUint32(0, 0x7f454c46);
+  header.setBigUint64(40, 99_000n, true);
+  header.setUint16(58, 64, true);
+  header.setUint16(60, 10, true);
+  await Deno.writeFile(library, new Uint8Array(header.buffer));
+  refused("expected 99640 bytes, got 64");
+  await Deno.writeTextFile(library, "");
+  assertThrows(() => new LibTensorFlow(library), TensorFlowError, "cannot open");
 });
 
 Deno.test("of two processes at once one downloads and the other says that it waits, and both have it", async () => {

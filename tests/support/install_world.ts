@@ -108,9 +108,8 @@ while [ $# -gt 0 ]; do [ "$1" = --dest ] && folder=$2; shift; done
 export const COMPLETE = [
   `tensorflow-2.21.0-cpu-${PLATFORM}`,
   `tensorflow-2.21.0-cpu-${PLATFORM}.lock`,
-  ...["LICENSE", "THIRD_PARTY_NOTICES.txt", LIBRARY, FRAMEWORK].map((name) =>
-    `tensorflow-2.21.0-cpu-${PLATFORM}/${name}`
-  ),
+  ...["LICENSE", "THIRD_PARTY_NOTICES.txt", ...[LIBRARY, FRAMEWORK].flatMap((name) => [name, `${name}.sum`])]
+    .map((name) => `tensorflow-2.21.0-cpu-${PLATFORM}/${name}`),
 ].toSorted();
 
 /** findTensorFlow in a process of its own. */

@@ -1,0 +1,54 @@
+/** Checksums beside files: what was cut off or changed on the disk is noticed before it is used. @module */
+import { crc32 } from "node:zlib";
+
+/** A file's checksum and length. */
+function sumOf(path: string): string {
+  using file = Deno.openSync(path);
+  const chunk = new Uint8Array(1 << 20);
+  let sum = 0, bytes = 0;
+  for (let read = file.readSync(chunk); read !== null; read = file.readSync(chunk)) {
+    sum = crc32(chunk.subarray(0, read), sum);
+    bytes += read;
+  }
+  return `crc32 ${sum.toString(16).padStart(8, "0")}, ${bytes} bytes\n`;
+}
+
+/** Keeps the checksum of a file that is whole. */
+export function seal(path: string): void {
+  Deno.writeTextFileSync(`${path}.sum`, sumOf(path));
+}
+
+/** When a file was sealed; NaN if it never was. */
+export function sealedAt(path: string): number {
+  try {
+    return Deno.statSync(`${path}.sum`).mtime!.getTime();
+  } catch {
+    return NaN;
+  }
+}
+
+/**
+ * Whether a file is as it was when it was sealed; undefined if it never was.
+ *
+ * @param quick Look only at the length where nothing was changed since.
+ */
+export function isAsSealed(path: string, quick = false): boolean | undefined {
+  if (Number.isNaN(sealedAt(path))) return undefined;
+  const { size, mtime, ctime } = Deno.statSync(path), then = Deno.statSync(`${path}.sum`);
+  const sum = Deno.readTextFileSync(`${path}.sum`);
+  const unchanged = mtime! <= then.mtime! && ctime! <= then.ctime!;
+  return quick && unchanged ? sum.endsWith(`, ${size} bytes\n`) : sum === sumOf(path);
+}
+
+/** What is wrong with a library, whose code would end the process: by its checksum, or else by its own header. */
+export function damageOf(path: string): string | undefined {
+  const { size } = Deno.statSync(path),
+    sealed = isAsSealed(path, true),
+    head = new DataView(new ArrayBuffer(64));
+  if (sealed !== undefined) return sealed ? undefined : "it is not what was unpacked";
+  using file = Deno.openSync(path);
+  file.readSync(new Uint8Array(head.buffer));
+  // An ELF file of 64 bits ends with the table of its sections.
+  const end = Number(head.getBigUint64(40, true)) + head.getUint16(58, true) * head.getUint16(60, true);
+  return head.getUint32(0) === 0x7f454c46 && end > size ? `expected ${end} bytes, got ${size}` : undefined;
+}
