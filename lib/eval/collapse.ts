@@ -43,8 +43,7 @@ export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Coll
   expect(fits, "collapse", "embeddings [n, D] with n >= 2", `[${shape}]; ${help}`);
   const z = given ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
   try {
-    const featureStd = await spreadOf(z), [squared, ones] = await meanDirection(z);
-    const effectiveRank = rankOf(await singularValues(z)), meanCosine = (n * squared - ones) / (n - 1);
+    const { featureStd, meanCosine } = await directions(z), effectiveRank = rankOf(await singularValues(z));
     return { featureStd, effectiveRank, meanCosine, collapsed: featureStd < 0.05 || effectiveRank < 1.5 };
   } finally {
     z.dispose();
@@ -56,21 +55,17 @@ export function unit<T extends tf.Tensor>(x: T): T {
   return tf.div(x, tf.maximum(tf.norm(x, 2, -1, true), 1e-12));
 }
 
-async function spreadOf(z: tf.Tensor2D): Promise<number> {
-  const spread = tf.tidy(() => {
-    const u = unit(z), variance = tf.mean(tf.squaredDifference(u, tf.mean(u, 0, true)), 0); // [D]
-    return tf.mean(tf.sqrt(variance)).mul(Math.sqrt(z.shape[1]));
+/** What the embeddings at unit length say. */
+async function directions(z: tf.Tensor2D): Promise<Pick<Collapse, "featureStd" | "meanCosine">> {
+  const [n, D] = z.shape;
+  const figures = tf.tidy(() => {
+    const u = unit(z), mean = tf.mean(u, 0), variance = tf.mean(tf.squaredDifference(u, mean), 0); // [D]
+    const ones = tf.mean(tf.sum(tf.square(u), 1)); // 1 unless some are zero
+    return tf.concat([tf.stack([tf.mul(tf.mean(tf.sqrt(variance)), Math.sqrt(D)), ones]), mean]);
   });
-  return (await numbers(spread))[0]!;
-}
-
-/** Squared length of the mean unit vector, and the mean squared length of the unit vectors (1 unless some are zero). */
-async function meanDirection(z: tf.Tensor2D): Promise<[number, number]> {
-  const [mean, ones] = tf.tidy(() => {
-    const u = unit(z);
-    return [tf.mean(u, 0), tf.mean(tf.sum(tf.square(u), 1))] as const;
-  });
-  return [(await numbers(mean)).reduce((sum, x) => sum + x * x, 0), (await numbers(ones))[0]!];
+  const [featureStd = NaN, ones = NaN, ...mean] = await numbers(figures);
+  const squared = mean.reduce((sum, x) => sum + x * x, 0);
+  return { featureStd, meanCosine: (n * squared - ones) / (n - 1) };
 }
 
 /**

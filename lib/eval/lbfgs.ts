@@ -1,4 +1,5 @@
 /** Minimising a smooth convex function by its gradient alone. @module */
+import { dot } from "./linalg.ts";
 
 /** What {@linkcode minimise} needs. */
 export interface Problem {
@@ -32,30 +33,24 @@ export interface Minimum extends Place {
 /** Steps remembered. */
 const MEMORY = 120;
 
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
-  return sum;
-}
-
-const plus = (a: Float64Array, factor: number, b: Float64Array) => a.map((x, i) => x + factor * b[i]!);
-
-function add(to: Float64Array, factor: number, b: Float64Array): void {
+function add(to: Float64Array, factor: number, b: Float64Array): Float64Array {
   for (let i = 0; i < to.length; i++) to[i]! += factor * b[i]!;
+  return to;
 }
+
+const plus = (a: Float64Array, factor: number, b: Float64Array) => add(a.slice(), factor, b);
 
 /** Minus the inverse Hessian times the gradient, as the pairs tell it (L-BFGS, Nocedal 1980: two loops). */
 function direction(gradient: Float64Array, pairs: readonly Pair[], problem: Problem): Float64Array {
-  const q = gradient.map((x) => -x), shares = new Float64Array(pairs.length), last = pairs.at(-1);
-  for (let i = pairs.length - 1; i >= 0; i--) {
-    const { step, change } = pairs[i]!;
-    shares[i] = dot(step, q) / dot(step, change);
-    add(q, -shares[i]!, change);
+  const q = gradient.map((x) => -x), shares: number[] = [], last = pairs.at(-1);
+  for (const { step, change } of pairs.toReversed()) {
+    shares.unshift(dot(step, q) / dot(step, change));
+    add(q, -shares[0]!, change);
   }
-  const z = problem.precondition(q);
+  let z = problem.precondition(q);
   if (last) {
     const scale = dot(last.step, last.change) / dot(last.change, problem.precondition(last.change));
-    for (let i = 0; i < z.length; i++) z[i]! *= scale;
+    z = z.map((x) => scale * x);
   }
   pairs.forEach(({ step, change }, i) => add(z, shares[i]! - dot(change, z) / dot(step, change), step));
   return z;
