@@ -4,17 +4,8 @@ import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
-import {
-  any,
-  checkOptions,
-  count,
-  expect,
-  flag,
-  index,
-  notNegative,
-  positive,
-  type Rule,
-} from "../base/check.ts";
+import * as is from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
 import type { Encoder } from "../model/method.ts";
 import { makeParameters } from "../model/network.ts";
@@ -22,7 +13,7 @@ import { AdamW } from "../optim/adamw.ts";
 import { Random } from "../base/random.ts";
 import { warmupCosine } from "../optim/schedule.ts";
 import { type Layer, type Reading, readSets } from "./features.ts";
-import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
+import { guessed, judge, type Judged, Judgement } from "./scores.ts";
 import { type Features, Standardiser } from "./logistic.ts";
 import { layerTitle } from "./probe.ts";
 import { checkSets } from "./sources.ts";
@@ -47,8 +38,8 @@ export interface AttentiveOptions extends Pick<Reading, "causal"> {
 }
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
-  ...{ layer: any, causal: flag, heads: count, epochs: count, batchSize: count },
-  ...{ learningRate: positive, weightDecay: notNegative, seed: index },
+  ...{ layer: is.any, causal: is.flag, heads: is.count, epochs: is.count, batchSize: is.count },
+  ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index },
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
@@ -70,10 +61,13 @@ export class AttentiveResult extends Judgement {
 
   /** The accuracy and how it came about. */
   override table(): Table {
-    const { layer, settings: { heads, epochs, seed }, losses, accuracy, interval } = this;
-    const row = { features: layerTitle(layer), accuracy, "95 %": formatInterval(interval) };
+    const { layer, settings: { heads, epochs, seed }, losses } = this;
     const training = { heads, epochs, "training loss": losses.at(-1)!, seed };
-    return accuracyTable("Attentive probe, accuracy on the test images", [{ ...row, ...training }]);
+    return this.row(
+      "Attentive probe, accuracy on the test images",
+      { features: layerTitle(layer) },
+      training,
+    );
   }
 }
 
@@ -103,38 +97,36 @@ export function attend(
   });
 }
 
-/** A trained head. */
+/** A head to be trained. */
 export class AttentiveHead {
   readonly #parameters: Map<string, tf.Variable>;
   readonly #standardiser: Standardiser;
-  readonly #settings: AttentiveSettings;
-  readonly #tokens: number;
 
   /** @param features Every token of every image, [N·T, D]. @param tokens T. */
-  constructor(features: Features, tokens: number, classes: number, settings: AttentiveSettings) {
-    const { size: D } = features, { seed } = settings;
-    const values = (name: string, shape: readonly number[]) => {
-      const random = new Random(seed, "attentive probe", name), length = tf.util.sizeFromShape([...shape]);
-      return tf.tensor(Float32Array.from({ length }, () => random.normal(0, D ** -0.5)), [...shape]);
-    };
-    const shapes = new Map([["query", [D]], ["key", [D, D]], ["value", [D, D]]]);
+  constructor(
+    features: Features,
+    readonly tokens: number,
+    classes: number,
+    readonly settings: AttentiveSettings,
+  ) {
+    const { size: D } = features, shapes = new Map([["query", [D]], ["key", [D, D]], ["value", [D, D]]]);
     shapes.set("classifier.weight", [D, classes]).set("classifier.bias", [classes]);
     this.#parameters = makeParameters(shapes, (name, shape) => {
-      return name.startsWith("classifier") ? tf.zeros(shape) : values(name, shape);
+      const random = new Random(settings.seed, "attentive probe", name);
+      return name.startsWith("classifier") ? tf.zeros(shape) : random.normal(shape, 0, D ** -0.5);
     });
-    [this.#standardiser, this.#tokens, this.#settings] = [new Standardiser(features), tokens, settings];
+    this.#standardiser = new Standardiser(features);
   }
 
   /** Tokens of some images, [B·T, D]. */
   #batch(features: Features, images: Int32Array): tf.Tensor2D {
-    const T = this.#tokens, rows = new Int32Array(images.length * T);
-    rows.forEach((_, i) => rows[i] = images[Math.floor(i / T)]! * T + i % T);
-    return this.#standardiser.tensor(features, rows);
+    const T = this.tokens, rows = new Int32Array(images.length * T);
+    return this.#standardiser.tensor(features, rows.map((_, i) => images[Math.floor(i / T)]! * T + i % T));
   }
 
   /** Trains it. @returns The mean loss of each epoch. */
   async fit(features: Features, labels: Int32Array): Promise<number[]> {
-    const { epochs, batchSize, learningRate, weightDecay, heads, seed } = this.#settings;
+    const { epochs, batchSize, learningRate, weightDecay, heads, seed } = this.settings;
     const size = Math.min(batchSize, labels.length), updates = Math.floor(labels.length / size);
     const steps = epochs * updates, parameters = this.#parameters, losses: number[] = [];
     const rate = warmupCosine({ peak: learningRate, steps, warmupSteps: Math.ceil(steps / 10) });
@@ -170,20 +162,14 @@ export class AttentiveHead {
 
   /** The most likely class of each image. */
   async predict(features: Features): Promise<Int32Array> {
-    const { batchSize, heads } = this.#settings, T = this.#tokens;
-    const guesses = new Int32Array(features.data.length / features.size / T);
-    const pass = currentEngine().compile(
-      (tokens: tf.Tensor2D) => tf.argMax(attend(tokens, this.#parameters, tokens.shape[0] / T, heads), 1),
-      { name: "attentive probe's guesses" },
-    );
-    const all = guesses.map((_, i) => i);
-    for (let from = 0; from < all.length; from += batchSize) {
-      const tokens = this.#batch(features, all.subarray(from, from + batchSize)), best = await pass(tokens);
-      guesses.set(await best.data(), from);
-      tf.dispose([tokens, best]);
-    }
-    pass.dispose();
-    return guesses;
+    const { tokens: T, settings: { batchSize, heads } } = this;
+    const best = (x: tf.Tensor2D) => tf.argMax(attend(x, this.#parameters, x.shape[0] / T, heads), 1);
+    const pass = currentEngine().compile(best, { name: "attentive probe's guesses" });
+    const guesses = guessed(features.data.length / features.size / T, batchSize, async (images) => {
+      const tokens = this.#batch(features, images);
+      return await pass(tokens).finally(() => tokens.dispose());
+    });
+    return await guesses.finally(() => pass.dispose());
   }
 
   dispose(): void {

@@ -5,8 +5,9 @@ import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.t
 import type { Transform } from "../data/transforms.ts";
 import type { Table } from "../display/table.ts";
 import { type Compiled, currentEngine } from "@nepa/engine";
-import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
-import { inOrder, refuseTransform } from "../data/loader.ts";
+import { judge, type Judged, Judgement } from "./scores.ts";
+import { patchesOf, readOne } from "./features.ts";
+import { refuseTransform } from "../data/loader.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 
 const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
@@ -38,8 +39,9 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
 
   /** The accuracy and the loss. */
   override table(): Table {
-    const { accuracy, interval, loss } = this, images = this.confusion.flat().reduce((a, b) => a + b, 0);
-    return accuracyTable("Classifier", [{ images, accuracy, "95 %": formatInterval(interval), loss }]);
+    return this.row("Classifier", { images: this.confusion.flat().reduce((a, b) => a + b, 0) }, {
+      loss: this.loss,
+    });
   }
 }
 
@@ -90,31 +92,23 @@ export interface Validation {
 
 /** A classifier's forward pass, kept for several readings. */
 export class Evaluation {
-  readonly #classifier: NepaClassifier;
-  readonly #prepare: Transform | null;
-  readonly #pass: Compiled<[tf.Tensor4D], tf.Tensor>;
+  readonly #pass: Compiled<[tf.Tensor4D], tf.Tensor2D[]>;
 
-  constructor(classifier: NepaClassifier, prepare: Transform | null, compile: boolean) {
-    this.#classifier = classifier;
-    this.#prepare = prepare;
-    const pass = (images: tf.Tensor4D) => tf.logSoftmax(classifier.forward(images).logits);
+  constructor(readonly classifier: NepaClassifier, readonly prepare: Transform | null, compile: boolean) {
+    const pass = (images: tf.Tensor4D) => [tf.logSoftmax(classifier.forward(images).logits)];
     this.#pass = currentEngine().compile(pass, { name: "evaluation", compile });
   }
 
   async read(dataset: Dataset): Promise<EvaluationResult> {
-    const classes = dataset.classes.length, transform = this.#prepare, guesses: number[] = [];
-    const prepare = transform ? { transform, size: sizeOf(this.#classifier) } : undefined;
+    const { classifier, prepare: transform } = this, classes = dataset.classes.length;
+    const prepare = transform ? { transform, size: sizeOf(classifier) } : undefined;
+    const found = await readOne(this.#pass, dataset, patchesOf(classifier.backbone), ["logs"], { prepare });
     let loss = 0;
-    const { imageSize, patchSize } = this.#classifier.config;
-    for await (const { images, batch } of inOrder(dataset, (imageSize / patchSize) ** 2, prepare)) {
-      const output = await this.#pass(images), logs = await output.data();
-      output.dispose();
-      batch.labels.forEach((label, i) => {
-        const row = logs.subarray(i * classes, (i + 1) * classes);
-        guesses.push(row.indexOf(Math.max(...row)));
-        loss -= row[label]!;
-      });
-    }
+    const guesses = Array.from(dataset.labels, (label, i) => {
+      const row = found.get("logs")!.subarray(i * classes, (i + 1) * classes); // log probabilities
+      loss -= row[label]!;
+      return row.indexOf(Math.max(...row));
+    });
     return new EvaluationResult(judge(guesses, dataset), loss / dataset.length);
   }
 

@@ -65,7 +65,8 @@ export async function readSets(
   let before = 0;
   try {
     for (const set of sets) {
-      found.push(await readOne(pass, set, patchesOf(model), layers, (done) => bar?.update(before + done)));
+      const tell = (done: number) => bar?.update(before + done);
+      found.push(await readOne(pass, set, patchesOf(model), layers, { tell }));
       before += set.length;
     }
     return found;
@@ -94,13 +95,13 @@ export function patchesOf(model: Encoder): number {
   return rows * columns;
 }
 
-/** What `pass` makes of all images, in their order: as many tensors as `layers`. */
+/** What `pass` makes of all images, prepared, in their order: as many tensors as `layers`. */
 export async function readOne<L>(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
   patches: number,
   layers: readonly L[],
-  tell: (done: number) => void = () => {},
+  { tell, prepare }: { tell?: (done: number) => void; prepare?: Parameters<typeof inOrder>[2] } = {},
 ): Promise<Map<L, Float32Array>> {
   const found = new Map<L, Float32Array>();
   let done = 0;
@@ -111,10 +112,11 @@ export async function readOne<L>(
       found.get(layer)!.set(rows, done * width);
     }
     tf.dispose(outputs);
-    tell(done += size);
+    done += size;
+    tell?.(done);
   };
   let before: Promise<void> = Promise.resolve();
-  for await (const { images, batch } of inOrder(dataset, patches)) {
+  for await (const { images, batch } of inOrder(dataset, patches, prepare)) {
     const outputs = pass(images); // computes while the next batch is made
     await before;
     before = outputs.then((outputs) => take(outputs, batch.size));

@@ -43,10 +43,8 @@ export async function fitHead(
   refuseLabelled(dataset, classifier, null);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
-  const found = await readOne(pass, dataset, patchesOf(classifier.backbone), ["final"]).finally(() =>
-    pass.dispose()
-  );
-  const data = found.get("final")!;
+  const reading = readOne(pass, dataset, patchesOf(classifier.backbone), ["pooled"]);
+  const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
   const features = { data, size: data.length / dataset.length };
   const how = { classes, lambda, excess: 1e-4, maxIterations: 1000 };
   await fitted(features, dataset.labels, how, ({ point }, { standardiser }) => {

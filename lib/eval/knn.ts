@@ -6,10 +6,9 @@ import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { any, expect, flag, isCount, positive, type Rule } from "../base/check.ts";
 import type { Layer, Reading } from "./features.ts";
-import { accuracyTable, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
+import { guessed, judge, type Judged, Judgement } from "./scores.ts";
 import { layerTitle } from "./probe.ts";
-import { type Arguments, asked, type FeatureFunction, type FeatureSets, type Read } from "./sources.ts";
-import type { Encoder } from "../model/method.ts";
+import { asked, type Read, type Source } from "./sources.ts";
 import { unit } from "./collapse.ts";
 
 /** Options of {@linkcode knn}. */
@@ -42,10 +41,9 @@ export class KnnResult extends Judgement {
 
   /** The accuracy and the options. */
   override table(): Table {
-    const { k, temperature, centred, layer, accuracy, interval } = this;
-    const asked = { k, temperature, centred, features: layerTitle(layer) };
-    const row = { ...asked, accuracy, "95 %": formatInterval(interval) };
-    return accuracyTable("Nearest neighbours, accuracy on the test images", [row]);
+    const { k, temperature, centred, layer } = this;
+    const row = { k, temperature, centred, features: layerTitle(layer) };
+    return this.row("Nearest neighbours, accuracy on the test images", row);
   }
 }
 
@@ -82,13 +80,17 @@ const BLOCK = 500;
  * ```
  */
 export async function knn(
-  model: Encoder | FeatureFunction | FeatureSets,
+  model: Source,
   train?: Dataset | KnnOptions,
   test?: Dataset,
   options?: KnnOptions,
 ): Promise<KnnResult> {
-  const given: Arguments = [model, train, test, options];
-  const { sets, options: chosen, network, read } = await asked<KnnOptions>("knn", RULES, given);
+  const { sets, options: chosen, network, read } = await asked<KnnOptions>("knn", RULES, [
+    model,
+    train,
+    test,
+    options,
+  ]);
   const { k = 20, temperature = 0.07, centred = false } = chosen, [voting, judged] = sets, n = voting.length;
   const layer: Read = network ? chosen.layer ?? "final" : "given", classes = voting.classes.length;
   expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);
@@ -116,34 +118,29 @@ export async function vote(
   const mean = tf.tidy(() => centred ? tf.mean(tf.tensor2d(bank, [n, d]), 0) : tf.zeros([d]));
   const direction = (x: tf.Tensor2D) => unit(tf.sub<tf.Tensor2D>(x, mean));
   const keys = tf.tidy(() => direction(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
-  const nearest = currentEngine().compile((x: tf.Tensor2D, keys: tf.Tensor2D) => {
-    return inStreams(x.shape[0], (from, count) => {
-      const { values, indices } = tf.topk(tf.matMul(direction(rowsOf(x, from, count)), keys), k);
-      return { values, indices };
-    });
-  }, { name: "nearest neighbours", xla: false });
-  const guesses = new Int32Array(count);
+  const classOf = tf.tensor1d(labels, "int32");
+  const voted = currentEngine().compile(
+    (x: tf.Tensor2D, keys: tf.Tensor2D) =>
+      inStreams(x.shape[0], (from, count) => {
+        const { values, indices } = tf.topk(tf.matMul(direction(rowsOf(x, from, count)), keys), k); // [count, k]
+        const votes = tf.exp(tf.div(tf.sub(values, tf.slice(values, 0, [-1, 1])), temperature)); // the nearest counts 1
+        const said = tf.oneHot(tf.gather(classOf, indices) as tf.Tensor1D, classes); // [count, k, K]
+        return tf.argMax(tf.sum(tf.mul(tf.expandDims(votes, 2), said), 1), 1);
+      }),
+    { name: "nearest neighbours", xla: false },
+  );
   await using bar = progress({ title: "k-NN", total: count, unit: "images" });
   try {
-    for (let from = 0; from < count; from += BLOCK) {
-      const rows = Math.min(BLOCK, count - from), votes = new Float64Array(rows * classes);
-      const block = tf.tensor2d(queries.subarray(from * d, (from + rows) * d), [rows, d]);
-      const { values, indices } = await nearest(block, keys);
-      const cosines = await values.data(), neighbours = await indices.data();
-      tf.dispose([block, values, indices]);
-      for (let i = 0; i < rows * k; i++) {
-        const row = Math.floor(i / k), at = row * classes + labels[neighbours[i]!]!;
-        votes[at]! += Math.exp((cosines[i]! - cosines[row * k]!) / temperature); // the nearest counts 1: none overflows
-      }
-      for (let i = 0; i < rows; i++) {
-        const row = votes.subarray(i * classes, (i + 1) * classes);
-        guesses[from + i] = row.indexOf(Math.max(...row));
-      }
-      bar.update(from + rows);
-    }
-    return guesses;
+    return await guessed(count, BLOCK, async (rows) => {
+      const [from = 0] = rows, to = from + rows.length;
+      const block = tf.tensor2d(queries.subarray(from * d, to * d), [rows.length, d]);
+      const best = await voted(block, keys);
+      block.dispose();
+      bar.update(to);
+      return best;
+    });
   } finally {
-    tf.dispose([mean, keys]);
-    nearest.dispose();
+    tf.dispose([mean, keys, classOf]);
+    voted.dispose();
   }
 }

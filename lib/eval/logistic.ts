@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { minimise, type Minimum } from "./lbfgs.ts";
 import { cholesky, solveLower, solveLowerTransposed } from "./linalg.ts";
+import { guessed } from "./scores.ts";
 
 /** Feature vectors one after the other, [n, size]. */
 export interface Features {
@@ -57,13 +58,13 @@ export class Standardiser {
 
   /** Weights [K, D] and biases [K] for features as they are, from those for standardised ones [K, D + 1], a bias last. */
   undone(point: Float64Array): { weight: number[][]; bias: number[] } {
-    const mean = this.#mean,
-      size = mean.length,
-      rows = Array.from({ length: point.length / (size + 1) }, (_, k) => k * (size + 1));
-    const weight = rows.map((at) => Array.from(this.#scale, (scale, j) => scale * point[at + j]!));
-    const bias = rows.map((at, k) =>
-      point[at + size]! - mean.reduce((sum, m, j) => sum + m * weight[k]![j]!, 0)
+    const mean = this.#mean, size = mean.length, classes = point.length / (size + 1);
+    const rows = Array.from(
+      { length: classes },
+      (_, k) => point.subarray(k * (size + 1), (k + 1) * (size + 1)),
     );
+    const weight = rows.map((row) => Array.from(this.#scale, (scale, j) => scale * row[j]!));
+    const bias = rows.map((row, k) => row[size]! - mean.reduce((sum, m, j) => sum + m * weight[k]![j]!, 0));
     return { weight, bias };
   }
 
@@ -80,64 +81,66 @@ export class Standardiser {
 interface Block {
   x: tf.Tensor2D; // [rows, D]
   y: tf.Tensor2D; // [rows, K], one-hot
-  labels: Int32Array; // [rows]
   heldOut: boolean;
+}
+
+/** What a {@linkcode LogisticRegression} is of: K; the images in random order; how many at its end are left out while λ is chosen. */
+interface Sample {
+  classes: number;
+  order: Int32Array;
+  heldOut: number;
 }
 
 /** The regression of labels on features; it holds them on the engine until {@linkcode LogisticRegression.dispose}. */
 export class LogisticRegression {
   readonly standardiser: Standardiser;
   readonly #blocks: Block[] = [];
-  readonly #size: number; // D
-  readonly #classes: number; // K
   readonly #residuals: Compiled<[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor>;
   readonly #best: Compiled<[tf.Tensor, tf.Tensor], tf.Tensor>;
   #covariance: Float64Array | undefined;
   #factored: { lambda: number; factor: Float64Array } | undefined;
 
-  /**
-   * @param features [n, D], not standardised.
-   * @param labels [n], 0 to K − 1.
-   * @param options K; the images in random order; how many at its end are left out while λ is chosen.
-   */
-  constructor(
-    features: Features,
-    labels: Int32Array,
-    { classes, order, heldOut }: { classes: number; order: Int32Array; heldOut: number },
-  ) {
+  /** @param features [n, D], not standardised. @param labels [n], 0 to K − 1. */
+  constructor(readonly features: Features, readonly labels: Int32Array, readonly sample: Sample) {
     this.standardiser = new Standardiser(features);
-    [this.#size, this.#classes] = [features.size, classes];
-    const selected = order.length - heldOut;
-    this.#add(features, labels, order.subarray(0, selected), false);
-    this.#add(features, labels, order.subarray(selected), true);
+    const { classes, order, heldOut } = sample, selected = order.length - heldOut, most = blockOf(features);
+    for (let from = 0, to = 0; from < order.length; from = to) {
+      to = Math.min(from + most, from < selected ? selected : order.length);
+      const rows = order.subarray(from, to), said = rows.map((row) => labels[row]!);
+      const y = tf.tidy(() => tf.oneHot(tf.tensor1d(said, "int32"), classes).cast("float32")) as tf.Tensor2D;
+      this.#blocks.push({ x: this.standardiser.tensor(features, rows), y, heldOut: from >= selected });
+    }
     // Not by XLA: these are products of a tall matrix with a narrow one, and the library's kernels are twice as fast.
     this.#residuals = currentEngine().compile(residuals, { xla: false, name: "probe gradient" });
     const best = (x: tf.Tensor, w: tf.Tensor) => tf.argMax(logits(x, w), 1);
     this.#best = currentEngine().compile(best, { xla: false, name: "probe scores" });
   }
 
-  #add(features: Features, all: Int32Array, order: Int32Array, heldOut: boolean): void {
-    for (const rows of slices(order, this.#size)) {
-      const labels = rows.map((row) => all[row]!), x = this.standardiser.tensor(features, rows);
-      const y = tf.tidy(() => tf.cast(tf.oneHot(tf.tensor1d(labels, "int32"), this.#classes), "float32"));
-      this.#blocks.push({ x, y: y as tf.Tensor2D, labels, heldOut });
-    }
-  }
-
-  #used(selecting: boolean): { blocks: Block[]; rows: number } {
+  /** The sum over the images, but those held out while λ is chosen, of what `part` gives for some, divided by their number. */
+  async #mean(
+    size: number,
+    selecting: boolean,
+    part: (block: Block) => tf.Tensor | Promise<tf.Tensor>,
+  ): Promise<Float64Array> {
     const blocks = this.#blocks.filter(({ heldOut }) => !(selecting && heldOut));
-    return { blocks, rows: blocks.reduce((sum, { x }) => sum + x.shape[0], 0) };
+    const mean = new Float64Array(size), rows = blocks.reduce((sum, { x }) => sum + x.shape[0], 0);
+    for (const block of blocks) {
+      const summed = await part(block), values = await summed.data();
+      summed.dispose();
+      for (let i = 0; i < size; i++) mean[i]! += values[i]! / rows;
+    }
+    return mean;
   }
 
   /** Fits weights and biases: mean cross-entropy + λ/2·‖W‖², the biases free. */
   async fit({ lambda, selecting, from, excess, maxIterations }: FitOptions): Promise<Fit> {
-    const size = this.#size, factor = await this.#factor(lambda);
+    const { features: { size }, sample: { classes } } = this, factor = await this.#factor(lambda);
     const lengths = (gradient: Float64Array) => { // squared, of the weights' part and of all
       let all = 0, biases = 0;
       gradient.forEach((g, i) => (all += g * g, biases += i % (size + 1) === size ? g * g : 0));
       return { weights: all - biases, all };
     };
-    const start = from?.point ?? new Float64Array(this.#classes * (size + 1));
+    const start = from?.point ?? new Float64Array(classes * (size + 1));
     const minimum = await minimise(start, {
       gradient: (point) => this.#gradient(point, lambda, selecting),
       precondition: (vector) => this.#precondition(vector, factor),
@@ -150,30 +153,18 @@ export class LogisticRegression {
 
   /** [K, D + 1], the bias last in each row. */
   async #gradient(point: Float64Array, lambda: number, selecting: boolean): Promise<Float64Array> {
-    const size = this.#size, { blocks, rows } = this.#used(selecting);
-    const w = tf.tensor2d(Float32Array.from(point), [this.#classes, size + 1]);
-    const gradient = point.map((x, i) => i % (size + 1) === size ? 0 : lambda * Math.fround(x));
-    for (const { x, y } of blocks) {
-      const part = await this.#residuals(x, y, w), values = await part.data();
-      part.dispose();
-      for (let i = 0; i < gradient.length; i++) gradient[i]! += values[i]! / rows;
-    }
+    const { features: { size }, sample: { classes } } = this;
+    const w = tf.tensor2d(Float32Array.from(point), [classes, size + 1]);
+    const gradient = await this.#mean(point.length, selecting, ({ x, y }) => this.#residuals(x, y, w));
     w.dispose();
-    return gradient;
+    return gradient.map((g, i) => i % (size + 1) === size ? g : g + lambda * Math.fround(point[i]!));
   }
 
   /** The factor L of L Lᵀ = c·XᵀX/n + λ·I, near the Hessian of each class's weights. */
   async #factor(lambda: number): Promise<Float64Array> {
     if (this.#factored?.lambda === lambda) return this.#factored.factor;
-    const size = this.#size, { blocks, rows } = this.#used(false);
-    if (!this.#covariance) {
-      this.#covariance = new Float64Array(size * size);
-      for (const { x } of blocks) {
-        const gram = tf.matMul(x, x, true), values = await gram.data();
-        gram.dispose();
-        for (let i = 0; i < values.length; i++) this.#covariance[i]! += values[i]! / rows;
-      }
-    }
+    const { size } = this.features;
+    this.#covariance ??= await this.#mean(size * size, false, ({ x }) => tf.matMul(x, x, true));
     // What is added to the diagonal is above float32's rounding, which is larger the more the features resemble each other.
     for (let rounding = 1e-6;; rounding *= 10) {
       const matrix = this.#covariance.map((value) => CURVATURE * value);
@@ -188,42 +179,34 @@ export class LogisticRegression {
   }
 
   #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
-    const size = this.#size, out = vector.slice();
-    const row = (k: number) => out.subarray(k * (size + 1), (k + 1) * (size + 1));
-    const rows = Array.from({ length: this.#classes }, (_, k) => row(k));
+    const { features: { size }, sample: { classes } } = this, out = vector.slice();
+    const rows = Array.from(
+      { length: classes },
+      (_, k) => out.subarray(k * (size + 1), (k + 1) * (size + 1)),
+    );
     solveLower(factor, rows, size);
     solveLowerTransposed(factor, rows, size);
     for (const row of rows) row[size]! /= CURVATURE;
     return out;
   }
 
-  /** The most likely class of each row of features [m, D]. */
-  async predict({ data, size }: Features, fit: Fit): Promise<Int32Array> {
-    const all = Int32Array.from({ length: data.length / size }, (_, i) => i), guesses = all.slice();
-    for (const rows of slices(all, size)) {
-      const x = this.standardiser.tensor({ data, size }, rows);
-      guesses.set(await this.#guess(x, fit), rows[0]!);
-      x.dispose();
-    }
-    return guesses;
+  /** The most likely class of each row of features [m, D], or of those that `order` names. */
+  async predict(features: Features, fit: Fit, order?: Int32Array): Promise<Int32Array> {
+    const { data, size } = features, count = order?.length ?? data.length / size;
+    const w = tf.tensor2d(Float32Array.from(fit.point), [this.sample.classes, size + 1]);
+    const guesses = guessed(count, blockOf(features), async (rows) => {
+      const x = this.standardiser.tensor(features, order ? rows.map((i) => order[i]!) : rows);
+      return await this.#best(x, w).finally(() => x.dispose());
+    });
+    return await guesses.finally(() => w.dispose());
   }
 
   /** The share of the held-out images whose class is predicted right. */
   async heldOutAccuracy(fit: Fit): Promise<number> {
-    let right = 0, count = 0;
-    for (const { x, labels } of this.#blocks.filter(({ heldOut }) => heldOut)) {
-      const guesses = await this.#guess(x, fit);
-      right += labels.filter((label, i) => label === guesses[i]).length;
-      count += labels.length;
-    }
-    return right / count;
-  }
-
-  async #guess(x: tf.Tensor2D, fit: Fit): Promise<Int32Array> {
-    const w = tf.tensor2d(Float32Array.from(fit.point), [this.#classes, this.#size + 1]);
-    const best = await this.#best(x, w), guesses = await best.data();
-    tf.dispose([w, best]);
-    return guesses as Int32Array;
+    const { features, labels, sample: { order, heldOut } } = this,
+      held = order.subarray(order.length - heldOut);
+    const guesses = await this.predict(features, fit, held);
+    return guesses.filter((guess, i) => guess === labels[held[i]!]).length / heldOut;
   }
 
   dispose(): void {
@@ -249,12 +232,8 @@ export async function fitted<T>(
   }
 }
 
-/** Rows in parts of at most `BLOCK` numbers. */
-function slices(order: Int32Array, size: number): Int32Array[] {
-  const rows = Math.max(1, Math.floor(BLOCK / size));
-  const part = (i: number) => order.subarray(i * rows, (i + 1) * rows);
-  return Array.from({ length: Math.ceil(order.length / rows) }, (_, i) => part(i));
-}
+/** Rows of at most `BLOCK` numbers. */
+const blockOf = ({ size }: Features) => Math.max(1, Math.floor(BLOCK / size));
 
 /** The steps of a fit with another λ: the gradient of its penalty changes by λ times the step. */
 function shifted({ pairs, lambda: before }: Fit, lambda: number, size: number): Minimum["pairs"] {

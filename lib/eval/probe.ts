@@ -15,14 +15,7 @@ import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
 import { type Fit, fitted, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
-import {
-  type Arguments,
-  asked,
-  type FeatureFunction,
-  type FeatureSets,
-  type Labelled,
-  type Read,
-} from "./sources.ts";
+import { asked, type Labelled, type Read, type Source } from "./sources.ts";
 
 /** Options of {@linkcode linearProbe}. */
 export interface ProbeOptions extends Reading {
@@ -70,13 +63,8 @@ const LAMBDAS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
 const HELD_OUT = 5000;
 
 const RULES: Record<keyof ProbeOptions, Rule> = {
-  layer: any,
-  pool: any,
-  causal: flag,
-  layers: flag,
-  references: flag,
+  ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag, seed: index },
   lambdas: ["positive numbers, each below the one before it", isFalling],
-  seed: index,
 };
 
 function isFalling(list: unknown): boolean {
@@ -193,13 +181,17 @@ export function layerTitle(layer: Read | string): string {
  * ```
  */
 export async function linearProbe(
-  model: Encoder | FeatureFunction | FeatureSets,
+  model: Source,
   train?: Dataset | ProbeOptions,
   test?: Dataset,
   options?: ProbeOptions,
 ): Promise<ProbeResult> {
-  const given: Arguments = [model, train, test, options];
-  const { sets, options: chosen, network, read } = await asked<ProbeOptions>("linearProbe", RULES, given);
+  const { sets, options: chosen, network, read } = await asked<ProbeOptions>("linearProbe", RULES, [
+    model,
+    train,
+    test,
+    options,
+  ]);
   const { layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = chosen, how = { seed, lambdas };
   const layer: Read = network ? chosen.layer ?? "final" : "given", [fit, judged] = sets;
   expect(fit.length >= 10, fit.name, "at least 10 rows", fit.length);

@@ -1,8 +1,9 @@
 /** Scores: accuracy and confusion of predictions, and how every evaluation shows them. @module */
+import type * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { Figure } from "../display/figure.ts";
-import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
-import { showDisplay } from "../display/jupyter.ts";
+import * as notebook from "../display/jupyter.ts";
+import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { type Cell, formatPercent, Table } from "../display/table.ts";
 
 /** The metrics of predictions. */
@@ -47,6 +48,25 @@ export function judge(
   };
 }
 
+/**
+ * The classes of rows 0 to `count` − 1, `block` of them at a time.
+ *
+ * @param guess Gives the classes [n] of n rows, by their numbers; the tensor is disposed of here.
+ */
+export async function guessed(
+  count: number,
+  block: number,
+  guess: (rows: Int32Array) => Promise<tf.Tensor>,
+): Promise<Int32Array> {
+  const guesses = Int32Array.from({ length: count }, (_, i) => i), all = guesses.slice();
+  for (let from = 0; from < count; from += block) {
+    const best = await guess(all.subarray(from, from + block));
+    guesses.set(await best.data(), from);
+    best.dispose();
+  }
+  return guesses;
+}
+
 /** An interval of shares as percent: "82.1 – 83.6 %". */
 export function formatInterval([low, high]: readonly [number, number]): string {
   return `${(100 * low).toFixed(1)} – ${formatPercent(high)}`;
@@ -71,7 +91,8 @@ export abstract class Showing {
 
   /** Puts the plots below the running cell; the cell's own value is the table. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    if (inNotebook()) { for (const plot of this.plots()) await showDisplay(await plot[jupyterDisplay]()); }
+    const plots = notebook.inNotebook() ? this.plots() : [];
+    for (const plot of plots) await notebook.showDisplay(await plot[jupyterDisplay]());
     return this.table()[jupyterDisplay]();
   }
 }
@@ -87,6 +108,12 @@ export abstract class Judgement extends Showing implements Judged {
   constructor(judged: Judged) {
     super();
     Object.assign(this, judged);
+  }
+
+  /** One row: the accuracy and its interval, between what else is to be said. */
+  protected row(title: string, before: Record<string, Cell>, after: Record<string, Cell> = {}): Table {
+    const { accuracy, interval } = this;
+    return accuracyTable(title, [{ ...before, accuracy, "95 %": formatInterval(interval), ...after }]);
   }
 
   /** The confusion matrix: each class's images by the class predicted, the colour their share, the number how many. */

@@ -48,8 +48,8 @@ export interface Asked<O> {
   read(what: readonly Read[]): Promise<Map<Read, Float32Array>[]>;
 }
 
-/** A probe's arguments. */
-export type Arguments = readonly [Encoder | FeatureFunction | FeatureSets, ...unknown[]];
+/** What probes read features from. */
+export type Source = Encoder | FeatureFunction | FeatureSets;
 
 /** Options that only a network has an answer to. */
 const READING = ["layer", "layers", "references", "pool", "causal"];
@@ -58,7 +58,7 @@ const READING = ["layer", "layers", "references", "pool", "causal"];
 export async function asked<O extends object>(
   where: string,
   rules: Readonly<Record<string, Rule>>,
-  [source, ...rest]: Arguments,
+  [source, ...rest]: readonly [Source, ...unknown[]],
 ): Promise<Asked<O>> {
   const given = isSets(source), options = ((given ? rest[0] : rest[2]) ?? {}) as O;
   if (!given && typeof source !== "function") {
@@ -87,7 +87,7 @@ export async function asked<O extends object>(
   return { sets, options, read };
 }
 
-const isSets = (source: Arguments[0]): source is FeatureSets =>
+const isSets = (source: Source): source is FeatureSets =>
   typeof source === "object" && source !== null && "train" in source;
 
 function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, Dataset] {
