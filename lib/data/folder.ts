@@ -93,7 +93,11 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
   const [classes, inner] = folders.length > 0 ? [folders, folders] : [[name], [""]];
   if (folders.length > 1 && folders.every((name) => PART.test(name))) {
     const each = folders.map((part) => `imageFolder("${path}/${part}")`).join(", ");
-    notice(`${name}: its classes would be ${folders.join(" and ")}, which look like parts of a data set: open ${each}`);
+    notice(
+      `${name}: its classes would be ${
+        folders.join(" and ")
+      }, which look like parts of a data set: open ${each}`,
+    );
   }
   const found = await Promise.all(inner.map((inner) => imagesIn(root, inner)));
   const files = found.flatMap((ofClass, label) => ofClass.map(([path, bytes]) => ({ path, bytes, label })));

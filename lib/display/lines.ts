@@ -161,7 +161,8 @@ export function lightSvg(board: LineBoard): string {
     `style="background:#fff;display:block">` +
     text(29, `font-size="16" font-weight="bold" fill="${ink.text}"`, board.title) +
     text(49, `font-size="12" fill="${ink.soft}"`, board.subtitle) +
-    warningLines(board).map((words, i) => text(67 + 15 * i, `font-size="12" fill="${ink.alarm}"`, words)).join("") +
+    warningLines(board).map((words, i) => text(67 + 15 * i, `font-size="12" fill="${ink.alarm}"`, words))
+      .join("") +
     charts.map((chart) => chartSvg(board, chart)).join("") + (done === undefined ? "" : bar) + "</svg>";
 }
 

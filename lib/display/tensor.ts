@@ -6,7 +6,9 @@ import { plainText, showAs } from "./jupyter.ts";
 const MOST = 1e6;
 
 showAs(tf.Tensor.prototype, (tensor) => {
-  const head = `${tensor instanceof tf.Variable ? `Variable ${tensor.name}` : "Tensor"} ${tensor.dtype} [${tensor.shape.join(", ")}]`;
+  const head = `${tensor instanceof tf.Variable ? `Variable ${tensor.name}` : "Tensor"} ${tensor.dtype} [${
+    tensor.shape.join(", ")
+  }]`;
   if (tensor.isDisposed) return plainText(`${head}, disposed`);
   if (tensor.size > MOST) return plainText(head);
   try {

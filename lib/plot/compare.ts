@@ -65,7 +65,7 @@ export async function compareRuns(folders: readonly string[]): Promise<Figure> {
     return { name: basename(folder), folder, history };
   }));
   const same = runs.some(({ name }, i) => runs.some((other, j) => i !== j && other.name === name));
-  if (same) for (const run of runs) run.name = run.folder;
+  if (same) { for (const run of runs) run.name = run.folder; }
   return boardFigure(comparison(runs, `mean of ${LOSS_WINDOW} losses`));
 }
 

@@ -1,7 +1,14 @@
 /** The course of a training run, drawn while it runs and when it is over. @module */
 import { type Figure, ink, palette } from "../display/figure.ts";
 import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../display/jupyter.ts";
-import { boardFigure, lightSvg, type Line, type LineBoard, type LineChart, warningLines } from "../display/lines.ts";
+import {
+  boardFigure,
+  lightSvg,
+  type Line,
+  type LineBoard,
+  type LineChart,
+  warningLines,
+} from "../display/lines.ts";
 import { formatDuration } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { LOSS_WINDOW, METER, Run, type Step } from "../training/run.ts";
@@ -104,7 +111,10 @@ export function lossBoard(
 ): LineBoard {
   const side = smaller.map(filled).filter(({ lines }) => lines.length > 0);
   const width = 820, lines = warningLines({ ...words, width }).length;
-  const top = 104 + 15 * Math.max(0, lines - 1), gap = 38, room = Math.max(366, 73 * side.length), share = room / side.length;
+  const top = 104 + 15 * Math.max(0, lines - 1),
+    gap = 38,
+    room = Math.max(366, 73 * side.length),
+    share = room / side.length;
   const bottom = top + room - gap, height = bottom + 48;
   return {
     ...words,

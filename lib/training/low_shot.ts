@@ -102,7 +102,10 @@ export class LowShotResult extends Showing {
     });
     const at = this.#points("fine-tuned").map(({ labels }) => labels);
     return new Figure(traces, {
-      title: { text: "What pretraining buys", subtitle: { text: several ? "bars: standard deviation over the seeds" : "one seed" } },
+      title: {
+        text: "What pretraining buys",
+        subtitle: { text: several ? "bars: standard deviation over the seeds" : "one seed" },
+      },
       xaxis: { type: "log", title: { text: "labels" }, tickvals: at, ticktext: at.map(formatNumber) },
       yaxis: { title: { text: "accuracy on the test images, %" } },
     });
