@@ -63,8 +63,9 @@ const LAMBDAS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
 const HELD_OUT = 5000;
 
 const RULES: Record<keyof ProbeOptions, Rule> = {
-  ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag, seed: index },
+  ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag },
   lambdas: ["positive numbers, each below the one before it", isFalling],
+  seed: index,
 };
 
 function isFalling(list: unknown): boolean {
