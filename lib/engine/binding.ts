@@ -32,21 +32,6 @@ export interface Recorder {
 
 /** The binding: a table from tensor ids to TensorFlow handles. */
 export class Binding {
-  readonly TF_FLOAT = DTYPE.FLOAT;
-  readonly TF_INT32 = DTYPE.INT32;
-  readonly TF_INT64 = DTYPE.INT64;
-  readonly TF_BOOL = DTYPE.BOOL;
-  readonly TF_COMPLEX64 = DTYPE.COMPLEX64;
-  readonly TF_STRING = DTYPE.STRING;
-  readonly TF_RESOURCE = DTYPE.RESOURCE;
-  readonly TF_UINT8 = DTYPE.UINT8;
-  readonly TF_ATTR_STRING = ATTR.STRING;
-  readonly TF_ATTR_INT = ATTR.INT;
-  readonly TF_ATTR_FLOAT = ATTR.FLOAT;
-  readonly TF_ATTR_BOOL = ATTR.BOOL;
-  readonly TF_ATTR_TYPE = ATTR.TYPE;
-  readonly TF_ATTR_SHAPE = ATTR.SHAPE;
-  readonly TF_ATTR_RESOURCE = ATTR.RESOURCE;
   readonly TF_Version: string;
 
   recorder: Recorder | undefined;
@@ -59,6 +44,7 @@ export class Binding {
   constructor(lib: LibTensorFlow) {
     this.#lib = lib;
     this.TF_Version = lib.version;
+    Object.assign(this, prefixed("TF_", DTYPE), prefixed("TF_ATTR_", ATTR));
   }
 
   /** An id that no tensor has had. */
@@ -172,20 +158,8 @@ export class Binding {
   getNumOfTensors(): number {
     return this.#handles.size;
   }
-
-  getNumOfSavedModels(): number {
-    return 0;
-  }
-
-  loadSavedModel(): never {
-    throw new TypeError("SavedModels are not read by this engine; load safetensors instead");
-  }
-
-  runSavedModel(): never {
-    return this.loadSavedModel();
-  }
-
-  deleteSavedModel(): never {
-    return this.loadSavedModel();
-  }
 }
+
+/** Numbers by the names that the kernels read: TF_FLOAT, TF_ATTR_INT. */
+const prefixed = (prefix: string, numbers: Record<string, number>) =>
+  Object.fromEntries(Object.entries(numbers).map(([name, value]) => [prefix + name, value]));

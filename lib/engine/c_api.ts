@@ -30,7 +30,6 @@ export const C_API = {
   TF_DeleteDeviceList: { parameters: [P], result: V },
   TF_DeviceListCount: { parameters: [P], result: I },
   TF_DeviceListName: { parameters: [P, I, P], result: P },
-  TF_DeviceListType: { parameters: [P, I, P], result: P },
   TFE_ContextAddFunction: { parameters: [P, P, P], result: V },
   TFE_ContextRemoveFunction: { parameters: [P, B, P], result: V },
 
@@ -48,16 +47,6 @@ export const C_API = {
   TFE_OpAddInput: { parameters: [P, P, P], result: V },
   TFE_Execute: { parameters: [P, B, B, P], result: V },
   TFE_ExecuteOffThread: { name: "TFE_Execute", parameters: [P, B, B, P], result: V, nonblocking: true },
-  TFE_OpSetAttrString: { parameters: [P, B, B, U], result: V },
-  TFE_OpSetAttrStringList: { parameters: [P, B, B, B, I], result: V },
-  TFE_OpSetAttrInt: { parameters: [P, B, L], result: V },
-  TFE_OpSetAttrIntList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrFloat: { parameters: [P, B, "f32"], result: V },
-  TFE_OpSetAttrFloatList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrBool: { parameters: [P, B, "u8"], result: V },
-  TFE_OpSetAttrBoolList: { parameters: [P, B, B, I], result: V },
-  TFE_OpSetAttrType: { parameters: [P, B, I], result: V },
-  TFE_OpSetAttrTypeList: { parameters: [P, B, B, I], result: V },
   TFE_OpSetAttrShape: { parameters: [P, B, B, I, P], result: V },
 
   TF_NewGraph: { parameters: [], result: P },
@@ -72,18 +61,31 @@ export const C_API = {
   TF_GraphGetTensorShape: { parameters: [P, { struct: [P, I] }, B, I, P], result: V },
   TF_OperationGetAttrTensor: { parameters: [P, B, B, P], result: V },
   TF_SetAttrTensor: { parameters: [P, B, P, P], result: V },
-  TF_SetAttrString: { parameters: [P, B, B, U], result: V },
-  TF_SetAttrStringList: { parameters: [P, B, B, B, I], result: V },
-  TF_SetAttrInt: { parameters: [P, B, L], result: V },
-  TF_SetAttrIntList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrFloat: { parameters: [P, B, "f32"], result: V },
-  TF_SetAttrFloatList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrBool: { parameters: [P, B, "u8"], result: V },
-  TF_SetAttrBoolList: { parameters: [P, B, B, I], result: V },
-  TF_SetAttrType: { parameters: [P, B, I], result: V },
-  TF_SetAttrTypeList: { parameters: [P, B, B, I], result: V },
   TF_SetAttrShape: { parameters: [P, B, B, I], result: V },
   TF_GraphToFunction: { parameters: [P, B, "u8", I, B, I, B, I, B, P, P, P, P], result: P },
   TF_GraphCopyFunction: { parameters: [P, P, P, P], result: V },
   TF_DeleteFunction: { parameters: [P], result: V },
 } as const;
+
+/** What follows the operation and the attribute's name, by the kind of its value. */
+const VALUES = {
+  String: [B, U],
+  StringList: [B, B, I],
+  Int: [L],
+  IntList: [B, I],
+  Float: ["f32"],
+  FloatList: [B, I],
+  Bool: ["u8"],
+  BoolList: [B, I],
+  Type: [I],
+  TypeList: [B, I],
+} as const;
+
+/** Set attributes: of eager operations, and of a graph's. */
+export const SETTERS: Deno.ForeignLibraryInterface = Object.fromEntries(
+  ["TFE_Op", "TF_"].flatMap((prefix) =>
+    Object.entries(VALUES).map(([kind, value]) =>
+      [`${prefix}SetAttr${kind}`, { parameters: [P, B, ...value], result: V }] as const
+    )
+  ),
+);

@@ -45,14 +45,6 @@ export async function selfCheck(): Promise<void> {
   }
 }
 
-/** Seconds for both passes over [16, 50, 128] on tfjs' current backend, warmed up. */
-export async function passSeconds(): Promise<number> {
-  await passes(16, 50, 128);
-  const start = performance.now();
-  await passes(16, 50, 128);
-  return (performance.now() - start) / 1000;
-}
-
 /** Seconds for one [n, n] x [n, n], until its last element can be read. */
 async function productSeconds(n: number): Promise<number> {
   const a = tf.fill([n, n], 0.5), start = performance.now();

@@ -1,6 +1,6 @@
 /** Chooses what computes the tensors, checks it, and describes it. @module */
 import * as tf from "@tensorflow/tfjs";
-import { measureGflops, passSeconds, selfCheck } from "./check.ts";
+import { measureGflops, selfCheck } from "./check.ts";
 import { compileWith } from "./compile.ts";
 import { gpuOffer } from "./cuda.ts";
 import { correctGradients } from "./gradients.ts";
@@ -16,7 +16,7 @@ import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
 
 /** What an engine tells of itself once it is open. */
-interface Opened extends Pick<Engine, "products" | "streams" | "decodeJpeg"> {
+interface Opened extends Pick<Engine, "streams" | "decodeJpeg"> {
   version: string;
   device: string;
   /** What tells engines of one name apart: "cpu, compiled". */
@@ -66,7 +66,6 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
       operationThreads: Number(Deno.env.get("TF_NUM_INTRAOP_THREADS")),
       notes: offer ? [...notes, offer] : notes,
       compile: (fn, options = {}) => compileWith(tensorflow, fn, options),
-      products: () => tensorflow.products(),
       streams: () => tensorflow.streams(),
       decodeJpeg: (bytes, box, use) => tensorflow.decodeJpeg(bytes, box, use),
     };
@@ -105,32 +104,20 @@ async function describe(engine: Engine, threads: number, each: number): Promise<
   await tf.setBackend(engine.name);
   const gflops = await measureGflops();
   await tf.setBackend(before);
-  const { name, version, device, notes } = engine, bfloat16Gflops = engine.products?.().bfloat16;
-  const speed = (gflops: number) => `${Number(gflops.toPrecision(3))} GFLOP/s`;
+  const { name, version, device, notes } = engine;
   const text = [
     String(engine),
     `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}` +
     (each < threads ? `, ${each} for one operation` : ""),
-    `square float32 matrix products: ${speed(gflops)}`,
-    ...bfloat16Gflops
-      ? [`in bfloat16: ${speed(bfloat16Gflops)}, ${precisionRefusal(engine) ?? "faster than float32"}`]
-      : [],
+    `square float32 matrix products: ${Number(gflops.toPrecision(3))} GFLOP/s`,
     ...notes,
   ].join("\n");
-  const optional = bfloat16Gflops ? { bfloat16Gflops } : {};
-  return shown({ name, version, device, threads, gflops, ...optional, text }, () => text);
+  return shown({ name, version, device, threads, gflops, text }, () => text);
 }
 
-/** From here on, products in bfloat16 are faster for certain: such measurements are noisy. */
-const GAIN = 1.1;
-
-/** Why products in bfloat16 are not to be had, or gain nothing; undefined where they are faster than float32. */
-export function precisionRefusal({ name, products }: Engine): string | undefined {
-  if (!products) return `the ${name} engine computes in float32 alone`;
-  const { float32, bfloat16 } = products();
-  if (bfloat16 > GAIN * float32) return undefined;
-  const [rounded, exact] = [bfloat16, float32].map((gflops) => Number(gflops.toPrecision(3)));
-  return `no faster here than float32 (${rounded} against ${exact} GFLOP/s)`;
+/** Why products in bfloat16 are not to be had; undefined where they are. Whether they are faster, `bench step` measures. */
+export function precisionRefusal({ name, compiles }: Engine): string | undefined {
+  return compiles ? undefined : `the ${name} engine computes in float32 alone`;
 }
 
 function makeEngine(
@@ -184,25 +171,12 @@ async function attempt(name: EngineName, notes: string[]): Promise<Engine | unde
   }
 }
 
-/** The faster of webgpu, if there is hardware for it, and wasm. */
+/** webgpu, if there is hardware for it, or else wasm, or else cpu. */
 async function withoutTensorFlow(notes: string[]): Promise<Engine> {
   const adapter = await findAdapter();
   if (adapter && !adapter.hardware) notes.push(`webgpu was passed over: ${adapter.name} is software`);
-  const engines: { engine: Engine; seconds: number }[] = [];
-  for (const name of adapter?.hardware ? ["webgpu", "wasm"] as const : ["wasm"] as const) {
-    const engine = await attempt(name, notes);
-    if (engine) engines.push({ engine, seconds: adapter?.hardware ? await passSeconds() : 0 });
-  }
-  engines.sort((a, b) => a.seconds - b.seconds);
-  const [best, other] = engines;
-  if (!best) return await take("cpu");
-  if (other) {
-    const [fast, slow] = [best, other].map(({ seconds }) => `${Math.ceil(seconds * 1000)} ms`);
-    notes.push(
-      `${other.engine.name} was passed over: ${best.engine.name} took ${fast} for what took it ${slow}`,
-    );
-  }
-  return await take(best.engine.name);
+  return adapter?.hardware && await attempt("webgpu", notes) || await attempt("wasm", notes) ||
+    await take("cpu");
 }
 
 async function choose(): Promise<Engine> {
@@ -229,7 +203,7 @@ function exclusive<T>(work: () => Promise<T>): Promise<T> {
  *
  * @param name "tensorflow": TensorFlow's C library, found or downloaded once (274 MB); "webgpu": a graphics card;
  * "wasm": WebAssembly; "cpu": plain JavaScript. "auto" (default) is what `NEPA_ENGINE` names, or else tensorflow, or else
- * the faster of webgpu (on hardware) and wasm, or else cpu; `notes` tells what was passed over, why, and what helps.
+ * webgpu (on hardware), or else wasm, or else cpu; `notes` tells what was passed over, why, and what helps.
  * @returns The engine. The same name again gives the same one; another name switches, and tensors move as they are used.
  * @throws {Error} If an engine asked for by name cannot be had, with what helps; if `NEPA_TENSORFLOW` leads nowhere.
  * @throws {RangeError} If there is no engine of that name.

@@ -65,7 +65,8 @@ export class Graph {
   /** Adds a constant with a copy of a TF_Tensor. */
   constant(value: Pointer): GraphOutput {
     const { c } = this.#lib, name = this.#name("Const"), description = this.#begin("Const", name);
-    c.TF_SetAttrType(description, cString("dtype"), c.TF_TensorType(value));
+    const dtype = { name: "dtype", type: ATTR.TYPE, value: c.TF_TensorType(value) };
+    this.#lib.setAttribute("TF_", description, dtype);
     this.#lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
     const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
     return { node: { operation, name, type: "Const", attributes: [], inputs: [], list: 0 }, index: 0 };

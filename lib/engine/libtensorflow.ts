@@ -4,7 +4,7 @@
  * @module
  */
 
-import { C_API } from "./c_api.ts";
+import { C_API, SETTERS } from "./c_api.ts";
 import { FRAMEWORK } from "./download.ts";
 import { silently } from "./libc.ts";
 import { damageOf } from "./sums.ts";
@@ -70,6 +70,8 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
+type Setters = Record<string, (...args: unknown[]) => void>;
+
 /** The library, opened, with one eager context. One per process. */
 export class LibTensorFlow {
   readonly c: Deno.DynamicLibrary<typeof C_API>["symbols"];
@@ -78,12 +80,14 @@ export class LibTensorFlow {
   /** Full names of the devices, GPUs included. */
   readonly devices: readonly string[];
   readonly #status: Pointer;
+  readonly #setters: Setters;
 
   /** @throws {TensorFlowError} If the library is damaged, cannot be opened or lacks a function. */
   constructor(path: string) {
     refuseDamaged(path);
     try {
       this.c = silently(() => Deno.dlopen(path, C_API).symbols);
+      this.#setters = Deno.dlopen(path, SETTERS).symbols as Setters;
     } catch (cause) {
       throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
     }
@@ -194,44 +198,45 @@ export class LibTensorFlow {
 
   /** Sets an attribute of an eager op (`"TFE_Op"`) or of a graph operation under construction (`"TF_"`). */
   setAttribute(prefix: "TFE_Op" | "TF_", op: Pointer, { name, type, value }: Attribute): void {
-    const setters = this.c as unknown as Record<
-      string,
-      (op: Pointer, name: Uint8Array, ...rest: unknown[]) => void
-    >;
-    const set = (kind: string, ...rest: unknown[]) =>
-      setters[`${prefix}SetAttr${kind}`]!(op, cString(name), ...rest);
-    const list = Array.isArray(value) && type !== ATTR.SHAPE
-      ? value as (number | boolean | string)[]
-      : undefined;
-    switch (type) {
-      case ATTR.STRING:
-        if (list) return setStrings(list as string[], (...rest) => set("StringList", ...rest));
-        return set("String", ...bytesOf(value as string));
-      case ATTR.INT:
-        if (list) return set("IntList", BigInt64Array.from(list as number[], BigInt), list.length);
-        // A seed need not be whole.
-        return set("Int", BigInt(Math.trunc(value as number)));
-      case ATTR.FLOAT:
-        return list
-          ? set("FloatList", Float32Array.from(list as number[]), list.length)
-          : set("Float", value);
-      case ATTR.BOOL:
-        return list
-          ? set("BoolList", Uint8Array.from(list as number[]), list.length)
-          : set("Bool", value ? 1 : 0);
-      case ATTR.TYPE:
-        return list ? set("TypeList", Int32Array.from(list as number[]), list.length) : set("Type", value);
-      case ATTR.SHAPE: {
-        const dims = BigInt64Array.from((value ?? []) as number[], BigInt),
-          rank = value === null ? -1 : dims.length;
-        if (prefix === "TF_") return set("Shape", dims, rank);
-        return this.ok((s) => set("Shape", dims, rank, s), `attribute ${name}`);
-      }
-      default:
-        throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
+    if (type === ATTR.SHAPE) {
+      const dims = BigInt64Array.from((value ?? []) as number[], BigInt),
+        rank = value === null ? -1 : dims.length;
+      if (prefix === "TF_") return this.c.TF_SetAttrShape(op, cString(name), dims, rank);
+      return this.ok((s) => this.c.TFE_OpSetAttrShape(op, cString(name), dims, rank, s), `attribute ${name}`);
     }
+    const kind = KINDS[type];
+    if (!kind) throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
+    const list = Array.isArray(value), args = list ? kind.many(value) : kind.one(value);
+    this.#setters[`${prefix}SetAttr${kind.name}${list ? "List" : ""}`]!(op, cString(name), ...args);
   }
 }
+
+/** How C takes an attribute's value, and a list of them, by the attribute's type. */
+// deno-lint-ignore no-explicit-any
+const KINDS: Record<number, { name: string; one(value: any): unknown[]; many(values: any[]): unknown[] }> = {
+  [ATTR.STRING]: {
+    name: "String",
+    one: (text: string) => [encoder.encode(text), BigInt(encoder.encode(text).length)],
+    many: stringList,
+  },
+  // A seed need not be whole.
+  [ATTR.INT]: {
+    name: "Int",
+    one: (value: number) => [BigInt(Math.trunc(value))],
+    many: (values) => [BigInt64Array.from(values, BigInt), values.length],
+  },
+  [ATTR.FLOAT]: {
+    name: "Float",
+    one: (value) => [value],
+    many: (all) => [Float32Array.from(all), all.length],
+  },
+  [ATTR.BOOL]: {
+    name: "Bool",
+    one: (value) => [Number(value)],
+    many: (all) => [Uint8Array.from(all), all.length],
+  },
+  [ATTR.TYPE]: { name: "Type", one: (value) => [value], many: (all) => [Int32Array.from(all), all.length] },
+};
 
 /** Code that was cut off or overwritten would end the process. */
 function refuseDamaged(library: string): void {
@@ -246,16 +251,11 @@ function refuseDamaged(library: string): void {
   }
 }
 
-function bytesOf(text: string): [Uint8Array<ArrayBuffer>, bigint] {
-  const bytes = encoder.encode(text);
-  return [bytes, BigInt(bytes.length)];
-}
-
-/** Hands a list of strings over as C takes it: an array of addresses, an array of lengths. */
-function setStrings(list: string[], set: (...rest: unknown[]) => void): void {
-  const strings = list.map((text) => encoder.encode(text + "\0"));
+/** A list of strings as C takes it: an array of addresses, an array of lengths. */
+function stringList(list: string[]): unknown[] {
+  const strings = list.map(cString);
   const addresses = BigUint64Array.from(strings, (b) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(b)));
-  set(addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length);
+  return [addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length];
 }
 
 /** `size` bytes of TensorFlow's. */

@@ -11,7 +11,7 @@ import { openCusolver } from "./cuda.ts";
 import { keepCompiled, sealCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
 import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
-import type { Box, Precision } from "./types.ts";
+import type { Box } from "./types.ts";
 
 /** The device that functions run on, by its full name: the first of a kind, by default of GPUs, else the processor. */
 export function mainDevice(devices: readonly string[], kind = "GPU"): string {
@@ -38,7 +38,6 @@ export class TensorFlow {
   readonly clusters: Clusters;
   #tail: Promise<unknown> = Promise.resolve();
   readonly #functions = new Map<string, number>();
-  #products: Record<Precision, number> | undefined;
 
   constructor(
     readonly lib: LibTensorFlow,
@@ -61,11 +60,6 @@ export class TensorFlow {
   /** "gpu" where TensorFlow sees one, else "cpu". */
   get device(): "cpu" | "gpu" {
     return this.binding.isUsingGpuDevice() ? "gpu" : "cpu";
-  }
-
-  /** See {@linkcode Engine.products}. */
-  products(): Readonly<Record<Precision, number>> {
-    return this.#products ??= measureProducts(this.binding);
   }
 
   /** See {@linkcode Engine.streams}. */
@@ -134,42 +128,6 @@ export class TensorFlow {
       c.TF_DeleteStatus(status);
     }
   }
-}
-
-/**
- * Square products in each precision, 10^9 operations a second: by turns, the best of ten. With bfloat16 they round the
- * operands and widen what comes out, as in a step.
- */
-function measureProducts(binding: Binding): Record<Precision, number> {
-  const n = 1024, { FLOAT, BFLOAT16 } = DTYPE, best = { float32: Infinity, bfloat16: Infinity };
-  const type = (name: string, value: number) => ({ name, type: ATTR.TYPE, value });
-  const run = (name: string, attributes: Attribute[], ...inputs: number[]) =>
-    binding.executeOp(name, attributes, inputs)[0]!.id;
-  const cast = (x: number, from: number, to: number) =>
-    run("Cast", [type("SrcT", from), type("DstT", to)], x);
-  const filled = (columns: number) =>
-    binding.createTensor([n, columns], FLOAT, new Float32Array(n * columns).fill(0.5));
-  const products = {
-    float32: () => [run("MatMul", [type("T", FLOAT)], square, square)],
-    bfloat16() {
-      const a = cast(square, FLOAT, BFLOAT16), b = cast(square, FLOAT, BFLOAT16);
-      const y = run("MatMul", [type("T", BFLOAT16)], a, b);
-      return [cast(y, BFLOAT16, FLOAT), y, a, b];
-    },
-  };
-  const square = filled(n), column = filled(1);
-  for (let i = 0; i < 10; i++) {
-    for (const precision of ["float32", "bfloat16"] as const) {
-      const start = performance.now(), made = products[precision]();
-      const few = run("MatMul", [type("T", FLOAT)], made[0]!, column);
-      binding.tensorDataSync(few); // a GPU computes until then
-      best[precision] = Math.min(best[precision], performance.now() - start);
-      for (const id of [few, ...made]) binding.deleteTensor(id);
-    }
-  }
-  for (const id of [square, column]) binding.deleteTensor(id);
-  const gflops = (milliseconds: number) => 2 * n ** 3 / milliseconds / 1e6;
-  return { float32: gflops(best.float32), bfloat16: gflops(best.bfloat16) };
 }
 
 let opened: { library: string; engine: TensorFlow } | undefined;

@@ -60,8 +60,6 @@ export interface EngineDescription {
   threads: number;
   /** Square float32 matrix product, 10^9 floating-point operations a second, measured now. */
   gflops: number;
-  /** The same with operands in bfloat16, where the engine can compile that. */
-  bfloat16Gflops?: number;
   /** All of it in a few lines. */
   text: string;
 }
@@ -112,11 +110,6 @@ export interface Engine {
   ): Compiled<A, R>;
   /** How many parts of a batch the function that is being compiled computes side by side; 1 outside of one. */
   streams?(): number;
-  /**
-   * Speed of square matrix products, 10^9 floating-point operations a second, measured at the first call; blocks for up to a
-   * second. Only where the engine compiles.
-   */
-  products?(): Readonly<Record<Precision, number>>;
   /**
    * Decodes a part of a JPEG, grey or in colours other than CMYK, as it lies in the file; the event loop goes on. Only where the
    * engine has a decoder.

@@ -1,5 +1,6 @@
 /** The WebGPU engine: tfjs' own kernels on the adapter that Deno gives. @module */
 import * as tf from "@tensorflow/tfjs";
+import { replaceKernel } from "./kernels.ts";
 
 /** Adapters that compute on the processor after all. */
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|basic render|software/i;
@@ -25,12 +26,12 @@ interface WebGpuBackend extends tf.KernelBackend {
 }
 
 /** tfjs binds all terms of a sum at once. A shader has room for few buffers: more terms are added in groups. */
-function groupedSum(own: tf.KernelFunc): tf.KernelFunc {
+function groupedSum(own: tf.KernelConfig): tf.KernelFunc {
   return (args) => {
     const terms = args.inputs as unknown as tf.TensorInfo[], backend = args.backend as WebGpuBackend;
     const room = backend.device.limits.maxStorageBuffersPerShaderStage - 1; // one is the result's
     const add = (some: tf.TensorInfo[]) =>
-      own({ ...args, inputs: some as unknown as tf.NamedTensorInfoMap }) as tf.TensorInfo;
+      own.kernelFunc({ ...args, inputs: some as unknown as tf.NamedTensorInfoMap }) as tf.TensorInfo;
     let sum = add(terms.slice(0, room));
     for (let i = room; i < terms.length; i += room - 1) {
       const part = sum;
@@ -60,8 +61,6 @@ function refuseAfterErrors(backend: WebGpuBackend): void {
 export async function openWebGpu(): Promise<void> {
   await import("@tensorflow/tfjs-backend-webgpu");
   if (!await tf.setBackend("webgpu")) throw new Error("webgpu: the adapter gave no device");
-  const own = tf.getKernel("AddN", "webgpu");
-  tf.unregisterKernel("AddN", "webgpu");
-  tf.registerKernel({ ...own, kernelFunc: groupedSum(own.kernelFunc) });
+  replaceKernel("AddN", "webgpu", groupedSum);
   refuseAfterErrors(tf.backend() as WebGpuBackend);
 }

@@ -56,6 +56,7 @@ const cases: Record<string, Case> = {
   customGrad: one((x) => squared(x)),
   div: two(tf.div),
   erf: one(tf.erf),
+  eye: one((x) => tf.matMul(x, tf.eye(4))),
   exp: one(tf.exp),
   expandDims: one((x) => tf.expandDims(x, 1)),
   gather: one((x) => tf.gather(x, tf.tensor1d([2, 0, 2], "int32"), 1)),

@@ -49,7 +49,7 @@ Deno.test("a batch in parts gives the gradients of the whole, and the same train
 
 Deno.test("with products in bfloat16 the loss stays within 1 % of float32's over 300 steps", async () => {
   // Rounding takes a run onto another path, as another seed does: the first steps are compared one by one, the last in the mean.
-  const loss = async (seed: number, precision: "float32" | "force bfloat16") => {
+  const loss = async (seed: number, precision: "float32" | "bfloat16") => {
     const options: PretrainOptions = {
       steps: 300,
       batchSize: 16,
@@ -64,7 +64,7 @@ Deno.test("with products in bfloat16 the loss stays within 1 % of float32's over
   };
   const last = { exact: 0, rounded: 0 };
   for (const seed of [2, 3]) {
-    const exact = await loss(seed, "float32"), rounded = await loss(seed, "force bfloat16");
+    const exact = await loss(seed, "float32"), rounded = await loss(seed, "bfloat16");
     assertNotEquals(exact, rounded);
     assert(Math.abs(exact[0]! - rounded[0]!) <= 0.01 * Math.abs(exact[0]!), `${exact} and ${rounded}`);
     last.exact += exact[1]!;
@@ -73,14 +73,8 @@ Deno.test("with products in bfloat16 the loss stays within 1 % of float32's over
   assert(Math.abs(last.exact - last.rounded) <= 0.01 * Math.abs(last.exact), JSON.stringify(last));
 });
 
-Deno.test("bfloat16 is taken where it is faster, and refused with the reason where it is slower", async () => {
-  const { float32, bfloat16 } = engine.products!(), model = new Nepa(config, { seed: 1 });
-  const start = () => pretrain(model, few, { ...short, precision: "bfloat16" });
-  const gains = bfloat16 > 1.1 * float32;
-  if (gains) start().dispose();
-  else assertThrows(start, RangeError, "precision: bfloat16 is refused: no faster here than float32 (");
-  const { text } = await engine.describe();
-  assert(text.includes(gains ? ", faster than float32" : "no faster here than float32"), text);
+Deno.test("bfloat16 is refused where a step is not compiled, and parts that do not divide the batch are", () => {
+  const model = new Nepa(config, { seed: 1 });
   for (const precision of ["bfloat16", "force bfloat16"] as const) {
     assertThrows(() => pretrain(model, few, { ...short, precision, compile: false }), RangeError, "compiled");
   }
