@@ -88,7 +88,7 @@ export function checkedBatch(
     expect(labels[k] === all[i], at, `the label of image ${i}, ${all[i]}`, labels[k]);
   });
   const most = Math.max(0, classes.length - 1);
-  const wrong = labels.find((label) => !(label >= 0 && label <= most));
+  const wrong = labels.find((label) => !(label >= -1 && label <= most));
   expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${most}`, wrong);
   return images === batch.images ? batch : { ...batch, images };
 }

@@ -16,7 +16,7 @@ export interface Image {
 export interface Example {
   /** [height, width, channels], 0 to 255; a copy. */
   image: Uint8Array;
-  /** Index into the data set's `classes`. */
+  /** Index into the data set's `classes`; -1 for an image without a label. */
   label: number;
 }
 
@@ -26,7 +26,7 @@ export interface Batch {
   images: Uint8Array;
   /** B, H, W, C. */
   shape: [number, number, number, number];
-  /** [B] indices into the data set's `classes`. */
+  /** [B] indices into the data set's `classes`; -1 for an image without a label. */
   labels: Int32Array;
   /** [B] where in the data set each came from. */
   indices: Int32Array;
@@ -68,7 +68,7 @@ export interface Dataset {
   readonly length: number;
   /** Names of the classes; a label is an index into it. None: the images have no labels. */
   readonly classes: readonly string[];
-  /** [length] the label of each image; zeros where there are no classes. */
+  /** [length] the label of each image, -1 for none; zeros where there are no classes. */
   readonly labels: Int32Array;
   readonly height: number;
   readonly width: number;
@@ -78,7 +78,8 @@ export interface Dataset {
   /** Image `i`, from 0. Throws a `RangeError` outside. */
   get(i: number): Example | Promise<Example>;
   /**
-   * A smaller data set over the same pixels.
+   * A smaller data set over the same pixels. A fraction is the head of one permutation, so that `subset(0.2)` lies within
+   * `subset(0.8)`: for parts to train and to test by, take {@linkcode SplittableDataset.split}.
    *
    * @param which Indices in the order wanted, or the fraction (0 < fraction <= 1) to draw at random.
    * @param seed Of the draw. Default 0.
@@ -90,27 +91,84 @@ export interface Dataset {
   batches(options: BatchOptions): Iterable<Batch> | AsyncIterable<Batch>;
 }
 
+/** Options of {@linkcode SplittableDataset.split}. */
+export interface SplitOptions {
+  /** Of the draw. Default 0. */
+  seed?: number;
+  /** Whether each part has each class's share of the images. Default false. */
+  stratified?: boolean;
+}
+
+/** A {@linkcode Dataset} of the library's, which can be cut into parts. */
+export interface SplittableDataset extends Dataset {
+  subset(which: readonly number[] | Int32Array | number, seed?: number): SplittableDataset;
+  balanced(perClass: number, seed?: number): SplittableDataset;
+  /**
+   * Parts drawn at random of which no two have an image in common, each in the data set's order.
+   *
+   * @param shares Of each part: above 0, together at most 1.
+   * @returns As many data sets over the same pixels.
+   * @throws {RangeError} If the shares cannot be, a part would have no image, or, stratified, an image has no label.
+   *
+   * @example
+   * ```ts
+   * import { fashionMnist } from "nepa";
+   * import { assertEquals } from "@std/assert";
+   *
+   * const [fitted, judged] = (await fashionMnist()).test.split([0.8, 0.2], { seed: 1, stratified: true });
+   * assertEquals([fitted.length, judged.length], [8000, 2000]);
+   * ```
+   */
+  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, SplittableDataset>;
+}
+
+/** As many data sets as there are shares. */
+export type Parts<S extends readonly number[], D> = { -readonly [K in keyof S]: D };
+
 /** A {@linkcode Dataset} whose images are there at once. */
-export interface MemoryDataset extends Dataset {
+export interface MemoryDataset extends SplittableDataset {
   get(i: number): Example;
   subset(which: readonly number[] | Int32Array | number, seed?: number): MemoryDataset;
   balanced(perClass: number, seed?: number): MemoryDataset;
+  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, MemoryDataset>;
   batches(options: BatchOptions): Iterable<Batch>;
 }
 
 /** A data set's labels, before they are known to be such. */
-type Labelled = Pick<Dataset, "name" | "length" | "classes"> & { labels: ArrayLike<number> };
+type Given = Pick<Dataset, "name" | "length" | "classes"> & { labels: ArrayLike<number | null> };
 
-/** Refuses a data set without images, or with a label that is none of its classes'. */
-export function refuseMislabelled({ name, length, labels, classes }: Labelled): void {
+/** Refuses a data set without images, or with a label that is none of its classes'; -1 and null, none, where each needs one. */
+function checkLabels({ name, length, labels, classes }: Given, each: boolean): void {
   const count = classes.length, got = `${labels.length} labels`;
   expect(length >= 1, name, "at least one image", "none");
   expect(count >= 1, name, "labelled images", "images without classes");
   expect(labels.length === length, name, `a label for each of ${length} images`, got);
+  const none = (label: number | null | undefined) => label === null || label === -1;
+  const fits = (label: number | null | undefined) =>
+    none(label) ? !each : Number.isInteger(label) && label! >= 0 && label! < count;
   let i = 0;
-  while (i < length && Number.isInteger(labels[i]) && labels[i]! >= 0 && labels[i]! < count) i++;
-  expect(i >= length, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, labels[i]);
+  while (i < length && fits(labels[i])) i++;
+  if (i >= length) return;
+  const help = none(labels[i])
+    ? ", which is none; leave such images out by `subset`, of `labels` above -1"
+    : "";
+  expect(false, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, `${labels[i]}${help}`);
 }
+
+/** Refuses a data set without images, or with one that has no label or none of its classes'. */
+export function refuseMislabelled(given: Given): void {
+  checkLabels(given, true);
+}
+
+/** Labels as they are given, null or -1 for none; refuses those that are none of the classes'. */
+export function labelsOf(given: Given): Int32Array {
+  checkLabels(given, false);
+  return Int32Array.from(given.labels, (label) => label ?? -1);
+}
+
+/** What to call an image's class. */
+export const className = (classes: readonly string[], label: number): string =>
+  classes[label] ?? (classes.length > 0 ? "no label" : "");
 
 /** Refuses images that the network cannot take; their size counts where nothing resizes them. */
 export function refuseMisfit(

@@ -31,7 +31,7 @@ export interface DecodeOptions {
 }
 
 /** Encoded images and where they come from. */
-export interface Source extends Pick<Whole, "name" | "classes" | "labels"> {
+export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "fileOf"> {
   /** Changes with the images' names and sizes in bytes. */
   fingerprint: string;
   /** A hash of the images' files. */

@@ -8,7 +8,7 @@ import type { MemoryDataset } from "./dataset.ts";
 import { pixelsIn } from "./checks.ts";
 import { DataError, idxImages } from "./idx.ts";
 import { parquetSource } from "./parquet.ts";
-import { arrayDataset } from "./rows.ts";
+import { inMemory } from "./rows.ts";
 
 /** The classes, in the order of the labels. */
 export const FASHION_CLASSES: readonly string[] =
@@ -91,7 +91,10 @@ const fromParquet = (folder: string): Read => async (split) => {
   for (let i = 0; i < labels.length; i++) {
     images.set(pixelsIn(rowName(i), decodePng(await bytesOf(i)), [28, 28, 1]), i * 28 * 28);
   }
-  return arrayDataset({ name: nameOf(split), images, shape, labels, classes: FASHION_CLASSES });
+  return inMemory(
+    { name: nameOf(split), images, shape, labels, classes: FASHION_CLASSES },
+    `${folder}/${file}`,
+  );
 };
 
 /** Refuses images or labels that are not the authors'. */

@@ -1,7 +1,7 @@
 /** A folder of images, a folder in it for each class. @module */
 import { Buffer } from "node:buffer";
 import { basename, sep } from "node:path";
-import type { Dataset } from "./dataset.ts";
+import type { SplittableDataset } from "./dataset.ts";
 import { checkOptions, oneOf } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
@@ -19,7 +19,7 @@ export interface ImageFolderOptions extends DecodeOptions {
 }
 
 /** The images of a folder. */
-export interface ImageFolder extends Dataset {
+export interface ImageFolder extends SplittableDataset {
   /** What was wrong with each file that was left out. */
   readonly skipped: readonly DataError[];
 }
@@ -110,6 +110,7 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       fingerprint: hashOf(JSON.stringify([resample, orient, files])),
       contents: () => contentsOf(files.map((_, row) => nameOf(row))),
       nameOf,
+      fileOf: nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
     }, decode);
   };

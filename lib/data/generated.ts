@@ -2,7 +2,7 @@
 import { any, callable, checkOptions, count, expect, isCount, numberThat, text } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import { pixelsIn, refuseMissing } from "./checks.ts";
-import { type Change, type Dataset, type Image, refuseMislabelled } from "./dataset.ts";
+import { type Change, type Image, labelsOf, type SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { Fetched, type Whole } from "./rows.ts";
 
@@ -20,8 +20,11 @@ export interface GeneratedImagesOptions {
   height?: number;
   width?: number;
   channels?: number;
-  /** [length] indices into `classes`, or a function that gives the one of image `i`. Default: the images have no labels. */
-  labels?: ArrayLike<number> | ((i: number) => number);
+  /**
+   * [length] indices into `classes`, or a function that gives the one of image `i`; null or -1 for an image without a label.
+   * Default: no image has one.
+   */
+  labels?: ArrayLike<number | null> | ((i: number) => number | null);
   classes?: readonly string[];
   /** Default "generated images". */
   name?: string;
@@ -31,7 +34,7 @@ export interface GeneratedImagesOptions {
 
 type Generated = Whole & Pick<GeneratedImagesOptions, "get"> & { fingerprint: string | undefined };
 
-class GeneratedDataset extends Fetched<Generated> implements Dataset {
+class GeneratedDataset extends Fetched<Generated> implements SplittableDataset {
   protected override readonly beside = 1; // `get` may give the same array, filled anew
 
   protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
@@ -88,15 +91,14 @@ const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, name:
  * assertEquals((await noise.subset([7, 3]).get(1)).image, (await noise.get(3)).image);
  * ```
  */
-export function generatedImages(options: GeneratedImagesOptions): Dataset {
+export function generatedImages(options: GeneratedImagesOptions): SplittableDataset {
   checkOptions("generatedImages", options, RULES);
   const { name = "generated images", get, length, labels, classes = [], fingerprint } = options;
   refuseMissing("generatedImages", options, ["get", "length"]);
   const one = labels ? "labels" : "classes";
   expect(!labels === (classes.length === 0), name, "labels and classes, or neither", one);
   const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;
-  if (given) refuseMislabelled({ name, length, labels: given, classes });
-  const all = given ? Int32Array.from(given) : new Int32Array(length);
+  const all = given ? labelsOf({ name, length, labels: given, classes }) : new Int32Array(length);
   const size = sizeOf({ ...options, name });
-  return new GeneratedDataset({ name, get, classes, labels: all, fingerprint, ...size });
+  return new GeneratedDataset({ name, get, classes, labels: all, fingerprint, origin: get, ...size });
 }

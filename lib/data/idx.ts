@@ -5,7 +5,8 @@ import { createGunzip } from "node:zlib";
 import { any, checkOptions, ForeignError, text } from "../base/check.ts";
 import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
-import { arrayDataset } from "./rows.ts";
+import { numbered } from "./matching.ts";
+import { inMemory } from "./rows.ts";
 
 /** What was wrong with a data file. */
 export type DataErrorKind =
@@ -149,15 +150,15 @@ export async function idxImages(options: IdxImagesOptions): Promise<MemoryDatase
     throw new DataError("count", labelFile, `${expected}; take both files from one source`);
   }
   const highest = labels.data.reduce((a, b) => Math.max(a, b), 0);
-  const numbers = Array.from({ length: highest + 1 }, (_, i) => `${i}`);
-  const { classes = numbers, name = basename(imageFile) } = options, { length } = classes;
+  const { classes = numbered(highest + 1), name = basename(imageFile) } = options, { length } = classes;
   if (highest >= length) {
     const at = labels.data.indexOf(highest);
     const got = `expected labels 0 to ${length - 1}, got ${highest} for image ${at}`;
     throw new DataError("labels", labelFile, `${got}; this is not a data set of ${length} classes`);
   }
   const shape = [n, height, width, 1] as const;
-  return arrayDataset({ name, images: images.data, shape, labels: labels.data, classes });
+  const all = { name, images: images.data, shape, labels: labels.data, classes };
+  return inMemory(all, await Deno.realPath(imageFile));
 }
 
 /** The array in a file, whose name may end with .gz or not. */

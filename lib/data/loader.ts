@@ -40,6 +40,8 @@ export interface FeederOptions {
   /** Height and width of the images that the model takes. */
   size: { height: number; width: number };
   finish?: Finish | undefined;
+  /** What the classes' numbers become. Default: they stay. */
+  numbers?: Int32Array | undefined;
   /** Versions of each image. Default 1. */
   views?: number;
 }
@@ -143,8 +145,9 @@ export class Feeder {
   }
 
   #make(batches: Batch[], k: number, epoch: number): Feed {
-    const { normalisation, finish } = this.options;
-    const [{ images, shape, labels, indices }] = batches as [Batch];
+    const { normalisation, finish, numbers } = this.options;
+    const [{ images, shape, labels: own, indices }] = batches as [Batch];
+    const labels = numbers ? own.map((label) => numbers[label]!) : own;
     const common = { shape, indices, epoch }, views = batches.map(({ images }) => images);
     if (!finish) return { ...common, images, views, labels };
     const floats = normalize(images, shape, normalisation!);

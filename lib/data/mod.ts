@@ -15,6 +15,8 @@
  */
 export { arrayDataset, type ArrayDatasetOptions } from "./rows.ts";
 export type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
+export type { Parts, SplitOptions, SplittableDataset } from "./dataset.ts";
+export type { OverlapOption } from "./matching.ts";
 export { generatedImages, type GeneratedImagesOptions } from "./generated.ts";
 export { fingerprintOf } from "./fingerprint.ts";
 export { TrainingBatches, trainingBatches } from "./training_batches.ts";

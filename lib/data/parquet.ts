@@ -1,16 +1,24 @@
 /** Images in Parquet files, as data sets on the Hugging Face hub have them. @module */
 import { basename } from "node:path";
 import type { FileMetaData } from "hyparquet";
-import type { Dataset } from "./dataset.ts";
+import type { SplittableDataset } from "./dataset.ts";
 import { checkOptions } from "../base/check.ts";
 import { type DecodeOptions, DECODING, EncodedDataset, type Source } from "./encoded.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
+import { numbersIn } from "./matching.ts";
 
 /** Groups of rows whose encoded images are kept. */
 const GROUPS = 8;
 
 type Row = Record<string, unknown>;
+
+/** Some rows of a file, from `rowStart`. */
+interface Group {
+  path: string;
+  rowStart: number;
+  rows(): Promise<Row[]>;
+}
 
 /** Which columns have images and labels, and the names of the classes. */
 interface Columns {
@@ -54,7 +62,7 @@ function columnsOf(file: string, { key_value_metadata }: FileMetaData): Columns 
 export async function parquetImages(
   files: string | readonly string[],
   options: DecodeOptions = {},
-): Promise<Dataset> {
+): Promise<SplittableDataset> {
   checkOptions("parquetImages", options, DECODING);
   return await EncodedDataset.open(await parquetSource([files].flat(), options), options);
 }
@@ -69,7 +77,8 @@ export async function parquetSource(
   const open = async (file: string) => {
     try {
       const buffer = await asyncBufferFromFile(file), metadata = await parquetMetadataAsync(buffer);
-      return { file, buffer, metadata, columns: known ?? columnsOf(file, metadata) };
+      const real = await Deno.realPath(file);
+      return { file, real, buffer, metadata, columns: known ?? columnsOf(file, metadata) };
     } catch (cause) {
       if (cause instanceof DataError) throw cause;
       const got = `expected a Parquet file, but ${(cause as Error).message}`;
@@ -77,41 +86,55 @@ export async function parquetSource(
     }
   };
   const opened = await Promise.all(files.map(open)), labels: number[] = [];
-  const places: { group: number; at: number }[] = [], groups: (() => Promise<Row[]>)[] = [];
-  for (const { file: path, buffer: file, metadata, columns: { image, label } } of opened) {
+  const first = opened[0]?.columns ?? { image: "", label: "", classes: [] };
+  const places: { group: number; at: number }[] = [], groups: Group[] = [];
+  for (const { file: path, real, buffer: file, metadata, columns: { image, label, classes } } of opened) {
     const read = await parquetReadObjects({ file, metadata, columns: [label] });
+    const numbers = numbersIn(first.classes, classes), last = classes.length - 1;
+    if (!numbers) {
+      const names = `expected classes among ${first.classes.join(", ")}, as in ${opened[0]!.file}`;
+      throw new DataError("labels", path, `${names}, got ${classes.join(", ")}`);
+    }
     for (const { [label]: value } of read) {
-      const text = `expected a class number for image ${labels.length}, got ${value}`;
-      if (!Number.isInteger(Number(value ?? NaN))) throw new DataError("labels", path, text);
-      labels.push(Number(value));
+      const number = typeof value === "bigint" ? Number(value) : value ?? -1;
+      const text =
+        `expected a class number for image ${labels.length}, from 0 to ${last}, -1 or null for none`;
+      const fits = typeof number === "number" && Number.isInteger(number) && number >= -1 && number <= last;
+      if (!fits) throw new DataError("labels", path, `${text}, got ${value}`);
+      labels.push(numbers[number] ?? -1);
     }
     let rowEnd = 0;
     for (const { num_rows } of metadata.row_groups) {
       const rowStart = rowEnd, end = rowEnd += Number(num_rows), common = { file, metadata, utf8: false };
       for (let at = 0; at < end - rowStart; at++) places.push({ group: groups.length, at });
-      groups.push(() => parquetReadObjects({ ...common, columns: [image], rowStart, rowEnd: end }));
+      const rows = () => parquetReadObjects({ ...common, columns: [image], rowStart, rowEnd: end });
+      groups.push({ path: real, rowStart, rows });
     }
   }
   const kept = new Map<number, Promise<Row[]>>();
   const rowsOf = (group: number) => {
-    const rows = kept.get(group) ?? groups[group]!();
+    const rows = kept.get(group) ?? groups[group]!.rows();
     kept.delete(group);
     kept.set(group, rows); // the last used is the last
     if (kept.size > GROUPS) kept.delete(kept.keys().next().value!);
     return rows;
   };
   const sizes = opened.map(({ file, buffer }) => [basename(file), buffer.byteLength]);
-  const [{ file, columns } = { file: "no file", columns: { image: "", classes: [] } }] = opened;
+  const file = opened[0]?.file ?? "no file";
   return {
     name: basename(file),
-    classes: columns.classes,
+    classes: first.classes,
     labels: Int32Array.from(labels),
     fingerprint: hashOf(JSON.stringify([options, sizes])),
     contents: () => contentsOf(opened.map(({ file }) => file)),
     nameOf: (row) => `${basename(file)}, image ${row}`,
+    fileOf: (row) => {
+      const { group, at } = places[row]!, { path, rowStart } = groups[group]!;
+      return `${path}, row ${rowStart + at}`;
+    },
     bytesOf: async (row) => {
       const { group, at } = places[row]!;
-      const image = (await rowsOf(group))[at]![columns.image] as { bytes?: Uint8Array } | null;
+      const image = (await rowsOf(group))[at]![first.image] as { bytes?: Uint8Array } | null;
       if (image?.bytes) return image.bytes;
       throw new DataError("image", `${basename(file)}, image ${row}`, "expected its encoded bytes, got none");
     },

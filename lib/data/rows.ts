@@ -6,7 +6,7 @@ import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount, LONG, visible } from "../base/check.ts";
 import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
-import { refuseMislabelled } from "./dataset.ts";
+import { className, labelsOf, type Parts, refuseMislabelled, type SplitOptions } from "./dataset.ts";
 
 /** What {@linkcode arrayDataset} needs. */
 export interface ArrayDatasetOptions {
@@ -15,8 +15,8 @@ export interface ArrayDatasetOptions {
   images: Uint8Array | Uint8ClampedArray;
   /** N, H, W, C. */
   shape: readonly [number, number, number, number];
-  /** [N] indices into `classes`. */
-  labels: ArrayLike<number>;
+  /** [N] indices into `classes`; null or -1 for an image without a label. */
+  labels: ArrayLike<number | null>;
   classes: readonly string[];
 }
 
@@ -42,23 +42,44 @@ export interface ArrayDatasetOptions {
  * ```
  */
 export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
+  return inMemory(options, options.images);
+}
+
+/** {@linkcode arrayDataset} of what another has, too, if that has the same `origin`. */
+export function inMemory(options: ArrayDatasetOptions, origin: unknown): MemoryDataset {
   const rules = { name: any, images: any, shape: any, labels: any, classes: any };
   checkOptions("arrayDataset", options, rules);
   refuseMissing("arrayDataset", options, Object.keys(rules));
   const { name, shape, classes } = options, [length, height, width, channels] = shape;
-  const images = bytesOf(name, options.images, shape), labels = Int32Array.from(options.labels);
-  refuseMislabelled({ name, length, labels: options.labels, classes });
-  return new ArrayDataset({ name, classes, height, width, channels, labels, images });
+  const images = bytesOf(name, options.images, shape);
+  const labels = labelsOf({ name, length, labels: options.labels, classes });
+  return new ArrayDataset({ name, classes, height, width, channels, labels, images, origin });
 }
 
 /** What all images of a set share, whatever subset is looked at. */
 export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "width" | "channels"> {
-  /** [all images] */
+  /** [all images], -1 for none */
   labels: Int32Array;
+  /** What images are of: wholes of the same have the same images in the same rows. Default: none has its like. */
+  origin?: unknown;
+  /** What an image has to itself, wherever else it is opened: its file. Default: row and `origin` tell. */
+  fileOf?(row: number): string;
 }
 
 const ORDER = { seed: index, epoch: index, shuffle: flag, dropLast: flag, from: index };
 const BATCHES = { size: any, ...ORDER, change: any };
+
+/** Orders rows so that any piece of them has each class's share, as near as can be; alike ones stay in their order. */
+function spread(rows: Int32Array, labels: Int32Array): void {
+  const total = new Map<number, number>(),
+    place = new Map<number, number>(),
+    seen = new Map<number, number>();
+  const count = (of: Map<number, number>, label: number) =>
+    of.set(label, (of.get(label) ?? 0) + 1).get(label)!;
+  for (const row of rows) count(total, labels[row]!);
+  for (const row of rows) place.set(row, (count(seen, labels[row]!) - 0.5) / total.get(labels[row]!)!);
+  rows.sort((a, b) => place.get(a)! - place.get(b)!);
+}
 
 const upTo = (length: number) => Int32Array.from({ length }, (_, i) => i);
 
@@ -99,26 +120,26 @@ export abstract class Rows<W extends Whole> {
     const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
     const first = `${name}: ${length} images ${height}×${width}×${channels}`;
     if (classes.length === 0) return visible(`${first}, without labels`);
-    return visible(
-      `${first}, ${classes.length} classes\n(${shown}${classes.length > 20 ? ", …" : ""})`,
-      LONG,
-    );
+    const bare = count(-1), without = bare > 0 ? `, ${bare} without a label` : "";
+    const more = classes.length > 20 ? ", …" : "";
+    return visible(`${first}, ${classes.length} classes${without}\n(${shown}${more})`, LONG);
   }
 
   [consoleDisplay](): string {
     return this.toString();
   }
 
-  /** Two images of each of the first ten classes. */
+  /** Two images of each of the first ten classes that have any. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    const { height, width, channels } = this, shown = Math.min(10, this.classes.length || 1);
-    const found = Array.from({ length: shown }, (): number[] => []);
-    this.labels.forEach((label, i) => (found[label]?.length ?? 2) < 2 && found[label]!.push(i));
-    const nth = (n: number) => found.flatMap((indices) => indices.slice(n, n + 1));
-    const chosen = [...nth(0), ...nth(1)];
+    const { height, width, channels, labels } = this;
+    const last = (label: number) => label < 0 ? Infinity : label; // those without a label come last
+    const kinds = [...new Set(labels)].sort((a, b) => last(a) - last(b)).slice(0, 10), shown = kinds.length;
+    const firsts = kinds.map((label) => labels.indexOf(label));
+    const seconds = kinds.map((label, k) => labels.indexOf(label, firsts[k]! + 1)).filter((i) => i >= 0);
+    const chosen = [...firsts, ...seconds];
     const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
       const { image, label } = await this.get(i);
-      return { data: image, height, width, channels, caption: this.classes[label] ?? "" };
+      return { data: image, height, width, channels, caption: className(this.classes, label) };
     }));
     const [, subtitle] = /: (.*)/.exec(this.toString())!;
     const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name, subtitle: subtitle! });
@@ -149,6 +170,40 @@ export abstract class Rows<W extends Whole> {
     const got = `class "${this.classes[short]}" has ${taken[short]?.length}; ask for fewer`;
     expect(short < 0, this.name, `${perClass} images of each class`, got);
     return this.subset(taken.flat().sort((a, b) => a - b));
+  }
+
+  split<const S extends readonly number[]>(shares: S, options: SplitOptions = {}): Parts<S, this> {
+    checkOptions("split", options, { seed: index, stratified: flag });
+    const { seed = 0, stratified = false } = options, { rows, whole } = this;
+    const sum = Array.isArray(shares) ? shares.reduce((a, b) => a + b, 0) : NaN;
+    const fits = sum > 0 && sum < 1 + 1e-9 && shares.every((share) => share > 0);
+    expect(fits, "split", "shares above 0, together at most 1, such as [0.8, 0.2]", `[${shares}]`);
+    if (stratified) refuseMislabelled(this);
+    const part = new Int32Array(whole.labels.length).fill(-1); // of each row, so that one taken twice is in one part
+    const own = rows.filter((row) => part[row] === -1 && (part[row] = shares.length));
+    const order = new Random(seed, "split").permutation(own.length).map((i) => own[i]!);
+    if (stratified) spread(order, whole.labels);
+    let end = 0, share = 0;
+    for (const [k, more] of shares.entries()) {
+      const from = end;
+      end = Math.round((share += more) * order.length);
+      expect(end > from, this.name, `images for part ${k} of split([${shares}])`, `${order.length} in all`);
+      for (const row of order.subarray(from, end)) part[row] = k;
+    }
+    const all = upTo(this.length);
+    return shares.map((_, k) => this.subset(all.filter((i) => part[rows[i]!] === k))) as Parts<S, this>;
+  }
+
+  /** Whether image `i` is also among others', as far as can be told. */
+  rowsIn(others: Rows<Whole>): (i: number) => boolean {
+    const { whole, rows } = this, there = others.whole;
+    if (whole === there || whole.origin !== undefined && whole.origin === there.origin) {
+      const theirs = new Set(others.rows);
+      return (i) => theirs.has(rows[i]!);
+    }
+    if (!whole.fileOf || !there.fileOf) return () => false;
+    const theirs = new Set(Array.from(others.rows, (row) => there.fileOf!(row)));
+    return (i) => theirs.has(whole.fileOf!(rows[i]!));
   }
 
   /** The indices of a pass, batch after batch, in order. */

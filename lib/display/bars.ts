@@ -1,7 +1,7 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
 import { any, checkOptions, type Rule } from "../base/check.ts";
-import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
+import { categoryText, Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
 export interface BarChartOptions {
@@ -21,6 +21,12 @@ const RULES: Record<keyof BarChartOptions, Rule> = {
   ...{ title: any, subtitle: any, categoryTitle: any, valueTitle: any, references: any },
 };
 
+/** Values by name. */
+export type Named<T> = Readonly<Record<string, T>> | ReadonlyMap<string, T>;
+
+const entriesOf = <T>(named: Named<T>): [string, T][] =>
+  named instanceof Map ? [...named] : Object.entries(named);
+
 /** Mean and sample standard deviation; of one number, the number and NaN. */
 export function spread(values: readonly number[]): { mean: number; std: number } {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
@@ -29,16 +35,16 @@ export function spread(values: readonly number[]): { mean: number; std: number }
 
 function barTrace(
   name: string,
-  bars: Readonly<Record<string, number | readonly number[]>>,
+  bars: readonly (readonly [string, number | readonly number[]])[],
   color: string,
 ): Trace {
-  const stats = Object.values(bars).map((v) => spread(typeof v === "number" ? [v] : v));
+  const stats = bars.map(([, v]) => spread(typeof v === "number" ? [v] : v));
   const percent = (share: number) => (100 * share).toFixed(1), array = stats.map(({ std }) => 100 * std || 0);
   const visible = stats.some(({ std }) => std > 0);
   return {
     type: "bar",
     name: plotText(name),
-    x: Object.keys(bars).map(plotText),
+    x: bars.map(([category]) => categoryText(category)),
     y: stats.map(({ mean }) => 100 * mean),
     text: stats.map(({ mean, std }) => percent(mean) + (Number.isNaN(std) ? "" : ` ± ${percent(std)}`)),
     textposition: "inside", // at the foot, where no line of reference runs through
@@ -61,7 +67,7 @@ function referenceLine(name: string, value: number, i: number): Partial<Shape> {
  * Shares (accuracies) as bars from zero, in percent, one colour for each series.
  *
  * @param series By name of the series, then of the category: a share from 0 to 1, or several, one for each seed, drawn as
- * their mean with the sample standard deviation.
+ * their mean with the sample standard deviation. Of an object JavaScript puts names such as "10" first; a Map keeps its order.
  *
  * @example
  * ```ts
@@ -75,16 +81,15 @@ function referenceLine(name: string, value: number, i: number): Partial<Shape> {
  * ```
  */
 export function barChart(
-  series: Readonly<Record<string, Readonly<Record<string, number | readonly number[]>>>>,
+  series: Named<Named<number | readonly number[]>>,
   options: BarChartOptions = {},
 ): Figure {
   checkOptions("barChart", options, RULES);
   const { title = "", subtitle, categoryTitle = "", valueTitle = "accuracy, %", references = {} } = options;
-  const categories = new Set(Object.values(series).flatMap((bars) => Object.keys(bars)));
-  const bars = Object.entries(series).map(([name, values], i) =>
-    barTrace(name, values, palette[i % palette.length]!)
-  );
-  const several = Object.values(series).flatMap(Object.values).some((v) => typeof v !== "number");
+  const all = entriesOf(series).map(([name, values]) => [name, entriesOf(values)] as const);
+  const categories = new Set(all.flatMap(([, bars]) => bars.map(([category]) => category)));
+  const bars = all.map(([name, values], i) => barTrace(name, values, palette[i % palette.length]!));
+  const several = all.some(([, bars]) => bars.some(([, v]) => typeof v !== "number"));
   const longest = Math.max(...[...categories].map((name) => name.length));
   const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
   const width = Math.min(820, Math.max(480, 240 + slot * categories.size));
@@ -99,7 +104,7 @@ export function barChart(
       type: "category",
       title: { text: plotText(categoryTitle) },
       showgrid: false,
-      categoryarray: [...categories].map(plotText),
+      categoryarray: [...categories].map(categoryText),
     },
     yaxis: { title: { text: plotText(valueTitle) }, rangemode: "tozero" },
   });

@@ -108,6 +108,11 @@ export function plotText(words: string): string {
   return visible(words, LONG).replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
 }
 
+/** A name as a category of plotly's, which takes names that every object has, such as "constructor", for known ones. */
+export function categoryText(name: string): string {
+  return plotText(name) + (name in {} ? "\u200b" : "");
+}
+
 /** The words of a text of plotly's. */
 function wordsOf(text: string): string {
   const bare = text.replace(/<br>/g, " ").replace(/<[^>]*>/g, "");

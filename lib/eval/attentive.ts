@@ -1,6 +1,7 @@
 /** Attentive probes: a frozen network's tokens, read by one learned query and one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
+import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
@@ -20,7 +21,7 @@ import { checkSets } from "./sources.ts";
 import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */
-export interface AttentiveOptions extends Pick<Reading, "causal"> {
+export interface AttentiveOptions extends Pick<Reading, "causal">, OverlapOption {
   /** As for `linearProbe`. Default "final". */
   layer?: Layer;
   /** Parts that the query is cut into, each with its own look at the tokens; divides D. Default: the network's, else D/32. */
@@ -39,11 +40,11 @@ export interface AttentiveOptions extends Pick<Reading, "causal"> {
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
   ...{ layer: is.any, causal: is.flag, heads: is.count, epochs: is.count, batchSize: is.count },
-  ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index },
+  ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index, overlap: OVERLAP },
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
-export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal">>;
+export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap">>;
 
 /** What {@linkcode attentiveProbe} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class AttentiveResult extends Judgement {
@@ -186,7 +187,8 @@ export class AttentiveHead {
  *
  * @param model Not changed.
  * @param train Images with labels to train on.
- * @param test Images with labels to be scored by; looked at once.
+ * @param test Images with labels to be scored by, none of which are trained on; looked at once. Classes are matched as by
+ * `linearProbe`.
  * @param options Which layer, and how to train.
  * @returns Accuracies from 0 to 1; shows itself as a table.
  * @throws {TypeError} If there is no such option.
@@ -213,10 +215,10 @@ export async function attentiveProbe(
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
   checkOptions("attentiveProbe", options, RULES);
-  const { layer = "final", causal = model.causal, ...given } = options;
+  const { layer = "final", causal = model.causal, overlap: _, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
-  checkSets(model, train, test);
+  const [, judged] = checkSets(model, train, test, options);
   const { size: { height, width }, imageMean } = model.preprocessor;
   const [, tokens, D] = tf.tidy(() => {
     return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!
@@ -231,7 +233,7 @@ export async function attentiveProbe(
   try {
     const losses = await head.fit(features, train.labels);
     const guesses = await head.predict({ data: tested!.get(layer)!, size: D });
-    return new AttentiveResult(judge(guesses, test), layer, settings, losses);
+    return new AttentiveResult(judge(guesses, judged), layer, settings, losses);
   } finally {
     head.dispose();
   }

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { callable, checkOptions, expect, orNull } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
 import type { Table } from "../display/table.ts";
 import { type Compiled, currentEngine } from "@nepa/engine";
@@ -12,18 +13,51 @@ import type { NepaClassifier } from "../model/classifier.ts";
 
 const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
 
-/** Refuses images or labels that the classifier cannot take. */
+const OTHERS = "; NepaClassifier.from puts on a head with others";
+
+const known = ({ classes }: NepaClassifier) => ({ name: "the classifier", classes });
+
+/** Refuses images or labels that the classifier cannot take. Gives the labels by the names of the classifier's classes. */
 export function refuseLabelled(
   dataset: Dataset,
   classifier: NepaClassifier,
   prepare: Transform | null,
-): void {
-  const { name, classes } = dataset, expected = classifier.classes.length;
+): Matched {
   refuseMisfit(dataset, classifier.config, prepare === null);
-  const other = `${classes.length}; NepaClassifier.from puts on a head with others`;
-  expect(classes.length === expected, name, `${expected} classes, as the classifier has`, other);
   refuseMislabelled(dataset);
+  const labels = matched(known(classifier), dataset, OTHERS);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
+  return labels;
+}
+
+/** The same where the classifier is fitted to them: they have all of its classes. Gives those by the set's numbers. */
+export function refuseFitted(
+  dataset: Dataset,
+  classifier: NepaClassifier,
+  prepare: Transform | null,
+): Int32Array {
+  const { name, classes } = dataset, expected = classifier.classes.length;
+  const fits = classes.length === expected, got = `${classes.length}${OTHERS}`;
+  expect(fits, name, `${expected} classes, as the classifier has`, got);
+  refuseLabelled(dataset, classifier, prepare);
+  return classNumbers(known(classifier), dataset);
+}
+
+const fitted = new WeakMap<NepaClassifier, Set<Dataset>>();
+
+/** Takes note of what classifiers are fitted to. */
+export function noteFitted(dataset: Dataset, ...classifiers: readonly (NepaClassifier | undefined)[]): void {
+  for (const one of classifiers) if (one) fitted.set(one, (fitted.get(one) ?? new Set()).add(dataset));
+}
+
+/** What has to be said of images that the classifier was fitted to. */
+function fittedNotes(classifier: NepaClassifier, dataset: Dataset): string[] {
+  return [...fitted.get(classifier) ?? []].flatMap((set) => {
+    const { count } = sharedRows(dataset, set), which = `${count} of the ${dataset.length} images`;
+    return count > 0
+      ? [`${which} were trained on, with ${set.name}: no measure of what others would get`]
+      : [];
+  });
 }
 
 /** What {@linkcode evaluate} found; shows itself as a table, in a notebook with the confusion matrix. */
@@ -46,10 +80,12 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
 }
 
 /**
- * How well a classifier does on labelled images.
+ * How well a classifier does on labelled images. Images that it was trained on in this process are taken, too, and `notes`
+ * says how many.
  *
  * @param classifier Not changed.
- * @param dataset Images of the network's size, with the classifier's classes.
+ * @param dataset Images of the network's size, with the classifier's classes or some of them: by their names, or by number
+ * where either has none, such as `LABEL_0`.
  * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`.
  * @returns Accuracy, by class too, the confusion matrix, the loss; shows itself as a table.
  * @throws {RangeError} If the images or the classes do not fit the classifier.
@@ -100,16 +136,18 @@ export class Evaluation {
   }
 
   async read(dataset: Dataset): Promise<EvaluationResult> {
-    const { classifier, prepare: transform } = this, classes = dataset.classes.length;
+    const { classifier, prepare: transform } = this;
+    const { labels, classes, notes } = matched(known(classifier), dataset), K = classes.length;
     const prepare = transform ? { transform, size: sizeOf(classifier) } : undefined;
     const found = await readOne(this.#pass, dataset, patchesOf(classifier.backbone), ["logs"], { prepare });
     let loss = 0;
-    const guesses = Array.from(dataset.labels, (label, i) => {
-      const row = found.get("logs")!.subarray(i * classes, (i + 1) * classes); // log probabilities
+    const guesses = Array.from(labels, (label, i) => {
+      const row = found.get("logs")!.subarray(i * K, (i + 1) * K); // log probabilities
       loss -= row[label]!;
       return row.indexOf(Math.max(...row));
     });
-    return new EvaluationResult(judge(guesses, dataset), loss / dataset.length);
+    const all = [...notes, ...fittedNotes(classifier, dataset)];
+    return new EvaluationResult(judge(guesses, { labels, classes, notes: all }), loss / dataset.length);
   }
 
   dispose(): void {

@@ -3,7 +3,7 @@ import { currentEngine } from "@nepa/engine";
 import type { Dataset } from "../data/dataset.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { fitted } from "./logistic.ts";
-import { refuseLabelled } from "./evaluate.ts";
+import { noteFitted, refuseFitted } from "./evaluate.ts";
 import { checkOptions, numberThat } from "../base/check.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import * as tf from "@tensorflow/tfjs";
@@ -40,14 +40,16 @@ export async function fitHead(
 ): Promise<void> {
   checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0) });
   const { lambda = 0.1 } = options, classes = classifier.classes.length;
-  refuseLabelled(dataset, classifier, null);
+  const numbers = refuseFitted(dataset, classifier, null);
+  const labels = dataset.labels.map((label) => numbers[label]!);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
   const reading = readOne(pass, dataset, patchesOf(classifier.backbone), ["pooled"]);
   const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
   const features = { data, size: data.length / dataset.length };
   const how = { classes, lambda, excess: 1e-4, maxIterations: 1000 };
-  await fitted(features, dataset.labels, how, ({ point }, { standardiser }) => {
+  noteFitted(dataset, classifier);
+  await fitted(features, labels, how, ({ point }, { standardiser }) => {
     const { weight, bias } = standardiser.undone(point),
       of = (name: string) => classifier.parameters.get(name)!;
     tf.tidy(() => {

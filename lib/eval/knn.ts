@@ -8,11 +8,12 @@ import { any, expect, flag, isCount, positive, type Rule } from "../base/check.t
 import type { Layer, Reading } from "./features.ts";
 import { guessed, judge, type Judged, Judgement } from "./scores.ts";
 import { layerTitle } from "./probe.ts";
+import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { asked, type Read, type Source } from "./sources.ts";
 import { unit } from "./collapse.ts";
 
 /** Options of {@linkcode knn}. */
-export interface KnnOptions extends Reading {
+export interface KnnOptions extends Reading, OverlapOption {
   /** Neighbours that vote, at least 1. Default 20. */
   k?: number;
   /** A neighbour's vote is exp(cosine / temperature). Default 0.07. */
@@ -49,7 +50,7 @@ export class KnnResult extends Judgement {
 
 const RULES: Record<keyof KnnOptions, Rule> = {
   ...{ k: any, temperature: positive, centred: flag },
-  ...{ layer: any, pool: any, causal: flag },
+  ...{ layer: any, pool: any, causal: flag, overlap: OVERLAP },
 };
 
 /** Test images compared at once. */
@@ -60,7 +61,7 @@ const BLOCK = 500;
  *
  * @param model A network, a function from images to features, or features of your own, as for {@linkcode linearProbe}.
  * @param train The images that vote, all of them.
- * @param test The images to be scored by.
+ * @param test The images to be scored by, none of which vote; classes are matched as by `linearProbe`.
  * @param options k, temperature, layer, pooling.
  * @returns The accuracy, and what was taken for what.
  * @throws {TypeError} If there is no such option.

@@ -12,13 +12,14 @@ import { Random } from "../base/random.ts";
 import { fingerprintOf } from "../data/fingerprint.ts";
 import { hashOf, remembered } from "../data/kept.ts";
 import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
-import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement } from "./scores.ts";
+import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement, ordered } from "./scores.ts";
 import { type Fit, fitted, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
-import { asked, type Labelled, type Read, type Source } from "./sources.ts";
+import { type Labelled, type Matched, matched, OVERLAP, type OverlapOption } from "../data/matching.ts";
+import { asked, type Read, type Source } from "./sources.ts";
 
 /** Options of {@linkcode linearProbe}. */
-export interface ProbeOptions extends Reading {
+export interface ProbeOptions extends Reading, OverlapOption {
   /** Whose output is read: "embedding", block 1 to L, or "final", after the last norm. Default "final". */
   layer?: Layer;
   /** Probe every layer too, into `perLayer`. Default false. */
@@ -66,6 +67,7 @@ const RULES: Record<keyof ProbeOptions, Rule> = {
   ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag },
   lambdas: ["positive numbers, each below the one before it", isFalling],
   seed: index,
+  overlap: OVERLAP,
 };
 
 function isFalling(list: unknown): boolean {
@@ -110,7 +112,7 @@ export class ProbeResult extends Judgement implements Probe {
     const raw = probes.get("raw pixels"), untrained = probes.get("untrained");
     super(probes.get(String(layer))!);
     [this.layer, this.seed, this.probes] = [layer, seed, probes];
-    if (layers) this.perLayer = Object.fromEntries(layers.map((l) => [l, probes.get(String(l))!.accuracy]));
+    if (layers) this.perLayer = ordered(layers.map((l) => [String(l), probes.get(String(l))!.accuracy]));
     if (raw) this.rawPixels = raw.accuracy;
     if (untrained) this.untrained = untrained.accuracy;
   }
@@ -124,7 +126,7 @@ export class ProbeResult extends Judgement implements Probe {
       λ: lambda.toExponential(0),
       "above the optimum, at most": excess.toExponential(0) + (converged ? "" : " (not converged)"),
     }));
-    return accuracyTable("Linear probe, accuracy on the test images", rows);
+    return accuracyTable("Linear probe, accuracy on the test images", rows, this.notes);
   }
 
   /** Accuracies by layer, where there are several probes, and the confusion matrix. */
@@ -155,7 +157,8 @@ export function layerTitle(layer: Read | string): string {
  * @param model A network, which is not changed; a function from images to features; or features of your own and their labels,
  * `{ train: { features, labels, classes }, test: { features, labels } }`, with the options as the second argument.
  * @param train Labelled images to fit to, at least 10.
- * @param test Labelled images to be scored by; looked at once.
+ * @param test Labelled images to be scored by, none of which are fitted to; looked at once. Its classes are those of `train`, or
+ * some of them, by their names.
  * @param options Which layer, how it is pooled, what else to probe: of a network. Features and functions take `lambdas` and `seed`.
  * @returns Accuracies from 0 to 1; shows itself as a table.
  * @throws {TypeError} If there is no such option, or a network, images or features are expected and are not there.
@@ -215,26 +218,25 @@ export async function linearProbe(
     } finally {
       tf.dispose([...fresh.parameters.values()]);
     }
-    probes.set("raw pixels", await probePixels(...images, model.preprocessor, how));
+    probes.set("raw pixels", toProbe(await fitPixels(...images, model.preprocessor, how), judged));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
 }
 
-async function probePixels(
+async function fitPixels(
   train: Dataset,
   test: Dataset,
   { imageMean, imageStd }: Normalisation,
   how: Choosing,
-): Promise<Probe> {
+): Promise<FitAndGuesses> {
   const { name, version } = currentEngine(), search = [how.lambdas, HELD_OUT, SELECTING, FINAL];
   const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
   const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
   const sets = await Promise.all([train, test].map((set) => fingerprintOf(set, Infinity)));
-  const found = await remembered(
+  return await remembered(
     `raw-pixels-${hashOf(JSON.stringify([sets, settings]))}`,
     async () => fitAndGuess(await pixels(train), await pixels(test), train, how, "probe, raw pixels"),
   );
-  return toProbe(found, test);
 }
 
 /**
@@ -252,7 +254,7 @@ export async function quickProbe(
   const [data, tested] = sets.map((found) => found.get("final")!), size = data!.length / train.length;
   const how = { classes: train.classes.length, lambda: 1e-4, ...SELECTING };
   return await fitted({ data: data!, size }, train.labels, how, async (fit, regression) => {
-    return judge(await regression.predict({ data: tested!, size }, fit), test).accuracy;
+    return judge(await regression.predict({ data: tested!, size }, fit), matched(train, test)).accuracy;
   });
 }
 
@@ -262,7 +264,7 @@ type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
 /** A fit, and the class predicted for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
 
-function toProbe({ guesses, ...fit }: FitAndGuesses, test: Labelled): Probe {
+function toProbe({ guesses, ...fit }: FitAndGuesses, test: Matched): Probe {
   return { ...judge(guesses, test), ...fit };
 }
 

@@ -1,7 +1,7 @@
 /** Scores: accuracy and confusion of predictions, and how every evaluation shows them. @module */
 import type * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
-import { Figure } from "../display/figure.ts";
+import type { Matched } from "../data/matching.ts";
+import { categoryText, Figure } from "../display/figure.ts";
 import * as notebook from "../display/jupyter.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { type Cell, formatPercent, Table } from "../display/table.ts";
@@ -12,10 +12,20 @@ export interface Judged {
   readonly accuracy: number;
   /** Wilson's 95 % interval of the accuracy: what the choice of test images leaves open; other seeds may move it more. */
   readonly interval: readonly [low: number, high: number];
-  /** Accuracy on each class's images, by its name; NaN where there are none. */
+  /** Names of the classes, of what was trained and in its order. */
+  readonly classes: readonly string[];
+  /** Accuracy on each class's images, by its name, in the order of `classes`; NaN where there are none. */
   readonly perClass: Readonly<Record<string, number>>;
-  /** Number of images by their class (row) and the class predicted (column), in the data set's order. */
+  /** Number of images by their class (row) and the class predicted (column), in the order of `classes`. */
   readonly confusion: readonly (readonly number[])[];
+  /** What else has to be known: classes that the images judged do not have. */
+  readonly notes: readonly string[];
+}
+
+/** A record whose names come in the order of its entries, also where they look like numbers. */
+export function ordered<T>(entries: readonly (readonly [name: string, value: T])[]): Record<string, T> {
+  const record = Object.fromEntries(entries), names = [...new Set(entries.map(([name]) => name))];
+  return new Proxy(record, { ownKeys: () => names });
 }
 
 /** Wilson's 95 % interval of a share (Journal of the American Statistical Association 22, 1927). */
@@ -34,7 +44,7 @@ export function chance(one: number, other: number, images: number): number {
 /** The metrics of predictions [N], class numbers, for N labelled images. */
 export function judge(
   predictions: ArrayLike<number>,
-  { labels, classes }: Pick<Dataset, "labels" | "classes">,
+  { labels, classes, notes = [] }: Omit<Matched, "notes"> & Partial<Matched>,
 ): Judged {
   const confusion = classes.map(() => classes.map(() => 0));
   labels.forEach((label, i) => confusion[label]![predictions[i]!]!++);
@@ -43,8 +53,10 @@ export function judge(
   return {
     accuracy: right / labels.length,
     interval: wilson(right, labels.length),
-    perClass: Object.fromEntries(classes.map((name, label) => [name, share(label)])),
+    classes,
+    perClass: ordered(classes.map((name, label) => [name, share(label)])),
     confusion,
+    notes,
   };
 }
 
@@ -73,8 +85,12 @@ export function formatInterval([low, high]: readonly [number, number]): string {
 }
 
 /** Rows with an accuracy each. */
-export function accuracyTable(title: string, rows: readonly Readonly<Record<string, Cell>>[]): Table {
-  return new Table(rows, { title, format: { accuracy: formatPercent } });
+export function accuracyTable(
+  title: string,
+  rows: readonly Readonly<Record<string, Cell>>[],
+  notes: readonly string[],
+): Table {
+  return new Table(rows, { title, note: notes.join("; "), format: { accuracy: formatPercent } });
 }
 
 /** A result that shows itself: as a table; in a notebook its plots stand above that. */
@@ -101,25 +117,34 @@ export abstract class Showing {
 export abstract class Judgement extends Showing implements Judged {
   declare readonly accuracy: number;
   declare readonly interval: Judged["interval"];
+  declare readonly classes: Judged["classes"];
   declare readonly perClass: Judged["perClass"];
   declare readonly confusion: Judged["confusion"];
+  declare readonly notes: Judged["notes"];
 
-  /** Takes over the metrics, and what else is there. */
-  constructor(judged: Judged) {
+  /** Takes over the metrics, and what else is there. Default of `classes`: the names in `perClass`. */
+  constructor(judged: Omit<Judged, "classes" | "notes"> & Partial<Judged>) {
     super();
-    Object.assign(this, judged);
+    Object.assign(this, { classes: Object.keys(judged.perClass), notes: [] }, judged);
   }
 
   /** One row: the accuracy and its interval, between what else is to be said. */
   protected row(title: string, before: Record<string, Cell>, after: Record<string, Cell> = {}): Table {
     const { accuracy, interval } = this;
-    return accuracyTable(title, [{ ...before, accuracy, "95 %": formatInterval(interval), ...after }]);
+    return accuracyTable(
+      title,
+      [{ ...before, accuracy, "95 %": formatInterval(interval), ...after }],
+      this.notes,
+    );
   }
 
   /** The confusion matrix: each class's images by the class predicted, the colour their share, the number how many. */
   confusionPlot(): Figure {
-    const names = Object.entries(this.perClass), few = names.length <= 20, gap = few ? 1 : 0;
+    const names = this.classes, few = names.length <= 20, gap = few ? 1 : 0;
     const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
+    const titles = this.confusion.map((row, label) =>
+      names[label]! + (total(row) > 0 ? ` ${formatPercent(row[label]! / total(row))}` : "")
+    );
     const side = Math.max(300, Math.min(700, 42 * names.length));
     const subtitle = `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`;
     const counts = this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never;
@@ -127,8 +152,8 @@ export abstract class Judgement extends Showing implements Judged {
     return new Figure([{
       type: "heatmap",
       name: "images",
-      x: names.map(([name]) => name),
-      y: names.map(([name, share]) => Number.isNaN(share) ? name : `${name} ${formatPercent(share)}`),
+      x: names.map(categoryText),
+      y: titles.map(categoryText),
       z: this.confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
       zmin: 0,
       zmax: 100,

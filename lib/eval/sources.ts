@@ -2,6 +2,8 @@
 import * as tf from "@tensorflow/tfjs";
 import { any, checkOptions, count, expect, type Rule, shown } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { type Labelled, type Matched, matched } from "../data/matching.ts";
+import { type OverlapOption, refuseShared } from "../data/matching.ts";
 import { shapeOf } from "../data/preprocessor.ts";
 import { uncompiled } from "@nepa/engine";
 import type { Encoder, Layer } from "../model/method.ts";
@@ -35,12 +37,9 @@ export type FeatureFunction = (images: tf.Tensor4D) => tf.Tensor2D;
 /** What was read: a layer, or features of one's own. */
 export type Read = Layer | "given";
 
-/** Labels and their classes. */
-export type Labelled = Pick<Dataset, "name" | "length" | "labels" | "classes">;
-
 /** What a probe was asked. */
 export interface Asked<O> {
-  readonly sets: readonly [train: Labelled, test: Labelled];
+  readonly sets: readonly [train: Labelled, test: Labelled & Matched];
   readonly options: O;
   /** Where a network is asked about. */
   readonly network?: { model: Encoder; images: readonly [train: Dataset, test: Dataset] };
@@ -51,11 +50,11 @@ export interface Asked<O> {
 /** What probes read features from. */
 export type Source = Encoder | FeatureFunction | FeatureSets;
 
-/** Options that only a network has an answer to. */
-const READING = ["layer", "layers", "references", "pool", "causal"];
+/** Options that only a network has an answer to, and that only images have. */
+const READING = ["layer", "layers", "references", "pool", "causal"], IMAGES = ["overlap"];
 
 /** Takes a probe's arguments apart, and refuses those that cannot be. */
-export async function asked<O extends object>(
+export async function asked<O extends OverlapOption>(
   where: string,
   rules: Readonly<Record<string, Rule>>,
   [source, ...rest]: readonly [Source, ...unknown[]],
@@ -68,22 +67,22 @@ export async function asked<O extends object>(
     }
     checkOptions(where, options, rules);
     const images = imagesIn(where, rest);
-    checkSets(source, ...images);
+    const sets = checkSets(source, ...images, options);
     const read = (what: readonly Read[]) => readSets(source, images, what as readonly Layer[], options);
-    return { sets: images, options, network: { model: source, images }, read };
+    return { sets, options, network: { model: source, images }, read };
   }
-  const own = Object.entries(rules).filter(([name]) => !READING.includes(name));
+  const others = given ? [...READING, ...IMAGES] : READING;
+  const own = Object.entries(rules).filter(([name]) => !others.includes(name));
   checkOptions(`${where} of ${given ? "features" : "a function"}`, options, Object.fromEntries(own));
   if (!given) {
-    const sets = imagesIn(where, rest);
-    checkLabels(...sets);
-    const read = async () => [await computed(source, sets[0]), await computed(source, sets[1])];
+    const images = imagesIn(where, rest), sets = checkLabels(...images, options);
+    const read = async () => [await computed(source, images[0]), await computed(source, images[1])];
     return { sets, options, read };
   }
   const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
   expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
-  const sets = [train, test] as const;
-  const read = () => Promise.resolve(sets.map(({ data }) => new Map([["given" as const, data]])));
+  const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
+  const read = () => Promise.resolve([train, test].map(({ data }) => new Map([["given" as const, data]])));
   return { sets, options, read };
 }
 
@@ -98,18 +97,25 @@ function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, D
   return [train, test] as [Dataset, Dataset];
 }
 
-/** Refuses data sets that cannot be used together with the network. */
-export function checkSets(model: Encoder, train: Dataset, test: Dataset): void {
+/** Refuses data sets that cannot be used together with the network. Gives what {@linkcode checkLabels} does. */
+export function checkSets(
+  model: Encoder,
+  train: Dataset,
+  test: Dataset,
+  options: OverlapOption,
+): Asked<unknown>["sets"] {
   for (const set of [train, test]) refuseMislabelled(set);
   for (const set of [train, test]) refuseMisfit(set, shapeOf(model), true);
-  checkLabels(train, test);
+  return checkLabels(train, test, options);
 }
 
-function checkLabels(train: Labelled, test: Labelled): void {
+/** Refuses labels that cannot be fitted to and judged by; gives both sets', those of `test` by the names of `train`. */
+function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Asked<unknown>["sets"] {
   for (const set of [train, test]) refuseMislabelled(set);
-  const there = train.classes.length, here = test.classes.length;
-  expect(there === here, test.name, `the ${there} classes of ${train.name}`, here);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
+  const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
+  refuseShared(train, test, options.overlap);
+  return sets;
 }
 
 /** What `make` gives for all images. */
@@ -139,13 +145,12 @@ async function rowsOf(
   checkOptions(name, set, SET);
   const { data, size } = await numbersIn(name, set),
     length = data.length / size,
-    { labels, classes = [] } = set;
-  const own = typeof classes === "number" ? Array.from({ length: classes }, (_, i) => `${i}`) : classes;
-  const names = known ?? own, same = set.classes === undefined || String(names) === String(own);
-  expect(same, `${name}: classes`, `those of train, ${names.join(", ")}`, own.join(", "));
-  refuseMislabelled({ name, length, labels: labels ?? [], classes: names });
+    { labels } = set;
+  const { classes: given = known ?? [] } = set;
+  const classes = typeof given === "number" ? Array.from({ length: given }, (_, i) => `${i}`) : given;
+  refuseMislabelled({ name, length, labels: labels ?? [], classes });
   checkNumbers(name, data, length);
-  return { name, length, labels: Int32Array.from(labels), classes: names, data, size };
+  return { name, length, labels: Int32Array.from(labels), classes, data, size };
 }
 
 async function numbersIn(name: string, { features, size }: FeatureSet): Promise<Features> {

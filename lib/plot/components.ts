@@ -1,7 +1,7 @@
 /** Features by their principal components: patches as colours, images as points. @module */
 import * as tf from "@tensorflow/tfjs";
-import type { Dataset } from "../data/dataset.ts";
-import { Figure, palette, plotText, type Trace } from "../display/figure.ts";
+import { className, type Dataset } from "../data/dataset.ts";
+import { Figure, ink, palette, plotText, type Trace } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
@@ -92,7 +92,7 @@ export async function plotPatchColors(
     return { data, height: rows, width: columns, channels: 3 };
   });
   const pictures = shown.map(({ image: data, label }): Picture => {
-    return { data, height, width, channels, caption: classes[label] ?? "" };
+    return { data, height, width, channels, caption: className(classes, label) };
   });
   const percent = Math.round(100 * shares.reduce((a, b) => a + b, 0));
   return imageGrid([...pictures, ...colored], {
@@ -130,15 +130,16 @@ export async function plotClassMap(
   const { layer = "final", ...reading } = options;
   const features = (await readFeatures(model, dataset, [layer], reading)).get(layer)!;
   const { values, shares } = await components(features, features.length / dataset.length, 2);
-  const traces = dataset.classes.map((name, label): Trace => {
-    const mine = [...dataset.labels.keys()].filter((i) => dataset.labels[i] === label);
+  const { classes, labels } = dataset, bare = classes.length === 0 ? [0] : labels.includes(-1) ? [-1] : [];
+  const traces = [...classes.keys(), ...bare].map((label): Trace => {
+    const mine = [...labels.keys()].filter((i) => labels[i] === label), named = label in classes;
     return {
       type: "scatter",
       mode: "markers",
-      name: plotText(name),
+      name: plotText(classes[label] ?? "no label"),
       x: mine.map((i) => values[2 * i]!),
       y: mine.map((i) => values[2 * i + 1]!),
-      marker: { size: 5, opacity: 0.75, color: palette[label % palette.length]! },
+      marker: { size: 5, opacity: 0.75, color: named ? palette[label % palette.length]! : ink.soft },
     };
   });
   const axis = (i: number) => ({

@@ -7,7 +7,9 @@ import { eraseRandomly, mixedLabels, mixImages } from "../data/augment.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Finish } from "../data/loader.ts";
 import { describeTransform } from "../data/transforms.ts";
-import { refuseLabelled } from "../eval/evaluate.ts";
+import { notice } from "../display/jupyter.ts";
+import { OVERLAP, type OverlapOption, refuseShared } from "../data/matching.ts";
+import { noteFitted, refuseFitted, refuseLabelled } from "../eval/evaluate.ts";
 import { NepaClassifier } from "../model/classifier.ts";
 import { nepaConfig, trainingFlops } from "../model/config.ts";
 import { makeDraws } from "../model/draws.ts";
@@ -21,13 +23,16 @@ import { Run } from "./run.ts";
 import { type Task, Trainer } from "./trainer.ts";
 
 /** Options of {@linkcode finetune}. */
-export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings> {
+export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings>, OverlapOption {
   /**
    * Where the defaults come from. "default": a plain one for few labels; "layer-warmup" (before: "nano"): the same with the
    * official warm-up by layer; "fitted-head" (before: "small"): at a lower rate, for a head that `fitHead` fitted to few labels.
    */
   recipe?: FinetuneRecipe;
-  /** Labelled images held out from training. The run ends with the weights that did best on them. */
+  /**
+   * Labelled images held out from training, with the classifier's classes or some of them, by their names. The run ends with the
+   * weights that did best on them.
+   */
   validation?: Dataset;
   /** Labelled images that decide nothing: they are read once, after the last update. */
   test?: Dataset;
@@ -91,7 +96,7 @@ export function finetune(
     SETTINGS.flatMap((key) => options[key] === undefined ? [] : [[key, options[key]]]),
   );
   const settings = { ...settingsOf(recipe), ...given };
-  refuseSets(classifier, [dataset, validation, test], settings, plan);
+  const numbers = checkedSets(classifier, [dataset, validation, test], { ...options, ...settings }, plan);
   const interval = every.validation ?? plan.steps;
   const ema = plan.emaDecay === null ? undefined : classifier.clone();
   const averages = ema && { model: ema, own: new Map(), all: ema.parameters };
@@ -105,7 +110,11 @@ export function finetune(
     averages: averages?.all,
     flops: (batchSize) => trainingFlops(classifier.config, batchSize),
     finish: finishing(classifier.classes.length, plan.seed, settings),
-    measure: (step) => referee.measure(step),
+    classNumbers: numbers,
+    measure: (step) => {
+      noteFitted(dataset, classifier, ema);
+      return referee.measure(step);
+    },
     dispose: () => referee.dispose(),
     from: callSite(new Error()),
   });
@@ -132,7 +141,7 @@ const RULES: Record<Exclude<keyof FinetuneOptions, keyof TrainOptions>, Rule> = 
     "small",
     "nano",
   ),
-  ...{ validation: is.any, test: is.any, every: is.any },
+  ...{ validation: is.any, test: is.any, every: is.any, overlap: OVERLAP },
   layerDecay: is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
   layerDecayEnd: is.orNull(is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),
   ...{
@@ -158,21 +167,25 @@ const SETTINGS: (keyof FinetuneSettings)[] = [
 const settingsOf = (recipe: FinetuneSettings): FinetuneSettings =>
   Object.fromEntries(SETTINGS.map((name) => [name, recipe[name]])) as unknown as FinetuneSettings;
 
-/** Refuses sets that do not fit the classifier or that are one another's. */
-function refuseSets(
+/** Refuses sets that do not fit the classifier, and held-out ones with images that are trained on. Gives the classifier's classes by the set's. */
+function checkedSets(
   classifier: NepaClassifier,
-  [dataset, ...heldOut]: [Dataset, ...(Dataset | undefined)[]],
-  { prepare }: FinetuneSettings,
+  [dataset, ...given]: [Dataset, ...(Dataset | undefined)[]],
+  { prepare, overlap }: FinetuneSettings & OverlapOption,
   { augment }: Plan,
-): void {
-  refuseLabelled(dataset, classifier, augment);
-  for (const set of heldOut) if (set) refuseLabelled(set, classifier, prepare);
-  const sets = [dataset, ...heldOut].filter((set) => set !== undefined);
-  if (new Set(sets).size < sets.length) {
+): Int32Array {
+  const numbers = refuseFitted(dataset, classifier, augment),
+    heldOut = given.filter((set) => set !== undefined);
+  const notes = heldOut.flatMap((set) => refuseLabelled(set, classifier, prepare).notes);
+  const sets = [dataset, ...heldOut];
+  if (new Set(sets).size < sets.length && overlap !== "allow") {
     throw new RangeError(
       "validation, test: expected images held out from training and from one another, got one set twice",
     );
   }
+  for (const set of heldOut) refuseShared(dataset, set, overlap);
+  for (const note of notes) notice(note);
+  return numbers;
 }
 
 /** What the updates change, and the chance in them. */

@@ -12,12 +12,13 @@ import { Random } from "../base/random.ts";
 import { Showing } from "../eval/scores.ts";
 import { linearProbe, type ProbeOptions } from "../eval/probe.ts";
 import { checkSets } from "../eval/sources.ts";
+import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 
 /** What is compared. */
 export type Arm = "fine-tuned" | "linear probe" | "from scratch";
 
 /** Options of {@linkcode lowShot}. */
-export interface LowShotOptions {
+export interface LowShotOptions extends OverlapOption {
   /** How many labels, as many of each class; Infinity: all. Default [60, 600, 6000, Infinity]. */
   labels?: readonly number[];
   /** Each number of labels once for every seed: of the images drawn, the order, new weights. Default [0]. */
@@ -51,6 +52,7 @@ export interface LowShotRun {
 const list: Rule = ["a list", Array.isArray];
 const RULES: Record<keyof LowShotOptions, Rule> = {
   ...{ labels: list, seeds: list, heldOut: any, steps: callable, probe: any, finetune: any, scratch: list },
+  overlap: OVERLAP,
 };
 
 const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
@@ -58,7 +60,7 @@ const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
 /** What {@linkcode lowShot} found; shows itself as a table, in a notebook with its plot. */
 export class LowShotResult extends Showing {
   /** Made by {@linkcode lowShot}, of every training in order. */
-  constructor(readonly runs: readonly LowShotRun[]) {
+  constructor(readonly runs: readonly LowShotRun[], readonly notes: readonly string[] = []) {
     super();
   }
 
@@ -82,7 +84,10 @@ export class LowShotResult extends Showing {
       ...Object.fromEntries(columns.map(([arm, points]) => [arm, text(points[i]!.mean, points[i]!.std)])),
       "pretraining buys": `${(100 * (columns[0]![1][i]!.mean - columns[2]![1][i]!.mean)).toFixed(1)} points`,
     }));
-    return new Table(rows, { title: "Accuracy on the test images", note: `seeds: ${seeds}` });
+    return new Table(rows, {
+      title: "Accuracy on the test images",
+      note: [`seeds: ${seeds}`, ...this.notes].join("; "),
+    });
   }
 
   /** Accuracy against the number of labels, a line for each way. */
@@ -134,7 +139,7 @@ function draw(rest: Dataset, labels: number, seed: number): Dataset {
  *
  * @param model The pretrained network; not changed.
  * @param train Where labels are drawn from, and the images put aside.
- * @param test The images to be judged by.
+ * @param test The images to be judged by, none of them in `train`; its classes are matched by name, as by `linearProbe`.
  * @param options Which numbers, how to train.
  * @returns Every accuracy; shows itself as a table, and as a plot.
  * @throws {RangeError} If a number of labels is no multiple of the classes' or more than there are.
@@ -160,8 +165,9 @@ export async function lowShot(
   options: LowShotOptions = {},
 ): Promise<LowShotResult> {
   checkOptions("lowShot", options, RULES);
-  const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options, classes = train.classes.length;
-  checkSets(model, train, test);
+  const { labels = [60, 600, 6000, Infinity], seeds = [0], overlap } = options,
+    classes = train.classes.length;
+  const [, { notes }] = checkSets(model, train, test, options);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
   const most = train.length - 1;
   expect(isCount(heldOut) && heldOut <= most, "heldOut", `an integer from 1 to ${most}`, heldOut);
@@ -181,12 +187,12 @@ export async function lowShot(
       return accuracy;
     };
     runs.push({ ...point, arm: "fine-tuned", accuracy: await of(tuned) });
-    const { accuracy } = await linearProbe(model, set, test, { ...options.probe, seed });
+    const { accuracy } = await linearProbe(model, set, test, { ...options.probe, seed, overlap });
     runs.push({ ...point, arm: "linear probe", accuracy });
     const { classifier, chosen } = await bestFromScratch(model, set, aside, settings, options.scratch);
     runs.push({ ...point, arm: "from scratch", accuracy: await of(classifier), chosen });
   }
-  return new LowShotResult(runs);
+  return new LowShotResult(runs, notes);
 }
 
 function settingsFor(set: Dataset, seed: number, options: LowShotOptions): FinetuneOptions {

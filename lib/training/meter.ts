@@ -25,6 +25,8 @@ export interface MeterOptions {
   heldOut: boolean;
   /** Whether the loss compares with standardised targets; so do the trivial guesses then. */
   standardizeTargets: boolean;
+  /** The training's numbers of the classes, by the data set's. Default: those. */
+  classNumbers?: Int32Array | undefined;
   batchSize: number;
   seed: number;
   compile: boolean;
@@ -102,7 +104,7 @@ export class Meter {
 
   /** Some images, and what a loss reads besides: the same draws at every reading. */
   async #inputs(indices: Int32Array, step: number): Promise<BatchInputs> {
-    const { dataset, seed, batchSize } = this.#options, subject = this.#subject;
+    const { dataset, seed, batchSize, classNumbers: numbers } = this.#options, subject = this.#subject;
     const { height, width, channels } = dataset, size = imageSizeOf(subject.model.encoder);
     const fit = resize(size),
       bytes = size.height * size.width * channels;
@@ -115,7 +117,7 @@ export class Meter {
     const make = (): BatchInputs => ({
       batch: {
         images: tf.tensor4d(pixels, shape, "int32"),
-        labels: tf.tensor1d(examples.map(({ label }) => label), "int32"),
+        labels: tf.tensor1d(examples.map(({ label }) => numbers?.[label] ?? label), "int32"),
       },
       draws: partOf(subject.draws(batchSize, seed, 0), 0, indices.length),
       numbers: Object.fromEntries(

@@ -131,6 +131,7 @@ export function trained(
   objective: Objective<never> | undefined,
   causal?: boolean,
   given: boolean = true,
+  needLabels: () => void = () => {},
 ): Trained {
   if (objective) checkOptions("objective", objective, RULES);
   if (objective && typeof objective.loss !== "function") {
@@ -145,7 +146,7 @@ export function trained(
   const state = joined("state", model.state ?? [], own.state);
   joined("state", parameters, state);
   const views = objective?.views ?? model.views ?? 1;
-  const context = contexts(model, views, causal);
+  const context = contexts(model, views, causal, needLabels);
   const lossOf = (objective ?? model).loss.bind(objective ?? model);
   const targets = (objective?.targets ?? model.targets)?.bind(objective?.targets ? objective : model);
   const steps = [model, objective].flatMap((one) => one?.after ? [one.after.bind(one)] : []);
@@ -211,7 +212,7 @@ function tokensOf(targets: unknown): tf.Tensor3D {
 }
 
 /** Makes what a loss reads; the model's outputs are computed when they are first read. */
-function contexts(model: Method, views: number, causal: boolean | undefined) {
+function contexts(model: Method, views: number, causal: boolean | undefined, needLabels: () => void) {
   return (
     batch: TrainingBatch | undefined,
     all: Draws,
@@ -236,6 +237,7 @@ function contexts(model: Method, views: number, causal: boolean | undefined) {
         return of("images");
       },
       get labels() {
+        needLabels();
         return of("labels") as tf.Tensor1D;
       },
       get views() {

@@ -1,9 +1,10 @@
 /** Pretraining: a causal transformer learns to predict each next embedding. The step is in `step.ts`. @module */
 import type * as tf from "@tensorflow/tfjs";
-import { callSite, checkOptions, type Rule } from "../base/check.ts";
+import { callSite, checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { classNumbers, isAmong, matched, numbersIn } from "../data/matching.ts";
 import { refuseTransform } from "../data/loader.ts";
 import { compose, horizontalFlip, randomResizedCrop } from "../data/transforms.ts";
 import { quickProbe } from "../eval/probe.ts";
@@ -185,13 +186,15 @@ export function pretrain<M extends Method = Nepa>(
   checkOptions("every", every, EVERY, "every.");
   const { causal = encoder.causal } = options;
   const { objective, about, standardizeTargets } = objectiveOf(model, options);
-  const subject = trained(model, objective, causal, options.objective !== undefined);
+  const needLabels = () => refuseUnlabelled(dataset, validation);
+  const subject = trained(model, objective, causal, options.objective !== undefined, needLabels);
   checkImages(encoder, dataset, plan, options);
   const { collapse = 250, probe: probing } = every, { seed, batchSize, compile, steps } = plan;
   const probe = probing === undefined ? undefined : onlineProbe(encoder, dataset, validation, causal, seed);
   const meter = new Meter(subject, {
     ...{ dataset: validation ?? dataset, heldOut: validation !== undefined, standardizeTargets },
     ...{ batchSize, seed, compile },
+    classNumbers: validation && numbersIn(dataset.classes, validation.classes),
   });
   const groups = groupsOf(plan.groups, subject.parameters), averages = averagesOf(subject, plan.emaDecay);
   const rate = rateOf(plan);
@@ -245,6 +248,13 @@ function checkImages<M extends Method>(
   if (options.validation) refuseMisfit(options.validation, shapeOf(encoder), true);
 }
 
+/** For a loss that reads labels: refuses images without one, unless all are, and held-out classes that training has not. */
+function refuseUnlabelled(dataset: Dataset, validation: Dataset | undefined): void {
+  if (dataset.classes.length === 0) return;
+  for (const set of [dataset, validation]) if (set) refuseMislabelled(set);
+  if (validation) classNumbers(dataset, validation);
+}
+
 /** Images that a probe beside a training is fitted to, and as many to judge it by. */
 const PROBED = 2000;
 
@@ -263,16 +273,15 @@ function onlineProbe(
       throw new RangeError(`every.probe: expected 20 images or more in ${set.name}, got ${set.length}`);
     }
   }
-  if (validation && validation.classes.length !== dataset.classes.length) {
-    throw new RangeError(
-      `${validation.name}: expected the ${dataset.classes.length} classes of ${dataset.name}, got ${validation.classes.length}`,
-    );
-  }
-  const orders = sets.map(({ length }) => new Random(seed, "online probe").permutation(length));
-  const count = Math.min(PROBED, validation ? dataset.length : Math.floor(dataset.length / 2));
-  const fitted = dataset.subset(orders[0]!.slice(0, count));
+  const [order, others] = sets.map(({ length }) => new Random(seed, "online probe").permutation(length));
+  const isJudged = validation ? isAmong(validation, dataset) : () => false;
+  const own = order!.filter((i) => !isJudged(i)), least = own.length >= 20;
+  expect(least, "every.probe", `20 images or more of ${dataset.name} that validation has not`, own.length);
+  for (const note of validation ? matched(dataset, validation).notes : []) notice(note);
+  const count = Math.min(PROBED, validation ? own.length : Math.floor(own.length / 2));
+  const fitted = dataset.subset(own.slice(0, count));
   const judged = validation
-    ? validation.subset(orders[1]!.slice(0, PROBED))
-    : dataset.subset(orders[0]!.slice(count, count + PROBED));
+    ? validation.subset(others!.slice(0, PROBED))
+    : dataset.subset(own.slice(count, count + PROBED));
   return () => quickProbe(model, fitted, judged, causal);
 }

@@ -58,6 +58,8 @@ export interface Task {
   finish?: Finish | undefined;
   /** Which group a parameter is in, and which decay. */
   optimizer?: Pick<AdamWOptions, "group" | "decay">;
+  /** The classes' numbers, by those that the data set gives them. Default: those. */
+  classNumbers?: Int32Array;
   /** Parameters that are left as they are. */
   frozen?: (name: string) => boolean;
   /** Gets the averaged weights: variables of the parameters' names. */
@@ -116,6 +118,7 @@ export class Trainer implements Training {
       normalisation: preprocessor,
       size,
       finish,
+      numbers: task.classNumbers,
       views: task.views ?? 1,
     };
     this.#feeder = new Feeder(dataset, options);

@@ -229,7 +229,7 @@ Deno.test("a Parquet file of the hub holds the images of the folder it was made 
   await assertDataError(() => parquetImages(`${fixtures}rgb.png`), "magic", "rgb.png");
 });
 
-Deno.test("a Parquet file without a label for each image is refused", async () => {
+Deno.test("images of a Parquet file whose label is null or -1 have none, and what needs labels names the row", async () => {
   await useEngine("cpu");
   const path = `${await Deno.makeTempDir()}/x.parquet`, few = noise.subset([0, 1, 2]);
   await Deno.writeFile(path, parquetFile(few));
@@ -245,7 +245,14 @@ Deno.test("a Parquet file without a label for each image is refused", async () =
       await (hidden as unknown as Record<symbol, () => Promise<object>>)[Symbol.for("Jupyter.display")]!(),
   );
   await Deno.writeFile(path, parquetFile(few, [0, null, 1]));
-  await assertDataError(() => parquetImages(path), "labels", "a class number for image 1, got null");
+  const nulls = await parquetImages(path, { channels: 1 });
+  assertEquals([...nulls.labels], [0, -1, 1]);
+  assert(String(nulls).includes("2 classes, 1 without a label\n(even 1, odd 1)"), String(nulls));
+  for (const label of [2, -2]) {
+    await Deno.writeFile(path, parquetFile(few, [0, label, 1]));
+    const message = `image 1, from 0 to 1, -1 or null for none, got ${label}`;
+    await assertDataError(() => parquetImages(path), "labels", message);
+  }
   await Deno.remove(path.replace("/x.parquet", ""), { recursive: true });
 });
 

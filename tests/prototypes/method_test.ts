@@ -80,9 +80,8 @@ everyWay("a method of one's own is probed, kept and resumed", async ({ compile }
       left = await train("left", 1, 25),
       resumed = await train("left", 2);
     assertEquals(numbersOf(resumed.parameters), numbersOf(whole.parameters));
-    const { accuracy, untrained } = await linearProbe(whole.encoder, stripes.subset(0.5), stripes, {
-      references: true,
-    });
+    const [fitted, judged] = stripes.split([0.5, 0.5]);
+    const { accuracy, untrained } = await linearProbe(whole.encoder, fitted, judged, { references: true });
     assert(accuracy > 0.9, `accuracy ${accuracy}`);
     assert(untrained! > 0 && untrained! <= 1);
     const features = await readFeatures(whole.encoder, stripes.subset([3, 4]), ["final"]);

@@ -45,6 +45,7 @@ export function tinyTuning(options: FinetuneOptions, seed = 1): Run<NepaClassifi
     learningRate: 0.03,
     emaDecay: 0.5,
     validation: noise.subset(0.25),
+    overlap: "allow",
     every: { validation: 2 },
     ...options,
   });
