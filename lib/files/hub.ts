@@ -12,6 +12,7 @@ import type { Environment } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { COMMIT, fetchBlob, HubError, listFilesOf, PassingError } from "./hub_files.ts";
 import type { Hub, HubFile } from "./hub_files.ts";
+import { readIfThere, writeWhole } from "./plain.ts";
 import { indexedFiles } from "./tensor_files.ts";
 import { AVERAGED } from "./torch_file.ts";
 
@@ -33,7 +34,8 @@ const WEIGHTS = "model.safetensors", INDEX = "model.safetensors.index.json";
 
 const isFile = (path: string) => Deno.stat(path).then(({ isFile }) => isFile, () => false);
 const isOn = (value = "") => ["1", "ON", "YES", "TRUE"].includes(value.toUpperCase());
-const readIfThere = (path: string) => Deno.readTextFile(path).catch(() => undefined);
+const textOf = (path: string) =>
+  readIfThere(path, 2 ** 16).then((bytes) => new TextDecoder().decode(bytes), () => undefined);
 
 /** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
 async function settings(env: Environment) {
@@ -48,7 +50,7 @@ async function settings(env: Environment) {
     throw new HubError("HF_ENDPOINT: expected an address such as https://huggingface.co, got something else");
   }
   const file = path(env.HF_TOKEN_PATH || join(home, "token"));
-  const token = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || await readIfThere(file) || "").trim();
+  const token = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN || await textOf(file) || "").trim();
   if (!/^[\x21-\x7e]*$/.test(token)) {
     throw new HubError(`HF_TOKEN, or ${file}: expected one word of plain characters, got something else`);
   }
@@ -69,7 +71,7 @@ const modelFiles = (weights: string): Wanted => async ({ has, fetched }) => {
 
 /** The folder of a revision in the cache, if all that is needed of it is there. */
 async function cached(storage: string, revision: string, wanted: Wanted): Promise<string | undefined> {
-  const noted = COMMIT.test(revision) ? revision : await readIfThere(join(storage, "refs", revision));
+  const noted = COMMIT.test(revision) ? revision : await textOf(join(storage, "refs", revision));
   const commit = noted?.trim() ?? "", folder = join(storage, "snapshots", commit);
   if (!COMMIT.test(commit)) return undefined;
   const path = (file: string) => join(folder, file), has = (file: string) => isFile(path(file));
@@ -123,7 +125,7 @@ async function fetchAll(hub: Hub, storage: string, wanted: Wanted): Promise<stri
   await fetchFiles(hub, folder, paths.map(need));
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
-    await Deno.writeTextFile(ref, commit);
+    await writeWhole([ref, commit]);
   }
   return folder;
 }

@@ -200,6 +200,8 @@ export async function fetchBlob(
 ): Promise<void> {
   const { path, size } = file, part = `${blob}.incomplete`;
   const url = `${pageOf(hub)}/resolve/${commit}/${path.split("/").map(encodeURIComponent).join("/")}`;
+  const { isFile } = await Deno.lstat(part).catch(() => ({ isFile: false }));
+  if (!isFile) await Deno.remove(part).catch(() => {}); // a link is not followed
   let furthest = await Deno.stat(part).then(({ size }) => size, () => -1);
   const advance = async () => { // one try, from where the last one stopped
     using out = await Deno.open(part, { write: true, create: true });

@@ -9,7 +9,8 @@ import { basename, resolve } from "node:path";
 import { ForeignError, shown, visible } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
-import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
+import { FileError, isPlain, readIfThere, readJson, writeWhole } from "./plain.ts";
+import { SafetensorsError, writeSafetensors } from "./safetensors.ts";
 import type { HostTensor, TensorInfo } from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";
@@ -120,33 +121,20 @@ function checkTensors(
   throw new CheckpointError(`${folder}: ${text}; ${parts.join("\n")}`);
 }
 
-/** What `read` gives, or undefined where there is no such file. */
-async function ifThere<T>(read: Promise<T>): Promise<T | undefined> {
-  return await read.catch((error) => {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) return undefined;
-    const broken = error instanceof SafetensorsError || error instanceof TorchFileError;
+/** What `work` gives; errors that tell of a broken file become a {@linkcode CheckpointError}. */
+async function refusing<T>(work: Promise<T>): Promise<T> {
+  return await work.catch((error) => {
+    const broken = [SafetensorsError, TorchFileError, FileError].some((kind) => error instanceof kind);
     throw broken ? new CheckpointError(error.message, { cause: error }) : error;
   });
-}
-
-async function readJson(file: string): Promise<Record<string, unknown> | undefined> {
-  const bytes = await ifThere(Deno.readFile(file));
-  try {
-    const json: unknown = bytes && JSON.parse(new TextDecoder().decode(bytes));
-    if (json === undefined || isObject(json)) return json;
-    throw new TypeError("not an object");
-  } catch (error) {
-    throw new CheckpointError(`${file}: expected a JSON object`, { cause: error });
-  }
 }
 
 /** The weights, in one file, in several with an index, or in PyTorch's own; the averaged ones if asked, or alone there. */
 async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensors | undefined> {
   const files = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", AVERAGED];
   for (const file of ema ? [AVERAGED] : files) {
-    const open = file.endsWith(".bin") ? openTorchFile : openSafetensors;
-    const found = await ifThere(open(`${folder}/${file}`));
-    if (found) return found;
+    const open = file.endsWith(".bin") ? openTorchFile : openSafetensors, path = `${folder}/${file}`;
+    if (await refusing(isPlain(path))) return await refusing(open(path));
   }
   return undefined;
 }
@@ -196,7 +184,7 @@ export async function readModelFolder<C>(
   ) => Described<C>,
   ema = false,
 ): Promise<ModelFolder<C>> {
-  const json = await readJson(`${folder}/config.json`);
+  const json = await refusing(readJson(`${folder}/config.json`));
   await using weights = await openWeights(folder, ema);
   if (!json || !weights) {
     const wanted = ema ? AVERAGED : "model.safetensors";
@@ -224,7 +212,8 @@ export async function readModelFolder<C>(
     const { shape, data } = await weights.read(prefix + name);
     values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
   }
-  return { config, preprocessor: await readJson(`${folder}/preprocessor_config.json`), classes, values };
+  const preprocessor = await refusing(readJson(`${folder}/preprocessor_config.json`));
+  return { config, preprocessor, classes, values };
 }
 
 /** Keys in the order in which the official files have them. */
@@ -253,7 +242,7 @@ export interface ModelContents {
 }
 
 /**
- * Writes a model's folder in float32, with a model card, unless the one there is the user's. Each file is written beside its place and then moved there.
+ * Writes a model's folder in float32, with a model card, unless the one there is the user's: all files, or none.
  *
  * @param folder Its path; made if it is not there.
  * @param contents The model.
@@ -263,26 +252,20 @@ export async function writeModelFolder(folder: string, contents: ModelContents):
   const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
-  const there = await ifThere(Deno.readTextFile(`${folder}/README.md`));
+  const there = await readIfThere(`${folder}/README.md`);
   const label2id = Object.fromEntries(classes?.map((name, id) => [name, id]) ?? []);
   const labels = classes && { id2label: { ...classes }, label2id };
   const tensors = new Map<string, HostTensor>();
   for (const [name, variable] of parameters) {
     tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));
   }
-  const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value, null, 2) + "\n");
-  const files: [string, Uint8Array][] = [
-    ["model.safetensors", writeSafetensors(tensors)],
-    ["preprocessor_config.json", json(preprocessor)],
-    ["config.json", json(sorted({ ...config, ...labels }))],
-  ];
-  if (!there || there.includes(CARD_MARK)) files.push(["README.md", new TextEncoder().encode(card)]);
+  const json = (value: unknown) => JSON.stringify(value, null, 2) + "\n";
+  const ours = !there || new TextDecoder().decode(there).includes(CARD_MARK);
   await Deno.mkdir(folder, { recursive: true });
-  try {
-    for (const [name, bytes] of files) await Deno.writeFile(`${folder}/${name}.part`, bytes);
-  } catch (error) {
-    for (const [name] of files) await Deno.remove(`${folder}/${name}.part`).catch(() => {});
-    throw error;
-  }
-  for (const [name] of files) await Deno.rename(`${folder}/${name}.part`, `${folder}/${name}`);
+  await writeWhole(
+    [`${folder}/model.safetensors`, writeSafetensors(tensors)],
+    [`${folder}/preprocessor_config.json`, json(preprocessor)],
+    [`${folder}/config.json`, json(sorted({ ...config, ...labels }))],
+    ...ours ? [[`${folder}/README.md`, card] as const] : [],
+  );
 }

@@ -1,8 +1,9 @@
 /** Variables in a safetensors file, by their own names and in their own layout. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
+import { writeWhole } from "./plain.ts";
 import { type HostTensor, writeSafetensors } from "./safetensors.ts";
-import { openSafetensors } from "./tensor_files.ts";
+import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 
 type Variables = ReadonlyMap<string, tf.Variable>;
 type Values = { shape: readonly number[]; data: Float32Array };
@@ -19,20 +20,45 @@ export const OBJECTIVE = "objective.safetensors";
 const all = ({ parameters = new Map(), state = new Map() }: WithVariables): Map<string, tf.Variable> =>
   new Map([...parameters, ...state]);
 
-/** Gives variables the values that a file has for them. */
-export async function readVariables(
+/** How files hold the numbers of variables. */
+const TYPES: Readonly<Record<string, readonly string[]>> = {
+  float32: ["F32", "F16", "BF16"],
+  int32: ["I32"],
+  bool: ["U8"],
+};
+
+/** Refuses a file that lacks a variable, or has another in its place. */
+export function refuseOthers({ infos }: OpenSafetensors, file: string, variables: Variables): void {
+  const few = (names: string[]) => names.slice(0, 10).join(", ");
+  const missing = [...variables.keys()].filter((name) => !infos.has(name));
+  expect(missing.length === 0, file, `${few(missing)} in it`, few([...infos.keys()]));
+  for (const [name, { size, shape, dtype }] of variables) {
+    const found = infos.get(name)!, types = TYPES[dtype] ?? [];
+    const fits = types.includes(found.dtype) && found.shape.reduce((product, side) => product * side, 1) === size;
+    expect(fits, `${file}: ${name}`, `${types[0]} [${shape}]`, `${found.dtype} [${found.shape}]`);
+  }
+}
+
+/** Variables, the file that has their values, and what makes these of its tensors; default: they are as in the file. */
+export type Source = readonly [
   variables: Variables,
   file: string,
-  layout: (name: string, tensor: Values) => Float32Array = (_, { data }) => Float32Array.from(data),
-): Promise<void> {
-  await using tensors = await openSafetensors(file);
-  const missing = [...variables.keys()].filter((name) => !tensors.infos.has(name));
-  const [lacks, has] = [missing, [...tensors.infos.keys()]].map((names) => names.slice(0, 10).join(", "));
-  expect(missing.length === 0, file, `${lacks} in it`, has);
-  for (const [name, variable] of variables) {
-    const tensor = await tensors.read(name), values = layout(name, tensor as Values);
-    expect(values.length === variable.size, `${file}: ${name}`, `[${variable.shape}]`, `[${tensor.shape}]`);
-    tf.tidy(() => variable.assign(tf.tensor(values, variable.shape)));
+  layout?: ((name: string, tensor: Values) => Float32Array) | undefined,
+];
+
+/** Gives variables the values that files have for them, once all files are known to have all. */
+export async function readVariables(...sources: readonly Source[]): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const files: OpenSafetensors[] = [];
+  for (const [variables, file] of sources) {
+    files.push(opened.use(await openSafetensors(file)));
+    refuseOthers(files.at(-1)!, file, variables);
+  }
+  for (const [i, [variables, , layout]] of sources.entries()) {
+    for (const [name, variable] of variables) {
+      const tensor = await files[i]!.read(name) as Values, values = layout?.(name, tensor) ?? tensor.data;
+      tf.tidy(() => variable.assign(tf.tensor(values, variable.shape, variable.dtype)));
+    }
   }
 }
 
@@ -62,9 +88,7 @@ export async function saveObjective(folder: string, objective: WithVariables): P
     tensors.set(name, { shape: variable.shape, data: await variable.data() as Float32Array });
   }
   await Deno.mkdir(folder, { recursive: true });
-  const file = `${folder}/${OBJECTIVE}`;
-  await Deno.writeFile(`${file}.part`, writeSafetensors(tensors));
-  await Deno.rename(`${file}.part`, file);
+  await writeWhole([`${folder}/${OBJECTIVE}`, writeSafetensors(tensors)]);
 }
 
 /**
@@ -75,5 +99,5 @@ export async function saveObjective(folder: string, objective: WithVariables): P
  * @throws {RangeError} If one is missing there, or has another shape.
  */
 export async function loadObjective(folder: string, objective: WithVariables): Promise<void> {
-  await readVariables(all(objective), `${folder}/${OBJECTIVE}`);
+  await readVariables([all(objective), `${folder}/${OBJECTIVE}`]);
 }

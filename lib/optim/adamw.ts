@@ -29,7 +29,7 @@ const RULES: Record<keyof AdamWOptions, Rule> = {
 };
 
 /** The names of the two moments of a parameter. */
-const MOMENTS = ["exp_avg", "exp_avg_sq"] as const;
+export const MOMENTS = ["exp_avg", "exp_avg_sq"] as const;
 
 /**
  * Adam with decoupled weight decay (arXiv 1711.05101), with PyTorch's order of operations. Parameters with

@@ -12,13 +12,14 @@ import type { Plan } from "./options.ts";
 import type { Validation } from "../eval/evaluate.ts";
 import type { Keeper, NonFiniteError, Step } from "./run.ts";
 import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
-import { type HostTensor, writeSafetensors } from "../files/safetensors.ts";
+import { type HostTensor, isObject, writeSafetensors } from "../files/safetensors.ts";
 import { openSafetensors } from "../files/tensor_files.ts";
+import { FileError, readJson, writeWhole } from "../files/plain.ts";
 import type { Trainer } from "./trainer.ts";
 import { VERSION } from "../base/version.ts";
-import type { AdamW } from "../optim/adamw.ts";
+import { type AdamW, MOMENTS } from "../optim/adamw.ts";
 import type { Trained } from "./objective.ts";
-import { OBJECTIVE, readVariables } from "../files/variables.ts";
+import { OBJECTIVE, readVariables, refuseOthers, type Source } from "../files/variables.ts";
 import { comparable, decided, differences, FORMAT, UNNAMED } from "./described.ts";
 
 /** What is trained and kept: a network that writes model folders, or any with parameters. */
@@ -62,9 +63,7 @@ export interface Kept {
 const MOST_SKIPPED = 3;
 
 /** The values of variables in the machine's memory. */
-async function copyOf(
-  variables: ReadonlyMap<string, tf.Variable> = new Map(),
-): Promise<Map<string, HostTensor>> {
+async function copyOf(variables: ReadonlyMap<string, tf.Variable>): Promise<Map<string, HostTensor>> {
   const copies = [...variables].map(async ([name, variable]) =>
     [name, { shape: variable.shape, data: await variable.data() as Float32Array }] as const
   );
@@ -85,32 +84,45 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
   return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
 }
 
-/** The optimizer's moments: by parameter, or by block as they were written before. */
-async function fillMoments(optimizer: AdamW, file: string): Promise<void> {
-  {
-    await using tensors = await openSafetensors(file);
-    const byBlock = [...optimizer.state.keys()].every((name) => tensors.infos.has(name));
-    if (!byBlock) {
-      return await optimizer.restore(async (name) => (await tensors.read(name)).data as Float32Array);
-    }
-  }
-  await readVariables(optimizer.state, file);
-}
+/** A network in a checkpoint: the folder within it, and what lies beside the network's own file. */
+type Part = readonly [at: string, network: Savable, beside: ReadonlyMap<string, tf.Variable>];
 
-/** What is beside a model: an objective's parameters and state. */
-const besides = ({ parameters, state }: Trained["own"]) => new Map([...parameters, ...state]);
-
-/** Writes a model's folder, and what an objective has beside it. */
+/** Writes the values of a network's folder, and what lies beside them. */
 async function saveTo(
   folder: string,
   model: Savable,
   values: ReadonlyMap<string, HostTensor>,
-  beside: ReadonlyMap<string, HostTensor> = new Map(),
+  beside: ReadonlyMap<string, HostTensor>,
 ): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   if (model.save) await model.save(folder, {}, patient(values));
   else await Deno.writeFile(`${folder}/model.safetensors`, writeSafetensors(values));
   if (beside.size > 0) await Deno.writeFile(`${folder}/${OBJECTIVE}`, writeSafetensors(beside));
+}
+
+/** Fills networks and the optimizer's moments, once all their files are known to fit. */
+async function fill(folder: string, parts: readonly Part[], optimizer: AdamW): Promise<void> {
+  const file = `${folder}/optimizer.safetensors`, sources: Source[] = [];
+  for (const [at, { parameters, save }, beside] of parts) {
+    sources.push([parameters, `${folder}/${at}/model.safetensors`, save && fromOfficial]);
+    if (beside.size > 0) sources.push([beside, `${folder}/${at}/${OBJECTIVE}`]);
+  }
+  await using moments = await openSafetensors(file);
+  const byBlock = [...optimizer.state.keys()].every((name) => moments.infos.has(name)); // as they were written before
+  if (byBlock) return await readVariables(...sources, [optimizer.state, file]);
+  const expected = [...optimizer.parameters].flatMap(([name, variable]) =>
+    MOMENTS.map((moment) => [`${moment}.${name}`, variable] as const)
+  );
+  refuseOthers(moments, file, new Map(expected));
+  await readVariables(...sources);
+  await optimizer.restore(async (name) => (await moments.read(name)).data as Float32Array);
+}
+
+/** Whether a checkpoint says what a {@linkcode FolderKeeper} goes on from. */
+function isState({ about, skipped, best }: Found["state"]): boolean {
+  if (!isObject(about) || !isObject(about.options) || !isObject(about.data)) return false;
+  if (!Array.isArray(skipped) || !skipped.every(Number.isSafeInteger)) return false;
+  return best === undefined || isObject(best) && isObject(best.reading);
 }
 
 /** A {@linkcode Keeper} with a folder. */
@@ -149,22 +161,20 @@ export class FolderKeeper implements Keeper {
   }
 
   async begin(done: number): Promise<{ done: number; history: Step[] } | undefined> {
-    const path = this.#options.folder;
-    this.#folder = await RunFolder.open(path);
-    const found = await this.#folder.newest(say);
+    const path = this.#options.folder, folder = this.#folder = await RunFolder.open(path);
+    const found = await folder.newest(say);
     if (this.#begun) {
-      if (found?.step === this.#saved) {
-        return await naming(path, () => this.#log.look()).then(() => undefined);
-      }
+      if (found?.step === this.#saved) return await naming(path, () => this.#log.look()).then(() => undefined);
       const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
       const help = "another run has used the folder since. Begin a new run to go on from there";
       throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
     this.#refuse(found, await this.#about());
-    const history = found ? await this.#restore(found) : [];
-    if (!found) await naming(path, () => this.#log.goOn(0));
-    await naming(path, async () => {
-      await this.#describe();
+    const history = await naming(path, async () => {
+      const sessions = await this.#sessions();
+      const history = found ? await this.#restore(found) : await this.#log.goOn(0);
+      await this.#describe(found ? sessions : []);
+      return history;
     });
     if (found) say(`${path}: going on after step ${found.step}`);
     else await this.#save(done, history);
@@ -178,21 +188,22 @@ export class FolderKeeper implements Keeper {
 
   /** Refuses a folder that is not as `resume` says, or from another training. */
   #refuse(found: Found | undefined, about: Record<string, unknown>): void {
-    const { folder, resume } = this.#options;
+    const { folder, resume } = this.#options, { steps } = this.#kept.plan;
     const refuse = (kind: RunFolderErrorKind, text: string): never => {
       throw new RunFolderError(kind, folder, text);
     };
     if (!found) {
-      if (resume === true) {
-        refuse("empty", 'there is no checkpoint to go on from; `resume: "auto"` would begin one');
-      }
-      return;
+      const help = '`resume: "auto"` would begin one';
+      return resume === true ? refuse("empty", `there is no checkpoint to go on from; ${help}`) : undefined;
     }
+    const { state, step } = found;
     if (!resume) {
       const help = "go on with it by `resume: true`, or give another folder";
-      refuse("occupied", `there is a run here already, saved after step ${found.step}; ${help}`);
+      refuse("occupied", `there is a run here already, saved after step ${step}; ${help}`);
     }
-    const now = JSON.parse(JSON.stringify(about)), differ = differences(...comparable(found.state, now));
+    if (!isState(state)) refuse("torn", `expected what a run says of itself in ${found.folder}/state.json`);
+    const now = JSON.parse(JSON.stringify(about)), differ = differences(...comparable(state, now));
+    if (step > steps) differ.push(`saved after step ${step}, of ${steps} now`);
     if (differ.length > 0) {
       const help = `or begin another run from the saved weights, which \`load("${found.folder}")\` reads`;
       const few = differ.slice(0, 10).join("; ") +
@@ -203,40 +214,42 @@ export class FolderKeeper implements Keeper {
     if (now.options.augment === UNNAMED) {
       say(`${folder}: augment is a function without a name: whether it is the same as before cannot be told`);
     }
-    const { engine: then } = found.state, engine = String(currentEngine());
-    if (then === engine) return;
-    say(`${folder}: saved with ${then}, going on with ${engine}: the numbers differ in the last digits`);
+    const engine = String(currentEngine());
+    if (state.engine === engine) return;
+    say(`${folder}: saved with ${state.engine}, going on with ${engine}: the numbers differ in the last digits`);
+  }
+
+  /** What has a folder of its own in a checkpoint. */
+  #parts(champion: Savable | undefined): Part[] {
+    const { model, averages, subject } = this.#kept, none = new Map<string, tf.Variable>();
+    const own = subject ? new Map([...subject.own.parameters, ...subject.own.state]) : none;
+    const all = [[".", model, own], ["ema", averages?.model, averages?.own ?? none], ["best", champion, none]];
+    return all.filter(([, network]) => network) as unknown as Part[];
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
-    const { model, averages, subject, trainer, referee } = this.#kept;
-    const best = referee?.recall(state.best as Best | undefined),
-      own = subject ? besides(subject.own) : new Map();
-    for (const [network, place] of [[model, "."], [averages?.model, "ema"], [best, "best"]] as const) {
-      const layout = network?.save && fromOfficial;
-      if (network) await readVariables(network.parameters, `${folder}/${place}/model.safetensors`, layout);
-    }
-    if (own.size > 0) await readVariables(own, `${folder}/${OBJECTIVE}`);
-    if (averages && averages.own.size > 0) await readVariables(averages.own, `${folder}/ema/${OBJECTIVE}`);
-    await fillMoments(trainer.optimizer, `${folder}/optimizer.safetensors`);
-    trainer.skipped = state.skipped as number[];
+    const { trainer, referee } = this.#kept, path = this.#options.folder, { best, skipped } = state;
+    const parts = this.#parts(referee?.recall(best as Best | undefined));
+    await fill(folder, parts, trainer.optimizer).catch((cause) => {
+      throw new RunFolderError("torn", path, `expected files of this training; ${cause.message}`, { cause });
+    });
+    trainer.skipped = skipped as number[];
     this.#saved = step;
-    return trainer.recall(await naming(this.#options.folder, () => this.#log.goOn(step)));
+    return trainer.recall(await naming(path, () => this.#log.goOn(step)));
+  }
+
+  /** The sessions in `run.json`. */
+  async #sessions(): Promise<unknown[]> {
+    const file = `${this.#options.folder}/run.json`, { sessions } = await readJson(file) ?? { sessions: [] };
+    if (Array.isArray(sessions)) return sessions;
+    throw new FileError(`${file}: expected a run's, with sessions, got another file; take it away`);
   }
 
   /** Writes `run.json`, with a session for each time the run was begun. */
-  async #describe(): Promise<void> {
-    const file = `${this.#options.folder}/run.json`, sessions: unknown[] = [];
-    if (this.#saved >= 0) {
-      const before = await Deno.readTextFile(file).then(JSON.parse).catch(() => ({ sessions: [] }));
-      sessions.push(...before.sessions);
-    }
-    sessions.push({ started: new Date().toISOString(), after: Math.max(0, this.#saved), ...this.#session() });
-    await Deno.writeTextFile(
-      `${file}.part`,
-      JSON.stringify({ ...await this.#about(), sessions }, null, 2) + "\n",
-    );
-    await Deno.rename(`${file}.part`, file);
+  async #describe(sessions: readonly unknown[]): Promise<void> {
+    const now = { started: new Date().toISOString(), after: Math.max(0, this.#saved), ...this.#session() };
+    const text = JSON.stringify({ ...await this.#about(), sessions: [...sessions, now] }, null, 2) + "\n";
+    await writeWhole([`${this.#options.folder}/run.json`, text]);
   }
 
   async after(history: readonly Step[]): Promise<void> {
@@ -260,33 +273,28 @@ export class FolderKeeper implements Keeper {
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
   async #save(step: number, history: readonly Step[]): Promise<void> {
-    const { model, averages, subject, trainer, referee } = this.#kept,
-      folder = this.#folder!,
-      best = this.#best(history);
+    const { trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
     await this.#writing;
-    const { network: champion, ...reading } = referee?.best ?? {};
-    const found = champion && reading, about = await this.#about();
-    const state = { format: FORMAT, step, skipped: trainer.skipped, best: found, about, ...this.#session() };
     try {
       await naming(folder.path, () => this.#log.mend(history));
     } catch (error) {
       this.#failure = error;
       return;
     }
-    const own = subject ? besides(subject.own) : undefined;
-    const [weights, averaged, champions, beside, besideAveraged] = await Promise.all(
-      [model.parameters, averages?.model?.parameters, champion?.parameters, own, averages?.own].map((x) =>
-        copyOf(x)
+    const { network: champion, ...reading } = referee?.best ?? {}, about = await this.#about();
+    const found = champion && reading, { skipped, optimizer } = trainer;
+    const state = { format: FORMAT, step, skipped, best: found, about, ...this.#session() };
+    const parts = await Promise.all(
+      this.#parts(champion).map(async ([at, network, beside]) =>
+        [at, network, await copyOf(network.parameters), await copyOf(beside)] as const
       ),
     );
-    const moments = await trainer.optimizer.moments();
+    const moments = await optimizer.moments();
     const write = async () => {
-      await folder.write(step, async (part) => {
+      await folder.write(step, async (place) => {
         await this.#log.sync();
-        await saveTo(part, model, weights!, beside!);
-        if (averages?.model) await saveTo(`${part}/ema`, averages.model, averaged!, besideAveraged!);
-        if (champion) await saveTo(`${part}/best`, champion, champions!);
-        await Deno.writeFile(`${part}/optimizer.safetensors`, writeSafetensors(moments));
+        for (const [at, ...network] of parts) await saveTo(`${place}/${at}`, ...network);
+        await Deno.writeFile(`${place}/optimizer.safetensors`, writeSafetensors(moments));
       }, state);
       this.#saved = step;
       const newest = (await folder.steps()).slice(-this.#options.keep);

@@ -1,6 +1,7 @@
 /** The log of a run on disk: `metrics.csv`, what the training computed, and `timings.csv`, how fast. @module */
+import { isCount } from "../base/check.ts";
 import { say } from "../display/jupyter.ts";
-import { sync } from "./run_folder.ts";
+import { readIfThere, sync, writeWhole } from "../files/plain.ts";
 import { METER, type Step } from "./run.ts";
 
 /** The columns that each file begins with, as paths into a {@linkcode Step}; the numbers of an objective's own come after. */
@@ -38,7 +39,7 @@ function row(step: Step, columns: readonly string[]): string {
   return columns.map((path) => cell(text(namesOf(path).reduce<unknown>(own, step)))).join() + "\n"; // numbers are printed so that they are read as they were
 }
 
-function parse(line: string, columns: readonly string[]): Fields | undefined {
+function parse(line: string, columns: readonly string[]): Fields & { step: number } | undefined {
   const texts = cells(line), fields: Fields = {};
   if (texts.length !== columns.length) return undefined;
   for (const [i, path] of columns.entries()) {
@@ -55,30 +56,39 @@ function parse(line: string, columns: readonly string[]): Fields | undefined {
     if (typeof value === "string" && NUMBERS.has(path)) return undefined;
     place[last] = value;
   }
-  return typeof fields.step === "number" ? fields : undefined;
+  const { step, loss } = fields, whole = typeof loss === "number" || !columns.includes("loss");
+  return isCount(step) && whole ? { ...fields, step } : undefined;
 }
 
 /** A file's columns, its sound rows as they stand there and as fields, and whether there is anything else in it. */
 interface Read {
   columns: readonly string[];
-  rows: { line: string; fields: Fields }[];
+  rows: { line: string; fields: Fields & { step: number } }[];
   damaged: boolean;
+}
+
+/** The longest text that is read: what a string can hold. */
+const LIMIT = 2 ** 29 - 2 ** 16;
+
+/** The columns of a file by its first line. One in which names are damaged is read by what belongs there. */
+function columnsOf(header: string, own: readonly string[]): readonly string[] {
+  const named = cells(header), missing = own.filter((name) => !named.includes(name));
+  const others = own.filter((name, i) => named[i] !== name && !named[i]?.startsWith("metrics."));
+  const damaged = missing.length > 0 && others.every((name) => missing.includes(name)) || !named.includes("step");
+  return damaged ? [...own, ...named.slice(own.length)] : named;
 }
 
 /** Reads a file up to its last line end; with `last`, what comes after it too, if that is a row. */
 async function read(folder: string, name: string, last: boolean = false): Promise<Read> {
-  const text = await Deno.readTextFile(`${folder}/${name}`).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return "";
-    throw error;
-  });
-  const [header = "", ...lines] = text.replace(/^\uFEFF/, "").replaceAll("\r\n", "\n").split("\n");
-  const half = lines.pop();
-  const columns = header === "" ? FILES[name]! : cells(header), rows: Read["rows"] = [];
-  let damaged = false;
+  const text = new TextDecoder().decode(await readIfThere(`${folder}/${name}`, LIMIT));
+  const [header = "", ...lines] = text.replaceAll("\r\n", "\n").split("\n"), half = lines.pop();
+  const columns = columnsOf(header, FILES[name]!), rows: Read["rows"] = [];
+  let damaged = header !== "" && columns.join() !== cells(header).join();
   if (last && half && parse(half, columns)) lines.push(half);
   for (const line of lines) {
-    const fields = parse(line, columns), before = rows.at(-1)?.fields.step as number | undefined;
-    if (fields && (before === undefined || fields.step as number > before)) rows.push({ line, fields });
+    const fields = parse(line, columns), at = (i: number) => Number(rows.at(i)?.fields.step ?? 0);
+    if (fields && fields.step < at(-1) && fields.step > at(-2)) rows.pop(); // which says too large a step
+    if (fields && fields.step > at(-1)) rows.push({ line, fields });
     else if (line !== "") damaged = true;
   }
   return { columns, rows, damaged };
@@ -109,13 +119,6 @@ export async function readLog(folder: string): Promise<Step[]> {
   );
 }
 
-/** The columns of a step that a file has not yet: numbers of an objective's own. */
-function newColumns(step: Step, columns: readonly string[]): string[] {
-  return Object.keys(step.metrics ?? {}).map((name) => `metrics.${name}`).filter((path) =>
-    !columns.includes(path)
-  );
-}
-
 /** Writes the steps of a run, each as it comes. */
 export class Log {
   readonly #folder: string;
@@ -132,49 +135,34 @@ export class Log {
    * Goes on after a step: rows up to there stay as they are, those after it go. A file with rows that cannot be read is kept
    * beside it, as `….old`.
    *
-   * @param step Updates done; 0 for a new log.
+   * @param step Updates done.
    * @returns The steps that the log tells of.
    */
   async goOn(step: number): Promise<Step[]> {
-    for (const name of Object.keys(FILES)) {
-      const fresh: Read = { columns: FILES[name]!, rows: [], damaged: false };
-      const { columns, rows, damaged } = step > 0 ? await read(this.#folder, name, true) : fresh; // a row of a checkpoint is whole
-      if (damaged) await this.#setAside(name);
-      const kept = rows.filter(({ fields }) => fields.step as number <= step).map(({ line }) => line);
-      await this.#replace(name, columns, kept);
-    }
     this.#written = step;
+    for (const name of Object.keys(FILES)) await this.#rewrite(name);
     this.#broken = false;
-    return step > 0 ? await readLog(this.#folder) : [];
+    return await readLog(this.#folder);
   }
 
-  /** Keeps a file with rows that cannot be read, before it is written anew. */
-  async #setAside(name: string): Promise<void> {
-    const path = `${this.#folder}/${name}`;
-    await Deno.copyFile(path, `${path}.old`);
-    say(`${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`);
+  /** Writes a file anew: its sound rows, and columns for all that it is to hold. */
+  async #rewrite(name: string, metrics: readonly string[] = []): Promise<void> {
+    const path = `${this.#folder}/${name}`, { columns, rows, damaged } = await read(this.#folder, name, true);
+    if (damaged) {
+      await writeWhole([`${path}.old`, await Deno.readFile(path)]);
+      say(`${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`);
+    }
+    const more = [...FILES[name]!, ...metrics].filter((column) => !columns.includes(column));
+    const kept = rows.filter(({ fields }) => fields.step <= this.#written)
+      .map(({ line }) => line + ",".repeat(more.length));
+    const all = [...columns, ...more];
+    await writeWhole([path, [all.map(cell).join(), ...kept].join("\n") + "\n"]);
+    this.#columns.set(name, all);
   }
 
   /** Looks at the files again, which somebody may have changed since. */
   async look(): Promise<void> {
     if (!this.#broken) await this.goOn(this.#written);
-  }
-
-  async #replace(name: string, columns: readonly string[], lines: readonly string[]): Promise<void> {
-    const path = `${this.#folder}/${name}`, text = [columns.map(cell).join(), ...lines].join("\n") + "\n";
-    await Deno.writeTextFile(`${path}.part`, text);
-    await sync(`${path}.part`);
-    await Deno.rename(`${path}.part`, path);
-    this.#columns.set(name, columns);
-  }
-
-  /** Makes room in `metrics.csv` for numbers that it has no column for. */
-  async #widen(step: Step): Promise<void> {
-    const name = "metrics.csv", columns = this.#columns.get(name)!, more = newColumns(step, columns);
-    if (more.length === 0) return;
-    const { rows, damaged } = await read(this.#folder, name);
-    if (damaged) await this.#setAside(name);
-    await this.#replace(name, [...columns, ...more], rows.map(({ line }) => line + ",".repeat(more.length)));
   }
 
   /** Adds a step, so that it survives the process. Where that fails, {@linkcode Log.mend} makes up for it. */
@@ -188,7 +176,9 @@ export class Log {
   }
 
   async #add(step: Step): Promise<void> {
-    await this.#widen(step);
+    const own = Object.keys(step.metrics ?? {}).map((name) => `metrics.${name}`);
+    const there = this.#columns.get("metrics.csv")!;
+    if (!own.every((name) => there.includes(name))) await this.#rewrite("metrics.csv", own);
     for (const [name, columns] of this.#columns) {
       await Deno.writeTextFile(`${this.#folder}/${name}`, row(step, columns), {
         append: true,

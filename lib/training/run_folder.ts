@@ -5,6 +5,8 @@ import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
 import { ForeignError } from "../base/check.ts";
+import { FileError, isPlain, readIfThere, readJson, sync } from "../files/plain.ts";
+import { isObject } from "../files/safetensors.ts";
 
 /** What was wrong with a run's folder: first those of its contents, then those of the disk. */
 export type RunFolderErrorKind =
@@ -58,21 +60,14 @@ export async function naming<T>(folder: string, work: () => Promise<T>): Promise
   try {
     return await work();
   } catch (error) {
-    const code = (error as { code?: string }).code;
-    if (error instanceof RunFolderError || code === undefined) throw error;
-    const [kind, message] = REFUSALS[code] ?? ["unwritable", (error as Error).message];
+    const { code = "", message: text } = error as { code?: string; message: string };
+    if (error instanceof RunFolderError || !code && !(error instanceof FileError)) throw error;
+    const [kind, message] = REFUSALS[code] ?? ["unwritable", text];
     throw new RunFolderError(kind, folder, message, { cause: error });
   }
 }
 
-/** Asks the disk to hold what was written to a file; or, of a folder, its names. */
-export async function sync(path: string): Promise<void> {
-  if (Deno.build.os === "windows" && (await Deno.stat(path)).isDirectory) return; // cannot be opened there
-  using file = await Deno.open(path, { read: true });
-  await file.sync();
-}
-
-async function checksum(path: string): Promise<{ size: number; crc32: number }> {
+async function checksumOf(path: string): Promise<{ size: number; crc32: number }> {
   let size = 0, sum = 0;
   for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) {
     sum = crc32(part, sum);
@@ -91,18 +86,26 @@ async function contents(folder: string, prefix = ""): Promise<string[]> {
   return found.sort();
 }
 
-/** What is wrong with a checkpoint, or what it says of itself. */
-async function examine(folder: string): Promise<{ state: Found["state"] } | { wrong: string }> {
-  try {
-    const { files, ...state } = JSON.parse(await Deno.readTextFile(`${folder}/${STATE}`));
-    for (const [name, expected] of Object.entries<{ size: number; crc32: number }>(files)) {
-      const got = await checksum(`${folder}/${name}`);
-      if (got.size !== expected.size || got.crc32 !== expected.crc32) return { wrong: `${name} is damaged` };
-    }
-    return { state };
-  } catch (error) {
-    return { wrong: (error as Error).message };
+/** What a checkpoint says of itself. @throws {FileError} Or another error, if it is not whole or not the one of that step. */
+async function examine(folder: string, step: number): Promise<Found["state"]> {
+  const refuse = (text: string): never => {
+    throw new FileError(text);
+  };
+  const { crc32: sum, ...all } = await readJson(`${folder}/${STATE}`) ?? refuse(`there is no ${STATE}`);
+  if (sum !== undefined && sum !== crc32(JSON.stringify(all))) refuse(`${STATE} is damaged`);
+  const { files, ...state } = all;
+  if (!isObject(files)) return refuse(`${STATE}: files: expected checksums by name`);
+  if (state.step !== step) refuse(`${STATE} is of step ${JSON.stringify(state.step)}: was the folder renamed?`);
+  for (const name of await contents(folder)) {
+    if (name.endsWith(".safetensors") && !Object.hasOwn(files, name)) refuse(`${STATE} does not know ${name}`);
   }
+  for (const [name, expected] of Object.entries(files)) {
+    const path = `${folder}/${name}`, { size, crc32 } = isObject(expected) ? expected : {};
+    if (!await isPlain(path)) refuse(`${name} is missing`);
+    const whole = (await Deno.stat(path)).size === size && (await checksumOf(path)).crc32 === crc32;
+    if (!whole) refuse(`${name} is damaged`);
+  }
+  return state;
 }
 
 const remove = (path: string): Promise<void> => rm(path, { recursive: true, force: true });
@@ -120,16 +123,19 @@ export class RunFolder {
   static async open(path: string): Promise<RunFolder> {
     return await naming(path, async () => {
       await Deno.mkdir(path, { recursive: true });
-      const name = `${path}/lock`, lock = await Deno.open(name, { read: true, write: true, create: true });
+      const name = `${path}/lock`;
+      await isPlain(name, Infinity, Deno.lstat);
+      const lock = await Deno.open(name, { read: true, write: true, create: true });
       try {
         if (!await lock.tryLock(true)) {
-          const holder = await Deno.readTextFile(name), help = "wait for it, stop it, or give another folder";
+          const holder = new TextDecoder().decode(await readIfThere(name, 1000));
+          const help = "wait for it, stop it, or give another folder";
           throw new RunFolderError("locked", path, `another run writes here (${holder}); ${help}`);
         }
         await lock.truncate();
         await lock.write(new TextEncoder().encode(`process ${process.pid} on ${hostname()}`));
-        for (const left of await contents(path)) {
-          if (/^step-\d+\.(part|old)\/$/.test(left)) await remove(`${path}/${left}`);
+        for await (const { name, isDirectory } of Deno.readDir(path)) {
+          if (isDirectory && /^step-\d+\.(part|old)$/.test(name)) await remove(`${path}/${name}`);
         }
         return new RunFolder(path, lock);
       } catch (error) {
@@ -156,11 +162,16 @@ export class RunFolder {
     return await naming(this.path, async () => {
       const steps = await this.steps();
       for (const step of steps.toReversed()) {
-        const folder = `${this.path}/${nameOf(step)}`, found = await examine(folder);
-        if ("state" in found) return { step, folder, state: found.state };
-        await remove(`${folder}.torn`);
-        await Deno.rename(folder, `${folder}.torn`);
-        say(`${folder} is torn (${found.wrong}); it is set aside as ${nameOf(step)}.torn`);
+        const folder = `${this.path}/${nameOf(step)}`;
+        try {
+          return { step, folder, state: await examine(folder, step) };
+        } catch (error) {
+          const { message, code = "" } = error as { message: string; code?: string };
+          if (REFUSALS[code]?.[0] === "read-only") throw error;
+          await remove(`${folder}.torn`);
+          await Deno.rename(folder, `${folder}.torn`);
+          say(`${folder} is torn (${message}); it is set aside as ${nameOf(step)}.torn`);
+        }
       }
       if (steps.length === 0) return undefined;
       const text = `none of its ${steps.length} checkpoints is whole; they are set aside`;
@@ -185,8 +196,9 @@ export class RunFolder {
         await Deno.mkdir(part);
         await fill(part);
         const names = await contents(part), files = names.filter((name) => !name.endsWith("/"));
-        const sums = await Promise.all(files.map(async (name) => [name, await checksum(`${part}/${name}`)]));
-        const text = JSON.stringify({ ...state, files: Object.fromEntries(sums) }, null, 2);
+        const sums = files.map(async (name) => [name, await checksumOf(`${part}/${name}`)]);
+        const all = { ...state, files: Object.fromEntries(await Promise.all(sums)) };
+        const text = JSON.stringify({ ...all, crc32: crc32(JSON.stringify(all)) }, null, 2);
         await Deno.writeTextFile(`${part}/${STATE}`, text + "\n");
         await Promise.all([...names, STATE, "."].map((name) => sync(`${part}/${name}`)));
         await Deno.rename(part, folder);
