@@ -87,9 +87,11 @@ async function read(folder: string, name: string, last: boolean = false): Promis
   if (last && half && parse(half, columns)) lines.push(half);
   for (const line of lines) {
     const fields = parse(line, columns), at = (i: number) => Number(rows.at(i)?.fields.step ?? 0);
-    if (fields && fields.step < at(-1) && fields.step > at(-2)) rows.pop(); // which says too large a step
-    if (fields && fields.step > at(-1)) rows.push({ line, fields });
-    else if (line !== "") damaged = true;
+    const late = fields && fields.step < at(-1) && fields.step > at(-2); // the row before it says too large a step
+    if (late) rows.pop();
+    const sound = fields && fields.step > at(-1);
+    if (sound) rows.push({ line, fields });
+    if (late || !sound && line !== "") damaged = true;
   }
   return { columns, rows, damaged };
 }
