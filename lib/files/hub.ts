@@ -12,7 +12,7 @@ import type { Environment } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { COMMIT, fetchBlob, HubError, listFilesOf, PassingError } from "./hub_files.ts";
 import type { Hub, HubFile } from "./hub_files.ts";
-import { readIfThere, writeWhole } from "./plain.ts";
+import { readIfThere } from "./plain.ts";
 import { indexedFiles } from "./tensor_files.ts";
 import { AVERAGED } from "./torch_file.ts";
 
@@ -125,7 +125,7 @@ async function fetchAll(hub: Hub, storage: string, wanted: Wanted): Promise<stri
   await fetchFiles(hub, folder, paths.map(need));
   if (revision !== commit) {
     await Deno.mkdir(dirname(ref), { recursive: true });
-    await writeWhole([ref, commit]);
+    await Deno.writeTextFile(ref, commit);
   }
   return folder;
 }

@@ -10,7 +10,7 @@ import { ForeignError, shown, visible } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { CARD_MARK, modelCard, type SaveOptions } from "./card.ts";
 import { FileError, isPlain, readIfThere, readJson, writeWhole } from "./plain.ts";
-import { SafetensorsError, writeSafetensors } from "./safetensors.ts";
+import { isObject, SafetensorsError, writeSafetensors } from "./safetensors.ts";
 import type { HostTensor, TensorInfo } from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 import { AVERAGED, openTorchFile, strided, TorchFileError } from "./torch_file.ts";

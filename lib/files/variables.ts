@@ -34,7 +34,8 @@ export function refuseOthers({ infos }: OpenSafetensors, file: string, variables
   expect(missing.length === 0, file, `${few(missing)} in it`, few([...infos.keys()]));
   for (const [name, { size, shape, dtype }] of variables) {
     const found = infos.get(name)!, types = TYPES[dtype] ?? [];
-    const fits = types.includes(found.dtype) && found.shape.reduce((product, side) => product * side, 1) === size;
+    const fits = types.includes(found.dtype) &&
+      found.shape.reduce((product, side) => product * side, 1) === size;
     expect(fits, `${file}: ${name}`, `${types[0]} [${shape}]`, `${found.dtype} [${found.shape}]`);
   }
 }

@@ -164,7 +164,9 @@ export class FolderKeeper implements Keeper {
     const path = this.#options.folder, folder = this.#folder = await RunFolder.open(path);
     const found = await folder.newest(say);
     if (this.#begun) {
-      if (found?.step === this.#saved) return await naming(path, () => this.#log.look()).then(() => undefined);
+      if (found?.step === this.#saved) {
+        return await naming(path, () => this.#log.look()).then(() => undefined);
+      }
       const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
       const help = "another run has used the folder since. Begin a new run to go on from there";
       throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
@@ -216,14 +218,20 @@ export class FolderKeeper implements Keeper {
     }
     const engine = String(currentEngine());
     if (state.engine === engine) return;
-    say(`${folder}: saved with ${state.engine}, going on with ${engine}: the numbers differ in the last digits`);
+    say(
+      `${folder}: saved with ${state.engine}, going on with ${engine}: the numbers differ in the last digits`,
+    );
   }
 
   /** What has a folder of its own in a checkpoint. */
   #parts(champion: Savable | undefined): Part[] {
     const { model, averages, subject } = this.#kept, none = new Map<string, tf.Variable>();
     const own = subject ? new Map([...subject.own.parameters, ...subject.own.state]) : none;
-    const all = [[".", model, own], ["ema", averages?.model, averages?.own ?? none], ["best", champion, none]];
+    const all = [[".", model, own], ["ema", averages?.model, averages?.own ?? none], [
+      "best",
+      champion,
+      none,
+    ]];
     return all.filter(([, network]) => network) as unknown as Part[];
   }
 

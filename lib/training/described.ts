@@ -8,7 +8,7 @@ import type { Kept } from "./checkpoints.ts";
 import type { Plan } from "./options.ts";
 
 /** Of a training, what changes no weight: the data sets' names, what stood beside their contents, when the meter reads. */
-const INDIFFERENT = ["data.name", "data.fingerprint", "validation.name", "options.every.collapse"];
+const INDIFFERENT = ["data.name", "data.fingerprint", "options.every.collapse"];
 
 /** Where two trainings, as JSON, differ in what decides. */
 export function differences(then: unknown, now: unknown, name = ""): string[] {
@@ -47,9 +47,9 @@ function sampled(schedules: Record<string, unknown>, steps: number): Fields {
     return [...at.map((k) => [k, schedule(k)]), crc32(new Uint8Array(all.buffer))];
   };
   return Object.fromEntries(
-    Object.entries(schedules).map(([name, schedule]) =>
-      [name, typeof schedule === "function" ? values(schedule as (k: number) => number) : schedule]
-    ),
+    Object.entries(schedules).map((
+      [name, schedule],
+    ) => [name, typeof schedule === "function" ? values(schedule as (k: number) => number) : schedule]),
   );
 }
 
@@ -68,10 +68,12 @@ type Fields = Record<string, unknown>;
  * fingerprint alone.
  */
 export function comparable({ format, about }: Fields, now: Fields): [unknown, unknown] {
-  const then = about as Fields, { options, validation } = now as { options: Fields; validation?: Fields };
-  if (format === FORMAT) {
-    return [then, typeof then.validation === "string" ? { ...now, validation: validation?.contents } : now];
-  }
+  const then = about as Fields, options = now.options as Fields;
+  const whole = ({ validation, ...rest }: Fields) => ({
+    ...rest,
+    validation: isObject(validation) ? validation.contents : validation,
+  });
+  if (format === FORMAT) return [whole(then), whole(now)];
   const given = then.options as Fields, data = common(then.data, now.data);
   const used = common(given, { ...options, augment: options.augment !== null }, UNSURE); // it was said whether there is one
   const own = (now.objective as Fields | undefined)?.name, loss = "loss" in given ? "loss" : "nepa"; // then there were these two

@@ -74,7 +74,8 @@ const LIMIT = 2 ** 29 - 2 ** 16;
 function columnsOf(header: string, own: readonly string[]): readonly string[] {
   const named = cells(header), missing = own.filter((name) => !named.includes(name));
   const others = own.filter((name, i) => named[i] !== name && !named[i]?.startsWith("metrics."));
-  const damaged = missing.length > 0 && others.every((name) => missing.includes(name)) || !named.includes("step");
+  const damaged = missing.length > 0 && others.every((name) => missing.includes(name)) ||
+    !named.includes("step");
   return damaged ? [...own, ...named.slice(own.length)] : named;
 }
 
@@ -152,7 +153,9 @@ export class Log {
     const path = `${this.#folder}/${name}`, { columns, rows, damaged } = await read(this.#folder, name, true);
     if (damaged) {
       await writeWhole([`${path}.old`, await Deno.readFile(path)]);
-      say(`${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`);
+      say(
+        `${path}: there are rows that cannot be read; the others stay, and all of it is kept in ${name}.old`,
+      );
     }
     const more = [...FILES[name]!, ...metrics].filter((column) => !columns.includes(column));
     const kept = rows.filter(({ fields }) => fields.step <= this.#written)

@@ -95,9 +95,13 @@ async function examine(folder: string, step: number): Promise<Found["state"]> {
   if (sum !== undefined && sum !== crc32(JSON.stringify(all))) refuse(`${STATE} is damaged`);
   const { files, ...state } = all;
   if (!isObject(files)) return refuse(`${STATE}: files: expected checksums by name`);
-  if (state.step !== step) refuse(`${STATE} is of step ${JSON.stringify(state.step)}: was the folder renamed?`);
+  if (state.step !== step) {
+    refuse(`${STATE} is of step ${JSON.stringify(state.step)}: was the folder renamed?`);
+  }
   for (const name of await contents(folder)) {
-    if (name.endsWith(".safetensors") && !Object.hasOwn(files, name)) refuse(`${STATE} does not know ${name}`);
+    if (name.endsWith(".safetensors") && !Object.hasOwn(files, name)) {
+      refuse(`${STATE} does not know ${name}`);
+    }
   }
   for (const [name, expected] of Object.entries(files)) {
     const path = `${folder}/${name}`, { size, crc32 } = isObject(expected) ? expected : {};

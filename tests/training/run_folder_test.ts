@@ -5,8 +5,8 @@ import {
   type CheckpointOptions,
   horizontalFlip,
   Mlp,
-  Nepa,
-  NepaClassifier,
+  type Nepa,
+  type NepaClassifier,
   nepaLoss,
   type Objective,
 } from "nepa";
@@ -21,7 +21,7 @@ import {
 } from "nepa";
 import { withFolder } from "../support/folder.ts";
 import { checkpoints } from "../support/kill.ts";
-import { config, noise, tinyRun, tinyTuning } from "../support/tiny.ts";
+import { noise, tinyRun, tinyTuning } from "../support/tiny.ts";
 
 await useEngine("cpu");
 
