@@ -1,8 +1,9 @@
 /** Files that are files: no link, pipe, device or folder in their place, none longer than it may be, and written whole. @module */
+import { ForeignError } from "../base/check.ts";
 import { isObject } from "./safetensors.ts";
 
 /** Thrown for what stands where a file belongs, and for a file that is too long. */
-export class FileError extends Error {
+export class FileError extends ForeignError {
   /** What it is, for those who cannot ask for the class. */
   override name = "FileError";
 }

@@ -4,7 +4,7 @@ import { rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
-import { ForeignError } from "../base/check.ts";
+import { ForeignError, visible } from "../base/check.ts";
 import { FileError, isPlain, readIfThere, readJson, sync } from "../files/plain.ts";
 import { isObject } from "../files/safetensors.ts";
 
@@ -174,7 +174,7 @@ export class RunFolder {
           if (REFUSALS[code]?.[0] === "read-only") throw error;
           await remove(`${folder}.torn`);
           await Deno.rename(folder, `${folder}.torn`);
-          say(`${folder} is torn (${message}); it is set aside as ${nameOf(step)}.torn`);
+          say(`${folder} is torn (${visible(message)}); it is set aside as ${nameOf(step)}.torn`);
         }
       }
       if (steps.length === 0) return undefined;
