@@ -4,12 +4,12 @@ import { type Box, jpegDecoder } from "@nepa/engine";
 import { count, flag, oneOf } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import { pixelsOf } from "./checks.ts";
-import type { Change, Image } from "./dataset.ts";
+import type { Change, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
-import { Fetched, type Whole } from "./rows.ts";
+import { ahead, Fetched, type Whole } from "./rows.ts";
 import type { Extent, Part, Transform } from "./transforms.ts";
 import { centerCrop, compose, RESAMPLE, resize, wholeOf } from "./transforms.ts";
 
@@ -30,6 +30,21 @@ export interface DecodeOptions {
   maxPixels?: number;
 }
 
+/** The same, and what becomes of those that cannot. */
+export interface EncodedOptions extends DecodeOptions {
+  /**
+   * What becomes of files and rows that are no whole images: "throw" when one is read (default), or "skip": each is decoded
+   * once now, and those that cannot be are left out.
+   */
+  broken?: "throw" | "skip";
+}
+
+/** Images that are decoded as they are asked for. */
+export interface EncodedImages extends SplittableDataset {
+  /** What was left out, and why: broken images, of a folder other files and folders too. */
+  readonly skipped: readonly DataError[];
+}
+
 /** Encoded images and where they come from. */
 export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "fileOf"> {
   /** Changes with the images' names and sizes in bytes. */
@@ -39,6 +54,8 @@ export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "fil
   /** What to call an image in errors. */
   nameOf(row: number): string;
   bytesOf(row: number): Promise<Uint8Array>;
+  /** The same without other rows: needed to leave out broken ones. */
+  only?(rows: readonly number[]): Source;
 }
 
 interface Header extends Extent {
@@ -173,7 +190,23 @@ class Decoder {
 
 const SIZES = { size: count, maxPixels: count };
 /** What the options of decoding may be. */
-export const DECODING = { ...SIZES, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag };
+export const DECODING = {
+  ...{ ...SIZES, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag },
+  broken: oneOf("throw", "skip"),
+};
+
+const REASONS = 5;
+
+/** How many images or files were left out for each of the first reasons. */
+export function summary(skipped: readonly DataError[]): string {
+  const counts = new Map<string, number>();
+  for (const { file, message } of skipped) {
+    const why = message.slice(file.length + 2);
+    counts.set(why, (counts.get(why) ?? 0) + 1);
+  }
+  const reasons = [...counts].map(([why, n]) => `${n} × ${why}`), more = reasons.length - REASONS;
+  return [...reasons.slice(0, REASONS), ...more > 0 ? [`and ${more} reasons more`] : []].join("; ");
+}
 
 interface Origin extends Pick<Source, "fingerprint" | "contents"> {
   decoder: Decoder;
@@ -181,6 +214,8 @@ interface Origin extends Pick<Source, "fingerprint" | "contents"> {
   view: Transform;
   /** What else decides about the pixels. */
   decoding: string;
+  /** What was left out. */
+  note: string;
 }
 
 /** Some of the images of a source. */
@@ -189,9 +224,21 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
    * Opens a source. Throws a `DataError` if it is empty, or the first image decides about the size and is none; a
    * `RangeError` if an option cannot be.
    */
-  static async open(source: Source, options: DecodeOptions): Promise<EncodedDataset> {
+  static async open(
+    source: Source,
+    { broken, ...options }: EncodedOptions,
+    left: readonly DataError[] = [],
+  ): Promise<EncodedDataset & EncodedImages> {
+    if (broken === "skip" && source.labels.length > 0) {
+      const all = await EncodedDataset.open(source, { ...options, size: 1 });
+      const tried = await Array.fromAsync(ahead(all.length, (row) => all.get(row).catch((error) => error)));
+      const isBroken = (got: unknown) => got instanceof DataError;
+      const whole = [...tried.keys()].filter((row) => !isBroken(tried[row]));
+      return await EncodedDataset.open(source.only!(whole), options, [...left, ...tried.filter(isBroken)]);
+    }
     const { resample = "bicubic", channels = 3 } = options, none = source.labels.length === 0;
-    if (none) throw new DataError("count", source.name, "expected images, found none");
+    const note = left.length > 0 ? `\nleft out: ${summary(left)}` : "";
+    if (none) throw new DataError("count", source.name, `expected images, found none${note}`);
     const { default: sharp } = await import("sharp");
     sharp.cache(false);
     sharp.concurrency(1); // for one image, since several are decoded beside one another
@@ -205,8 +252,12 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     }
     const view = compose(resize(side, resample), centerCrop(side));
     const decoding = JSON.stringify([side, channels, resample, options.orient ?? true]);
-    const whole = { ...source, height: side, width: side, channels, decoder, view, decoding };
-    return new EncodedDataset(whole);
+    const whole = { ...source, height: side, width: side, channels, decoder, view, decoding, note };
+    return Object.assign(new EncodedDataset(whole), { skipped: left });
+  }
+
+  override toString(): string {
+    return super.toString() + (this.length === this.whole.labels.length ? this.whole.note : "");
   }
 
   /** Of the source, and of which of its images these are. */

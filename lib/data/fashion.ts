@@ -85,16 +85,13 @@ const fromFiles = (folder: string): Read => async (split) => {
 };
 
 const fromParquet = (folder: string): Read => async (split) => {
-  const columns = { image: "image", label: "label", classes: FASHION_CLASSES }, file = parquetOf(split);
-  const { labels, bytesOf, nameOf: rowName } = await parquetSource([`${folder}/${file}`], {}, columns);
+  const columns = { image: "image", label: "label" }, file = `${folder}/${parquetOf(split)}`;
+  const { labels, bytesOf, nameOf: rowName } = await parquetSource([file], columns, FASHION_CLASSES);
   const images = new Uint8Array(labels.length * 28 * 28), shape = [labels.length, 28, 28, 1] as const;
   for (let i = 0; i < labels.length; i++) {
     images.set(pixelsIn(rowName(i), decodePng(await bytesOf(i)), [28, 28, 1]), i * 28 * 28);
   }
-  return inMemory(
-    { name: nameOf(split), images, shape, labels, classes: FASHION_CLASSES },
-    `${folder}/${file}`,
-  );
+  return inMemory({ name: nameOf(split), images, shape, labels, classes: FASHION_CLASSES }, file);
 };
 
 /** Refuses images or labels that are not the authors'. */

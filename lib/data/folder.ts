@@ -1,33 +1,34 @@
 /** A folder of images, a folder in it for each class. @module */
 import { Buffer } from "node:buffer";
-import { basename, sep } from "node:path";
-import type { SplittableDataset } from "./dataset.ts";
-import { checkOptions, oneOf } from "../base/check.ts";
+import { basename, extname, sep } from "node:path";
+import { checkOptions, flag } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
-import { type DecodeOptions, DECODING, EncodedDataset } from "./encoded.ts";
-import { ahead } from "./rows.ts";
+import {
+  DECODING,
+  EncodedDataset,
+  type EncodedImages,
+  type EncodedOptions,
+  type Source,
+  summary,
+} from "./encoded.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
 /** Options of {@linkcode imageFolder}. */
-export interface ImageFolderOptions extends DecodeOptions {
-  /**
-   * What becomes of files that are no whole images: "throw" when one is read (default), or "skip": each is decoded once
-   * now, and those that cannot be are left out.
-   */
-  broken?: "throw" | "skip";
+export interface ImageFolderOptions extends EncodedOptions {
+  /** Whether folders without images are classes too. Default false. */
+  emptyClasses?: boolean;
 }
 
 /** The images of a folder. */
-export interface ImageFolder extends SplittableDataset {
-  /** What was wrong with each file that was left out. */
-  readonly skipped: readonly DataError[];
-}
+export type ImageFolder = EncodedImages;
 
 /** Names of a data set's parts, which are no classes. */
 const PART = /^(train|val|test|eval)(ing|id(ation)?|uation)?$/i;
 
-const IMAGE = /\.(jpe?g|png|webp)$/i;
+/** Files that hold images and are not read: that they are left out is said at once. */
+const OTHER = /\.(bmp|gif|tiff?|avif|hei[cf]|jfif|jp2|jxl|p[bgnp]m|svg|dng|cr2|nef)$/i;
+const IMAGE = /\.(jpe?g|png|webp)$/i, KINDS = "a JPEG, PNG or WebP file";
 
 /** What lies in a folder, sorted by code points, without what is hidden. */
 async function entries(folder: string): Promise<Deno.DirEntry[]> {
@@ -36,11 +37,16 @@ async function entries(folder: string): Promise<Deno.DirEntry[]> {
   return all.filter(({ name }) => !name.startsWith(".")).sort((a, b) => Buffer.compare(bytes(a), bytes(b)));
 }
 
-/** The image files of a folder and those in it, relative to `root`, with their sizes in bytes. */
-async function imagesIn(root: string, inner: string): Promise<[path: string, bytes: number][]> {
+interface File {
+  path: string;
+  bytes: number;
+}
+
+/** The image files of a folder and those in it, relative to `root`, with their sizes in bytes; other files go to `skipped`. */
+async function imagesIn(root: string, inner: string, skipped: DataError[], deep = true): Promise<File[]> {
   const found = (await entries(`${root}/${inner}`)).map(async ({ name, isDirectory, isSymlink }) => {
     const path = inner ? `${inner}/${name}` : name, file = `${root}/${path}`;
-    if (isDirectory) return await imagesIn(root, path);
+    if (isDirectory) return deep ? await imagesIn(root, path, skipped) : [];
     if (isSymlink) {
       const target = await Deno.realPath(file).catch(() => "nothing");
       if (!target.startsWith(root + sep) || (await Deno.stat(target)).isDirectory) {
@@ -48,7 +54,11 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
         throw new DataError("link", file, `${got}; put the files themselves there, or take it away`);
       }
     }
-    return IMAGE.test(path) ? [[path, (await Deno.stat(file)).size] as [string, number]] : [];
+    if (IMAGE.test(path)) return [{ path, bytes: (await Deno.stat(file)).size }];
+    skipped.push(
+      new DataError("image", file, `expected ${KINDS}, got ${extname(path) || "a file without a kind"}`),
+    );
+    return [];
   });
   return (await Promise.all(found)).flat();
 }
@@ -56,7 +66,9 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
 /**
  * The images of a folder: JPEG, PNG and WebP files, in a folder for each class, however deep; without such folders they
  * are one class. Files are read when their images are asked for, and decoded beside what else is done; folders larger than
- * the memory are fine. Order: classes and files by their names' code points; hidden files and other kinds are not looked at.
+ * the memory are fine. Order: classes and files by their names' code points. Other kinds of files, images beside the classes'
+ * folders and folders without images are left out: the set says how many and why, and `skipped` names them; hidden files are
+ * not looked at.
  *
  * Images are what Pillow's `convert("RGB")` makes of them (`convert("L")` for one channel), turned upright; 16-bit grey
  * keeps its upper 8 bits, where Pillow clips. `randomResizedCrop` and `resize` at the beginning of `augment` and `prepare`
@@ -66,7 +78,7 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
  * Links to files inside the folder are followed; one that leads out of it, or to a folder, is refused.
  *
  * @param path The folder.
- * @returns The images, `skipped` with what was left out. A checkpoint knows them by their contents.
+ * @returns The images, `skipped` with each file and folder that was left out, and why. A checkpoint knows them by their contents.
  * @throws {DataError} If the folder is missing or has no images, a link leads out of it, or the first file is no image; later, when
  *   an image is read that is broken ("image"), too large ("size") or gone ("missing").
  * @throws {TypeError | RangeError} If an option is unknown or cannot be.
@@ -83,27 +95,36 @@ async function imagesIn(root: string, inner: string): Promise<[path: string, byt
  * ```
  */
 export async function imageFolder(path: string, options: ImageFolderOptions = {}): Promise<ImageFolder> {
-  checkOptions("imageFolder", options, { ...DECODING, broken: oneOf("throw", "skip") });
-  const { broken = "throw", resample, orient } = options;
+  checkOptions("imageFolder", options, { ...DECODING, emptyClasses: flag });
+  const { emptyClasses = false, ...decode } = options, { resample, orient } = decode;
   const missing = (file: string) => (cause: Error) => {
     throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
-  const root = await Deno.realPath(path).catch(missing(path)), name = basename(root);
+  const root = await Deno.realPath(path).catch(missing(path)), name = basename(root), left: DataError[] = [];
   const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
-  const [classes, inner] = folders.length > 0 ? [folders, folders] : [[name], [""]];
-  if (folders.length > 1 && folders.every((name) => PART.test(name))) {
-    const each = folders.map((part) => `imageFolder("${path}/${part}")`).join(", ");
-    notice(
-      `${name}: its classes would be ${
-        folders.join(" and ")
-      }, which look like parts of a data set: open ${each}`,
+  const found = await Promise.all(folders.map((folder) => imagesIn(root, folder, left)));
+  const loose = await imagesIn(root, "", left, false), named = found.some((files) => files.length > 0);
+  const kept = folders.filter((_, i) => named && (emptyClasses || found[i]!.length > 0));
+  for (const folder of folders.filter((folder) => !kept.includes(folder))) {
+    left.push(
+      new DataError("count", `${root}/${folder}`, "expected images of a class in this folder, got none"),
     );
   }
-  const found = await Promise.all(inner.map((inner) => imagesIn(root, inner)));
-  const files = found.flatMap((ofClass, label) => ofClass.map(([path, bytes]) => ({ path, bytes, label })));
-  const open = (files: readonly { path: string; label: number }[], decode: DecodeOptions) => {
+  for (const { path } of named ? loose : []) {
+    left.push(
+      new DataError("image", `${root}/${path}`, "expected in the folder of a class, got beside those"),
+    );
+  }
+  const classes = named ? kept : [name],
+    ofClass = named ? found.filter((_, i) => kept.includes(folders[i]!)) : [loose];
+  if (classes.length > 1 && classes.every((name) => PART.test(name))) {
+    const each = classes.map((part) => `imageFolder("${path}/${part}")`).join(", ");
+    notice(`${name}: its classes would be ${classes.join(" and ")}, which look like parts of a data set: open ${each}`);
+  }
+  const files = ofClass.flatMap((files, label) => files.map((file) => ({ ...file, label })));
+  const source = (files: readonly (File & { label: number })[]): Source => {
     const nameOf = (row: number) => `${root}/${files[row]!.path}`;
-    return EncodedDataset.open({
+    return {
       name,
       classes,
       labels: Int32Array.from(files, ({ label }) => label),
@@ -112,12 +133,10 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       nameOf,
       fileOf: nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
-    }, decode);
+      only: (rows) => source(rows.map((row) => files[row]!)),
+    };
   };
-  if (broken === "throw") return Object.assign(await open(files, options), { skipped: [] });
-  const all = await open(files, { ...options, size: 1 });
-  const tried = await Array.fromAsync(ahead(files.length, (row) => all.get(row).catch((error) => error)));
-  const whole = files.filter((_, row) => !(tried[row] instanceof DataError));
-  const skipped = tried.filter((got) => got instanceof DataError);
-  return Object.assign(await open(whole, options), { skipped });
+  const images = left.filter(({ file, kind }) => kind === "image" && (IMAGE.test(file) || OTHER.test(file)));
+  if (images.length > 0) notice(`${root}: left out: ${summary(images)}`);
+  return await EncodedDataset.open(source(files), decode, left);
 }

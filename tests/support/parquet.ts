@@ -1,5 +1,5 @@
 /** Parquet files as the Hugging Face hub has them. @module */
-import { ByteWriter, parquetWrite } from "hyparquet-writer";
+import { ByteWriter, type ColumnSource, parquetWrite } from "hyparquet-writer";
 import type { MemoryDataset } from "nepa";
 import { encodePng } from "../../lib/display/png.ts";
 
@@ -29,6 +29,46 @@ export function parquetFile(
     ],
     rowGroupSize: 1000,
     kvMetadata: [{ key: "huggingface", value: JSON.stringify({ info: { features } }) }],
+  });
+  return new Uint8Array(writer.getBuffer());
+}
+
+/** An encoded image with its name, as `datasets` holds one; or none. */
+export type Cell = { bytes: Uint8Array | null; path: string | null } | null;
+
+/** Columns of images, and others as they are, with notes on their kinds. */
+export function parquetColumns(
+  images: Readonly<Record<string, readonly Cell[]>>,
+  columns: readonly ColumnSource[] = [],
+  features?: Readonly<Record<string, object>>,
+): Uint8Array<ArrayBuffer> {
+  const writer = new ByteWriter(), types: Record<string, string> = { STRING: "BYTE_ARRAY" };
+  parquetWrite({
+    writer,
+    columnData: [
+      ...Object.entries(images).map(([name, data]) => ({ name, data: [...data] })),
+      ...columns.map(({ name, data }) => ({ name, data })),
+    ],
+    schema: [
+      { name: "schema", num_children: Object.keys(images).length + columns.length },
+      ...Object.keys(images).flatMap((name) => [
+        { name, num_children: 2, repetition_type: "OPTIONAL" as const },
+        { name: "bytes", type: "BYTE_ARRAY" as const, repetition_type: "OPTIONAL" as const },
+        {
+          name: "path",
+          type: "BYTE_ARRAY" as const,
+          converted_type: "UTF8" as const,
+          repetition_type: "OPTIONAL" as const,
+        },
+      ]),
+      ...columns.map(({ name, type = "BYTE_ARRAY" }) => ({
+        name,
+        type: (types[type] ?? type) as "BYTE_ARRAY",
+        repetition_type: "OPTIONAL" as const,
+        ...type === "STRING" && { converted_type: "UTF8" as const },
+      })),
+    ],
+    ...features && { kvMetadata: [{ key: "huggingface", value: JSON.stringify({ info: { features } }) }] },
   });
   return new Uint8Array(writer.getBuffer());
 }
