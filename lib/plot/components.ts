@@ -77,20 +77,21 @@ export async function plotPatchColors(
   const { layer = "final", size = 90, causal } = options,
     { length, height, width, channels, classes } = images;
   const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
-  const [rows, columns] = model.grid({ shape: [1, height, width, channels] }), N = rows * columns;
-  const own = all.length / length, D = own / (N + model.prefix), patches = new Float32Array(length * N * D);
-  for (let i = 0; i < length; i++) {
-    patches.set(all.subarray(i * own + model.prefix * D, (i + 1) * own), i * N * D); // CLS is left out
-  }
+  const [rows, columns] = model.grid({ shape: [1, height, width, channels] }),
+    N = rows * columns,
+    { prefix } = model;
+  const own = all.length / length, D = own / (N + prefix), patches = new Float32Array(length * N * D);
+  for (let i = 0; i < length; i++) patches.set(all.subarray(i * own + prefix * D, (i + 1) * own), i * N * D); // without CLS
   const { values, shares } = await components(patches, D, 3), count = shares.length;
-  const channel = (c: number) => toBytes(values.filter((_, i) => i % count === c));
-  const [red, green = red, blue = green] = Array.from(shares, (_, c) => channel(c));
-  const shown = await Promise.all(Array.from({ length }, (_, i) => images.get(i)));
-  const colored = shown.map((_, i): Picture => {
-    const color = (j: number) => [red, green, blue][j % 3]![i * N + Math.floor(j / 3)]!;
-    const data = Uint8Array.from({ length: 3 * N }, (_, j) => color(j));
-    return { data, height: rows, width: columns, channels: 3 };
+  const channelsOf = Array.from(shares, (_, c) => toBytes(values.filter((_, i) => i % count === c)));
+  const pixels = Uint8Array.from(
+    { length: 3 * length * N },
+    (_, i) => channelsOf[Math.min(i % 3, count - 1)]![Math.floor(i / 3)]!,
+  );
+  const colored = Array.from({ length }, (_, i): Picture => {
+    return { data: pixels.subarray(3 * i * N, 3 * (i + 1) * N), height: rows, width: columns, channels: 3 };
   });
+  const shown = await Promise.all(colored.map((_, i) => images.get(i)));
   const pictures = shown.map(({ image: data, label }): Picture => {
     return { data, height, width, channels, caption: className(classes, label) };
   });

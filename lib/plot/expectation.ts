@@ -29,15 +29,14 @@ function upTo(from: number, image: Image, patch: number): Image {
 /** For each patch to be expected: every patch's share, and its cosine with what was predicted. */
 async function expectations(model: Nepa, image: Image, patches: readonly number[]) {
   const maps = tf.tidy(() => {
-    const outputs = model.forward(asInput(image));
-    return patches.flatMap((patch) => [ // token t (0 is CLS) predicts patch t, counted from 0
-      predictionMap(outputs, patch),
-      predictionMap(outputs, patch, { scale: "cosine" }),
-    ]);
+    const outputs = model.forward(asInput(image)); // token t (0 is CLS) predicts patch t, counted from 0
+    return (["softmax", "cosine"] as const).map((scale) =>
+      tf.stack(patches.map((patch) => predictionMap(outputs, patch, { scale }))) as tf.Tensor2D // [patches, N]
+    );
   });
-  const values = await Promise.all(maps.map((map) => map.data() as Promise<Float32Array>));
+  const [shares, cosines] = await Promise.all(maps.map((map) => map.array()));
   tf.dispose(maps);
-  return patches.map((_, i) => ({ shares: values[2 * i]!, cosines: values[2 * i + 1]! }));
+  return patches.map((_, i) => ({ shares: shares![i]!, cosines: cosines![i]! }));
 }
 
 /**
@@ -65,19 +64,22 @@ export async function plotExpectation(
   image: Image,
   options: ExpectationOptions = {},
 ): Promise<Figure> {
+  const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
+  const count = rows * columns, several = Math.min(4, count);
+  const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
   checkOptions("plotExpectation", options, {
     patches: any,
     scale: oneOf("softmax", "cosine"),
     size: positive,
   });
-  const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
-  const count = rows * columns, several = Math.min(4, count);
-  const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
-  const { patches = spread, scale = "softmax" } = options;
-  for (const p of patches) {
-    const within = Number.isInteger(p) && p >= 0 && p < count;
-    expect(within, "plotExpectation", `patches from 0 to ${count - 1}`, p);
-  }
+  const { patches = spread, scale = "softmax" } = options, known = [...Array(count).keys()];
+  const odd = patches.findIndex((p) => !known.includes(p));
+  expect(
+    patches.length > 0 && odd < 0,
+    "plotExpectation",
+    `patches from 0 to ${count - 1}`,
+    patches[odd] ?? "none",
+  );
   const found = await expectations(model, image, patches);
   const seen = patches.map((p): Picture => ({
     ...upTo(p, image, side),

@@ -34,46 +34,43 @@ function nearest(model: Nepa): Compiled<[tf.Tensor4D, tf.Tensor2D], tf.Tensor1D>
   const find = (images: tf.Tensor4D, keys: tf.Tensor2D) => {
     const { predictions } = model.forward(images, { causal: true, last: false }); // [images, N, D]
     const rows = predictions.reshape([-1, keys.shape[1]]) as tf.Tensor2D; // [images·N, D]
-    return inStreams(
-      rows.shape[0],
-      (from, count) => tf.argMax(tf.matMul(rowsOf(rows, from, count), keys, false, true), 1) as tf.Tensor1D,
-    );
+    const nearest = (rows: tf.Tensor2D) => tf.argMax(tf.matMul(rows, keys, false, true), 1) as tf.Tensor1D;
+    return inStreams(rows.shape[0], (from, count) => nearest(rowsOf(rows, from, count)));
   };
   // XLA takes longer to compile than all these passes take.
   return currentEngine().compile(find, { name: "imagination", xla: false });
 }
 
-/** What each row below the real images shows, as many pixels as they have. */
-interface Imagined {
-  guided: Uint8Array;
-  alone: Uint8Array;
-}
-
-/** Paints what is expected after real patches, and what the model makes of the first `given` alone. */
-async function imagine(model: Nepa, real: Batch, bank: Dataset, given: number): Promise<Imagined> {
-  const [count, height, width, channels] = real.shape, size = { height, width, channels };
+/**
+ * Paints what is expected after real patches, and what the model makes of the first `given` alone: each as many pixels as the
+ * real images have.
+ */
+async function imagine(
+  model: Nepa,
+  real: Batch,
+  bank: Dataset,
+  given: number,
+): Promise<[guided: Uint8Array, alone: Uint8Array]> {
+  const [, height, width, channels] = real.shape, size = { height, width, channels };
   const p = model.config.patchSize, N = height * width / p ** 2, bytes = height * width * channels;
   const guided = new Uint8Array(real.images.length), alone = real.images.slice();
   const keys = await patchDirections(model, bank), find = nearest(model);
-  const expected = async (data: Uint8Array) => {
-    const x = asInput({ data, ...size }), found = await find(x, keys), patches = await found.data();
+  /** Puts what is expected of images into others, from a position to another. */
+  const paint = async (data: Uint8Array, onto: Uint8Array, from: number, to: number) => {
+    const x = asInput({ data, ...size }), found = await find(x, keys);
+    for (const [i, patch] of (await found.data()).entries()) {
+      const image = Math.floor(i / N), at = i % N;
+      if (at < from || at >= to) continue;
+      const pixels = onto.subarray(image * bytes, (image + 1) * bytes),
+        source = await bank.get(Math.floor(patch / N));
+      copyPatch({ to: pixels, at, from: source.image, index: patch % N }, size, p);
+    }
     tf.dispose([x, found]);
-    return patches as Int32Array;
-  };
-  const put = async (all: Uint8Array, image: number, at: number, patch: number) => {
-    const to = all.subarray(image * bytes, (image + 1) * bytes);
-    const from = (await bank.get(Math.floor(patch / N))).image;
-    copyPatch({ to, at, from, index: patch % N }, size, p);
   };
   try {
-    for (const [i, patch] of (await expected(real.images)).entries()) {
-      await put(guided, Math.floor(i / N), i % N, patch);
-    }
-    for (let at = given; at < N; at++) {
-      const found = await expected(alone);
-      for (let i = 0; i < count; i++) await put(alone, i, at, found[i * N + at]!);
-    }
-    return { guided, alone };
+    await paint(real.images, guided, 0, N);
+    for (let at = given; at < N; at++) await paint(alone, alone, at, at + 1);
+    return [guided, alone];
   } finally {
     find.dispose();
     keys.dispose();
@@ -112,7 +109,7 @@ export async function plotImagination(
   const { given = Math.ceil(N / 2) } = options;
   let real: Batch | undefined;
   for await (real of images.batches({ size: images.length, shuffle: false, dropLast: false }));
-  const { guided, alone } = await imagine(model, real!, bank, given);
+  const [guided, alone] = await imagine(model, real!, bank, given);
   const { height, width, channels } = images, bytes = height * width * channels;
   const row = (pixels: Uint8Array, caption: string) =>
     Array.from({ length: images.length }, (_, i): Picture => {

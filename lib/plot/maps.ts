@@ -52,8 +52,8 @@ export function attentionMap(
     notice("attentionMap: `layers` counts blocks from 0 and will go; write `blocks`, which counts from 1");
   }
   for (const layer of layers ?? []) expectWithin("layer", layer, -L, L);
-  const { blocks = layers?.map((i) => i < 0 ? L + 1 + i : i + 1) ?? attentions.map((_, i) => i + 1) } =
-    options;
+  const counted = layers?.map((i) => i < 0 ? L + 1 + i : i + 1) ?? attentions.map((_, i) => i + 1);
+  const { blocks = counted } = options;
   const [batch, A, tokens] = attentions[0]!.shape;
   expectWithin("token", token, 0, tokens);
   expectWithin("image", image, 0, batch);

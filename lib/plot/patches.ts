@@ -76,12 +76,11 @@ export function plotPatches(image: Image, patchSize: number): Figure {
 export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
   const [tokens, columns] = mask.shape;
   expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);
-  const values = await mask.data(),
-    names = Array.from({ length: tokens }, (_, i) => i === 0 ? "CLS" : String(i));
-  const sees = names.map((_, i) => names.map((_, j) => values[i * tokens + j] === 0 ? 1 : 0));
+  const sees = (await mask.array()).map((row) => row.map((value) => value === 0 ? 1 : 0));
   const gap = tokens <= 40 ? 2 : 0, every = Math.ceil(tokens / 18), side = 380;
-  const tickvals = names.flatMap((_, i) => i % every === 0 ? [i] : []);
-  const axis = { tickvals, ticktext: tickvals.map((i) => names[i]!), showgrid: false, ticks: "" } as const;
+  const tickvals = [...sees.keys()].filter((i) => i % every === 0),
+    ticktext = tickvals.map((i) => i === 0 ? "CLS" : `${i}`);
+  const axis = { tickvals, ticktext, showgrid: false, ticks: "" } as const;
   return new Figure([{
     type: "heatmap",
     name: "sees",
