@@ -5,30 +5,25 @@
  * @module
  */
 import { createRequire } from "node:module";
-import { escapeHtml } from "./jupyter.ts";
 import { pngUrl } from "./png.ts";
-
-type Point = readonly [x: number, y: number];
-
-/** The width of a text in ems. */
-type Measure = (text: string, bold: boolean) => number;
 
 /** The part of a document's nodes used here. */
 interface Element {
-  nodeType: number;
   textContent: string;
-  childNodes: Iterable<Element>;
-  parentNode: Element | null;
-  style?: Partial<Record<string, string>>;
-  matches(selector: string): boolean;
-  getAttribute?(name: string): string | null;
-  querySelectorAll(selector: string): Iterable<Element>;
+  cloneNode(deep: boolean): Element;
+  closest(selector: string): Element | null;
+  querySelectorAll(selector: string): ArrayLike<Element> & Iterable<Element>;
+  removeAttribute(name: string): void;
+  append(child: Element): void;
+  after(next: Element): void;
 }
 
 /** What jsdom and plotly, which bring no types, are asked for. */
 interface Window {
   eval(code: string): unknown;
   JSON: typeof JSON;
+  XMLSerializer: new () => { serializeToString(element: Element): string };
+  document: { createElementNS(space: string, name: string): Element };
   SVGElement: { prototype: object };
   HTMLCanvasElement: { prototype: object };
   Plotly: { toImage(figure: object, options: object): Promise<string> };
@@ -43,80 +38,25 @@ async function openResvg() {
   return (svg: string, options: object = {}) => new Resvg(svg, { font, ...options });
 }
 
-/** Measures texts as resvg draws them, letter by letter. It tells how wide the ink is, so bars stand on both sides. */
-export async function textMeasure(): Promise<Measure> {
-  const draw = await openResvg(), known = new Map<string, number>();
-  const ink = (text: string, weight: string) => {
-    const style = `font-size="1000" font-weight="${weight}" xml:space="preserve"`;
-    const svg = `<svg xmlns="http://www.w3.org/2000/svg"><text ${style}>|${escapeHtml(text)}|</text></svg>`;
-    return draw(svg).getBBox()!.width / 1000;
-  };
-  const bars = { normal: ink("", "normal"), bold: ink("", "bold") };
-  const width = (letter: string, weight: keyof typeof bars) => {
-    const key = weight + letter;
-    if (!known.has(key)) known.set(key, ink(letter, weight) - bars[weight]);
-    return known.get(key)!;
-  };
-  return (text, bold) => [...text].reduce((sum, letter) => sum + width(letter, bold ? "bold" : "normal"), 0);
-}
-
-/** Where a transform such as "translate(1,2) rotate(90)" puts a point. */
-function moved(point: Point, transform: string | null): Point {
-  const steps = [...(transform ?? "").matchAll(/(\w+)\(([^)]*)\)/g)];
-  return steps.reduceRight<Point>(([x, y], [, name, list]) => {
-    const [p = 0, q, r = 0] = list!.split(/[ ,]+/).map(Number);
-    if (name === "translate") return [x + p, y + (q ?? 0)];
-    if (name === "scale") return [p * x, (q ?? p) * y];
-    if (name !== "rotate") return [x, y];
-    const cos = Math.cos(p * Math.PI / 180), sin = Math.sin(p * Math.PI / 180), u = x - (q ?? 0), v = y - r;
-    return [cos * u - sin * v + (q ?? 0), sin * u + cos * v + r];
-  }, point);
-}
-
-/** A style or attribute of an element, or of the nearest around it that has one. */
-function inherited(element: Element, name: string, style: string): string {
-  for (let e: Element | null = element; e?.getAttribute; e = e.parentNode) {
-    const said = e.style?.[style] || e.getAttribute(name);
-    if (said) return said;
-  }
-  return "";
-}
-
-/** How wide a text's letters stand, in ems. */
-function advance(element: Element, width: Measure): number {
-  const bold = /bold|[6-9]00/.test(inherited(element, "font-weight", "fontWeight"));
-  return [...element.childNodes].reduce(
-    (sum, node) => sum + (node.nodeType === 3 ? width(node.textContent, bold) : advance(node, width)),
-    0,
-  );
-}
-
-/** The corners of one text in its own coordinates; its lines are elements of class "line". */
-function cornersOf(text: Element, width: Measure): Point[] {
-  const size = parseFloat(inherited(text, "font-size", "fontSize")) || 12,
-    lines = [...text.querySelectorAll("tspan.line")];
-  const anchor = inherited(text, "text-anchor", "textAnchor");
-  const w = Math.max(...(lines.length > 0 ? lines : [text]).map((line) => advance(line, width) * size));
-  const x = Number(text.getAttribute!("x") ?? 0), y = Number(text.getAttribute!("y") ?? 0);
-  const left = x - (anchor === "middle" ? w / 2 : anchor === "end" ? w : 0), top = y - 0.93 * size;
-  const bottom = top + size * (1.17 + 1.3 * Math.max(0, lines.length - 1));
-  return [[left, top], [left + w, top], [left, bottom], [left + w, bottom]];
-}
-
-/** The box around all texts in an element: of its boxes, that is all that plotly's layout depends on. */
-function textBox(root: Element, ownTransform: boolean, width: Measure): object {
-  const all = [...root.matches("text, tspan") ? [root] : root.querySelectorAll("text")].flatMap((text) => {
-    let corners = text.textContent ? cornersOf(text, width) : [];
-    for (let e: Element | null = text; e?.getAttribute; e = e.parentNode) {
-      const transform = e !== root || ownTransform ? e.getAttribute("transform") : null;
-      corners = corners.map((corner) => moved(corner, transform));
-      if (e === root) break;
+/**
+ * Gives the box around all texts in an element, as resvg draws them: of its boxes, that is all that plotly's layout depends on.
+ * A bar, as high as a line of text, stands beside each, so that lines are alike whatever their letters.
+ */
+function textBoxes({ document, XMLSerializer }: Window, draw: Awaited<ReturnType<typeof openResvg>>) {
+  return (element: Element, ownTransform: boolean) => {
+    const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const copy = (element.closest("text") ?? element).cloneNode(true);
+    if (!ownTransform) copy.removeAttribute("transform");
+    picture.append(copy);
+    for (const text of [...picture.querySelectorAll("text")].filter(({ textContent }) => textContent)) {
+      const bars = text.cloneNode(true), lines = bars.querySelectorAll("tspan.line");
+      for (const line of lines.length > 0 ? lines : [bars]) line.textContent = "│";
+      text.after(bars);
     }
-    return corners;
-  });
-  const [xs, ys] = all.length > 0 ? [all.map(([x]) => x), all.map(([, y]) => y)] : [[0], [0]];
-  const left = Math.min(...xs), top = Math.min(...ys), right = Math.max(...xs), bottom = Math.max(...ys);
-  return { left, top, right, bottom, x: left, y: top, width: right - left, height: bottom - top };
+    const { x = 0, y = 0, width = 0, height = 0 } =
+      draw(new XMLSerializer().serializeToString(picture)).getBBox() ?? {};
+    return { x, y, left: x, top: y, right: x + width, bottom: y + height, width, height };
+  };
 }
 
 /** The four calls that heat maps and images make on a canvas. */
@@ -146,20 +86,22 @@ function canvasContext(canvas: { width: number; height: number; toDataURL(): str
   };
 }
 
-async function openPlotly(): Promise<Window> {
+/** A document with plotly in it. */
+export async function openPlotly(): Promise<Window> {
   await import("plotly.js-cartesian-dist-min/package.json", { with: { type: "json" } });
-  const { JSDOM, VirtualConsole } = await import("jsdom"), width = await textMeasure();
+  const { JSDOM, VirtualConsole } = await import("jsdom");
   const window = new JSDOM("<!doctype html>", {
     runScripts: "outside-only",
     pretendToBeVisual: true,
     virtualConsole: new VirtualConsole(), // jsdom's "not implemented" goes nowhere
   }).window as unknown as Window;
+  const box = textBoxes(window, await openResvg());
   Object.assign(window.SVGElement.prototype, {
     getBoundingClientRect(this: Element) {
-      return textBox(this, true, width);
+      return box(this, true);
     },
     getBBox(this: Element) {
-      return textBox(this, false, width);
+      return box(this, false);
     },
   });
   Object.assign(window.HTMLCanvasElement.prototype, {

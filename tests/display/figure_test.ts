@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { Figure, sequential, sparkline } from "../../lib/display/figure.ts";
 import { jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { encodePng, enlarge } from "../../lib/display/png.ts";
-import { textMeasure } from "../../lib/display/raster.ts";
+import { openPlotly } from "../../lib/display/raster.ts";
 import { colorAt, decodePng, inkIn } from "../support/pixels.ts";
 
 Deno.test("a PNG holds the pixels it was made from", () => {
@@ -21,17 +21,34 @@ Deno.test("enlarging repeats pixels", () => {
   assertEquals([...Array.from(twice.data)], [1, 1, 2, 2, 1, 1, 2, 2]);
 });
 
-Deno.test("texts are measured as DejaVu Sans has them", async () => {
-  const measure = await textMeasure();
-  for (
-    const [text, ems] of [["mmmm", 4 * 0.97412], [" ", 0.31787], [
-      "a<b",
-      0.61279 + 0.83789 + 0.63477,
-    ]] as const
-  ) {
-    assertAlmostEquals(measure(text, false), ems, 1e-3, text); // the file's advance widths, over 2048
-  }
-  assertAlmostEquals(measure("mm", true), 2 * 1.04199, 1e-3);
+interface SvgText {
+  textContent: string;
+  setAttribute(name: string, value: string): void;
+  getBBox(): Record<"x" | "y" | "width" | "height", number>;
+  getBoundingClientRect(): Record<"left" | "top", number>;
+}
+
+Deno.test("texts are measured as they are drawn: by DejaVu Sans, a line as high as any other, where they stand", async () => {
+  const { document } = await openPlotly();
+  const text = (letters: string, attributes: Record<string, string> = {}) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", "text") as unknown as SvgText;
+    for (const [name, value] of Object.entries({ style: "font-size: 100px", ...attributes })) {
+      element.setAttribute(name, value);
+    }
+    element.textContent = letters;
+    return element;
+  };
+  const width = (letters: string, weight = "400") => text(letters, { "font-weight": weight }).getBBox().width;
+  assertAlmostEquals(width("mmmm") - width("mm"), 2 * 97.412, 0.1); // the file's advance widths, over 2048
+  assertAlmostEquals(width("mmm", "700") - width("mm", "700"), 104.199, 0.1);
+  assertAlmostEquals(width("m<m") - width("mm"), 83.789, 0.1);
+  assertAlmostEquals(text("ax").getBBox().height, text("Ägy").getBBox().height, 1e-3);
+  const moved = text("mm", { x: "10", "text-anchor": "middle", transform: "translate(5,7)" });
+  const [own, seen] = [moved.getBBox(), moved.getBoundingClientRect()];
+  assertAlmostEquals(own.x + own.width / 2, 10, 1);
+  assertAlmostEquals(seen.left - own.x, 5, 1e-3);
+  assertAlmostEquals(seen.top - own.y, 7, 1e-3);
+  assertEquals(text("").getBBox().width, 0);
 });
 
 Deno.test("a figure is plotly JSON, a PNG of the same size and text, nothing else", async () => {
