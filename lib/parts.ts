@@ -12,9 +12,15 @@ export { trainingBatches } from "./data/training_batches.ts";
 export { loadObjective, saveObjective } from "./files/variables.ts";
 export { fromOfficialConfig, nepaConfig, presets, toOfficialConfig, trainingFlops } from "./model/config.ts";
 export type { Activation, NepaConfig, NepaOptions, Preset } from "./model/config.ts";
-export { causalMask } from "./model/masks.ts";
+export { BlockSampler, causalMask } from "./model/masks.ts";
+export type { BlockMasks, BlockOptions } from "./model/masks.ts";
+export { IJepa, IJepaEncoder, ijepaLoss } from "./model/ijepa.ts";
+export type { IJepaOutputs, Masks } from "./model/ijepa.ts";
+export { ijepaConfig } from "./model/ijepa_config.ts";
+export type { IJepaConfig, IJepaOptions, IJepaPreset } from "./model/ijepa_config.ts";
+export type { IJepaLoadOptions } from "./model/ijepa_files.ts";
 export { attention, block, mlp } from "./model/transformer.ts";
-export { crossEntropy, gather, layerNorm, linear, unit } from "./model/ops.ts";
+export { crossEntropy, gather, layerNorm, linear, smoothL1, unit } from "./model/ops.ts";
 export type { BlockContext, Weights } from "./model/transformer.ts";
 export { rotate, rotation } from "./model/rope.ts";
 export type { RopeDraws, Rotation } from "./model/rope.ts";
@@ -34,6 +40,7 @@ export type {
   Layer,
   LossContext,
   Method,
+  MethodRecipe,
   Objective,
   OutputContext,
   Outputs,

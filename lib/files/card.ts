@@ -59,7 +59,8 @@ export function modelCard(
   model: { config: Record<string, unknown>; parameterCount: number; classes?: readonly string[] | undefined },
   { run, license, datasets = [] }: SaveOptions = {},
 ): string {
-  const { config: c, parameterCount, classes } = model, name = classes ? "NepaClassifier" : "Nepa";
+  const { config: c, parameterCount, classes } = model, jepa = c.model_type === "ijepa";
+  const name = classes ? "NepaClassifier" : jepa ? "IJepa" : "Nepa";
   const few = classes?.slice(0, 20).map(plain).join(", "), more = classes && classes.length > 20 ? ", …" : "";
   const listed = datasets.map((name) => `- ${hubName("datasets", name)}`);
   return [
@@ -71,8 +72,15 @@ export function modelCard(
     "tags:\n- nepa\n- vision",
     `---\n\n${CARD_MARK}\n\n# ${plain(title)}\n`,
     classes ? "A classifier on a vision transformer" : "A vision transformer",
-    "that predicts the embedding of an image's next patch",
-    "([arXiv 2512.16922](https://arxiv.org/abs/2512.16922)).\n",
+    ...jepa
+      ? [
+        "that was trained to predict blocks of an image from the rest (I-JEPA,",
+        "[arXiv 2301.08243](https://arxiv.org/abs/2301.08243)).\n",
+      ]
+      : [
+        "that predicts the embedding of an image's next patch",
+        "([arXiv 2512.16922](https://arxiv.org/abs/2512.16922)).\n",
+      ],
     `- Images: ${c.image_size} × ${c.image_size} × ${c.num_channels}, in patches of ${c.patch_size} × ${c.patch_size}`,
     `- Network: ${c.num_hidden_layers} blocks, width ${c.hidden_size}, ${c.num_attention_heads} heads`,
     `- Parameters: ${parameterCount.toLocaleString("en-US")}`,

@@ -160,14 +160,15 @@ function classesOf(file: string, json: Record<string, unknown>): string[] {
   });
 }
 
-const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a head on it), " +
+const OTHERS =
+  "load a pretrained one with Nepa.load or IJepa.load (NepaClassifier.from puts a head on it), " +
   "a classifier with NepaClassifier.load";
 
 /**
  * Reads a model's folder, tensor by tensor.
  *
  * @param folder Its path.
- * @param architecture The official class's name.
+ * @param architectures The official classes' names, one of which it has to be.
  * @param describe What `config.json` says, given the classes that it names and the tensors that there are.
  * @param ema Whether to take the averaged weights in `pytorch_model_ema.bin`.
  * @returns The configuration, the preprocessing and the parameters' values; F16 and BF16 become float32.
@@ -176,7 +177,7 @@ const OTHERS = "load a pretrained one with Nepa.load (NepaClassifier.from puts a
  */
 export async function readModelFolder<C>(
   folder: string,
-  architecture: string,
+  architectures: readonly string[],
   describe: (
     json: Record<string, unknown>,
     classes: readonly string[],
@@ -193,14 +194,20 @@ export async function readModelFolder<C>(
     throw new CheckpointError(`${folder}: ${text}`);
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
-  if (found.length > 0 && !found.includes(architecture)) {
-    const text = `expected ${architecture}, got ${found.join(", ")}: another task's model; ${OTHERS}`;
+  if (found.length > 0 && !architectures.some((one) => found.includes(one))) {
+    const text = `expected ${architectures.join(" or ")}, got ${
+      found.join(", ")
+    }: another task's model; ${OTHERS}`;
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
   const classes = classesOf(`${folder}/config.json`, json);
   const { config, shapes, patch } = describe(json, classes, weights.infos);
-  const expected = new Map([...shapes].map(([name, shape]) => [name, officialShape(name, shape, patch)]));
-  const prefix = prefixOf([...expected.keys()], [...weights.infos.keys()]);
+  const names = [...weights.infos.keys()], whole = names.some((name) => name.includes("ijepa."));
+  const onDisk = (name: string) => whole ? name : name.replace(/^ijepa\./, ""); // either is official
+  const expected = new Map(
+    [...shapes].map(([name, shape]) => [onDisk(name), officialShape(name, shape, patch)]),
+  );
+  const prefix = prefixOf([...expected.keys()], names);
   checkTensors(
     folder,
     expected,
@@ -208,8 +215,8 @@ export async function readModelFolder<C>(
   );
   if (prefix) notice(`${folder}: the names of all tensors begin with "${prefix}", which is taken off`);
   const values = new Map<string, Float32Array>();
-  for (const name of expected.keys()) {
-    const { shape, data } = await weights.read(prefix + name);
+  for (const name of shapes.keys()) {
+    const { shape, data } = await weights.read(prefix + onDisk(name));
     values.set(name, fromOfficial(name, { shape, data: data as Float32Array | Float64Array }));
   }
   const preprocessor = await refusing(readJson(`${folder}/preprocessor_config.json`));
@@ -236,6 +243,8 @@ export interface ModelContents {
   readonly preprocessor: Record<string, unknown>;
   readonly patch: Patch;
   readonly parameters: ReadonlyMap<string, Readable>;
+  /** Others, in a file of their own. */
+  readonly beside?: { readonly file: string; readonly parameters: ReadonlyMap<string, Readable> };
   readonly classes?: readonly string[] | undefined;
   /** What the model card says besides. */
   readonly options?: SaveOptions;
@@ -248,22 +257,27 @@ export interface ModelContents {
  * @param contents The model.
  */
 export async function writeModelFolder(folder: string, contents: ModelContents): Promise<void> {
-  const { config, preprocessor, patch, parameters, classes, options } = contents;
+  const { config, preprocessor, patch, parameters, beside, classes, options } = contents;
   const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await readIfThere(`${folder}/README.md`);
   const label2id = Object.fromEntries(classes?.map((name, id) => [name, id]) ?? []);
   const labels = classes && { id2label: { ...classes }, label2id };
-  const tensors = new Map<string, HostTensor>();
-  for (const [name, variable] of parameters) {
-    tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));
-  }
+  const bytesOf = async (some: ModelContents["parameters"]) => {
+    const tensors = new Map<string, HostTensor>();
+    for (const [name, variable] of some) {
+      tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));
+    }
+    return writeSafetensors(tensors);
+  };
+  const weights: [string, Uint8Array][] = [[`${folder}/model.safetensors`, await bytesOf(parameters)]];
+  if (beside) weights.push([`${folder}/${beside.file}`, await bytesOf(beside.parameters)]);
   const json = (value: unknown) => JSON.stringify(value, null, 2) + "\n";
   const ours = !there || new TextDecoder().decode(there).includes(CARD_MARK);
   await Deno.mkdir(folder, { recursive: true });
   await writeWhole(
-    [`${folder}/model.safetensors`, writeSafetensors(tensors)],
+    ...weights,
     [`${folder}/preprocessor_config.json`, json(preprocessor)],
     [`${folder}/config.json`, json(sorted({ ...config, ...labels }))],
     ...ours ? [[`${folder}/README.md`, card] as const] : [],

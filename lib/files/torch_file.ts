@@ -195,15 +195,31 @@ function tensorsIn(path: string, content: unknown): Map<string, Tensor> {
   return found;
 }
 
+/** All tensors in dictionaries within dictionaries, "outer.inner"; what else is there is passed over. */
+function flattened(
+  content: unknown,
+  prefix = "",
+  found: Map<string, Tensor> = new Map(),
+): Map<string, Tensor> {
+  if (!(content instanceof Map)) return refuse("got something else");
+  for (const [name, value] of content) {
+    if (value instanceof Tensor) found.set(`${prefix}${name}`, value);
+    else if (value instanceof Map) flattened(value, `${prefix}${name}.`, found);
+  }
+  return found;
+}
+
 /**
  * Opens what `torch.save` made of a dictionary of tensors, such as the official trainer's `pytorch_model_ema.bin`, or of
  * one that holds such a dictionary, as "model" say, beside other things.
  *
  * @param path The file, as PyTorch writes it since 1.6; it is read whole.
+ * @param nested Whether dictionaries may hold dictionaries, whose tensors are named "outer.inner", and numbers and lists, which are
+ * passed over. Default false.
  * @returns Its tensors.
  * @throws {TorchFileError} If it holds anything else, or is broken.
  */
-export async function openTorchFile(path: string): Promise<OpenSafetensors> {
+export async function openTorchFile(path: string, nested = false): Promise<OpenSafetensors> {
   const bytes = await Deno.readFile(path);
   const naming = <T>(work: () => Promise<T>): Promise<T> =>
     work().catch((error) => refuse(`${path}: expected a dictionary of tensors: ${error.message}`, error));
@@ -211,7 +227,8 @@ export async function openTorchFile(path: string): Promise<OpenSafetensors> {
     const content = await openArchive(bytes), infos = new Map<string, TensorInfo>();
     const order = await content("byteorder").catch(() => new Uint8Array());
     if (new TextDecoder().decode(order) === "big") refuse("got big-endian numbers");
-    const tensors = tensorsIn(path, unpickle(await content("data.pkl", HEADER_LIMIT)));
+    const all = unpickle(await content("data.pkl", HEADER_LIMIT));
+    const tensors = nested ? flattened(all) : tensorsIn(path, all);
     for (const [name, { info }] of tensors) infos.set(name, info);
     const read = async (name: string): Promise<HostTensor> => {
       const { info, part } = tensors.get(name) ?? refuse(`there is no tensor ${name}`);

@@ -5,6 +5,7 @@ import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
+import { IJepaEncoder } from "./ijepa.ts";
 import {
   assignCopies,
   backboneShapes,
@@ -18,13 +19,19 @@ import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
 import { poolTokens } from "./encoder.ts";
 
-/** The official class's name. */
-const CLASSIFIER = "ViTNepaForImageClassification";
+/** The official classes' names, by what is below the head. */
+const CLASSIFIERS = { vit_nepa: "ViTNepaForImageClassification", ijepa: "IJepaForImageClassification" };
+
+/** What can be below a head. */
+export type Backbone = Nepa | IJepaEncoder;
+
+/** What makes one. */
+type BackboneClass = new (config: NepaOptions, init: NepaInit) => Backbone;
 
 /** Options of `new NepaClassifier`. */
 export interface ClassifierInit extends NepaInit {
-  /** The class of the network below the head. Default: `Nepa`. */
-  backbone?: typeof Nepa;
+  /** The class of the network below the head. Default: `Nepa`, or `IJepaEncoder`, as the configuration says. */
+  backbone?: BackboneClass;
   /** The classes' names, or how many there are. */
   classes: number | readonly string[];
 }
@@ -61,7 +68,7 @@ const FROM_RULES: Record<keyof ClassifierOptions, Rule> = {
 };
 
 /** Refuses a configuration that has no place for the model's weights. */
-function checkFit(model: Nepa, shapes: Shapes, blocks: number, folds: boolean): void {
+function checkFit(model: Backbone, shapes: Shapes, blocks: number, folds: boolean): void {
   const official = backboneShapes(model.config);
   for (const [name, { shape }] of model.parameters) {
     const block = Number(/\.layer\.(\d+)\./.exec(name)?.[1] ?? 0);
@@ -82,13 +89,13 @@ export type ClassifierOutputs = ForwardOutputs & {
 /** The backbone's parameters and those of the head, in the engine's layout. */
 function classifierShapes(config: NepaConfig, classes: number): Shapes {
   const { hiddenSize: D, imageSize, patchSize } = config, shapes = backboneShapes(config);
-  if (config.addPoolingLayer) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
-  const read = config.joinTokens ? ((imageSize / patchSize) ** 2 + 1) * D : D;
+  if (config.addPoolingLayer && !config.positions) shapes.set("fc_norm.weight", [D]).set("fc_norm.bias", [D]);
+  const read = config.joinTokens ? ((imageSize / patchSize) ** 2 + (config.positions ? 0 : 1)) * D : D;
   return shapes.set("classifier.weight", [read, classes]).set("classifier.bias", [classes]);
 }
 
 /** The layer scale [D] that what this parameter computes is multiplied by, if any. */
-function scaleAfter({ parameters }: Nepa, name: string): tf.Variable | undefined {
+function scaleAfter({ parameters }: Backbone, name: string): tf.Variable | undefined {
   const [, branch] = /^(.*?)(?:\.attention)?\.output\.dense\.(?:weight|bias)$/.exec(name) ?? [];
   if (branch === undefined) return undefined;
   return parameters.get(`${branch}${name.includes(".attention.") ? "" : ".output"}.layer_scale.lambda1`);
@@ -114,12 +121,12 @@ function scaleAfter({ parameters }: Nepa, name: string): tf.Variable | undefined
  */
 export class NepaClassifier extends Network {
   /** The network below the head. Its parameters are among {@linkcode NepaClassifier.parameters}. */
-  readonly backbone: Nepa;
+  readonly backbone: Backbone;
   /** Names of the classes, in the order of the logits. */
   override readonly classes: readonly string[];
   /** Variables by official tensor name, the backbone's and the head's, see `Network`. */
   readonly parameters: Map<string, tf.Variable>;
-  protected readonly architecture: string = CLASSIFIER;
+  protected readonly architecture: string = CLASSIFIERS[this.config.positions ? "ijepa" : "vit_nepa"];
 
   /**
    * Makes a classifier with random weights, the head's too.
@@ -130,15 +137,15 @@ export class NepaClassifier extends Network {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: NepaOptions, init: ClassifierInit) {
-    const { classes, backbone: Backbone = Nepa, ...rest } = init;
+    const { classes, backbone: Class = config.positions ? IJepaEncoder : Nepa, ...rest } = init;
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
       : [...classes];
     const alike = names.length < 1 || new Set(names).size < names.length;
     expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
-    const backbone = Backbone === Nepa
-      ? new Nepa(config, rest)
-      : construct<Nepa, NepaInit>(Backbone, nepaConfig(config), rest, "NepaClassifier.from");
+    const backbone = Class === Nepa || Class === IJepaEncoder
+      ? new Class(config, rest)
+      : construct<Backbone, NepaInit>(Class, nepaConfig(config), rest, "NepaClassifier.from");
     const below = backbone.parameters;
     super(backbone.config, { preprocessor: backbone.preprocessor, seed: rest.seed ?? 0 });
     this.backbone = backbone;
@@ -156,14 +163,15 @@ export class NepaClassifier extends Network {
   /**
    * Puts a head on a pretrained model, whose weights are copied. The head starts at zero, as the official conversion has it.
    *
-   * @param model Stays as it is.
+   * @param model Stays as it is; of an `IJepa`, its target encoder is read.
    * @param options The classes, and what to change.
    * @returns The classifier.
    * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
    */
-  static from(model: Nepa, options: ClassifierOptions): NepaClassifier {
-    if (!(model instanceof Nepa)) {
-      throw new TypeError("NepaClassifier.from: expected a Nepa to put a head on");
+  static from(given: Backbone | { readonly encoder: Backbone }, options: ClassifierOptions): NepaClassifier {
+    const model = (given as { encoder?: Backbone } | undefined)?.encoder ?? given;
+    if (!(model instanceof Nepa || model instanceof IJepaEncoder)) {
+      throw new TypeError("NepaClassifier.from: expected a Nepa, or an IJepa, to put a head on");
     }
     checkOptions("NepaClassifier.from", options, FROM_RULES);
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
@@ -176,7 +184,7 @@ export class NepaClassifier extends Network {
     const made = new this(config, {
       classes,
       seed,
-      backbone: model.constructor as typeof Nepa,
+      backbone: model.constructor as BackboneClass,
       preprocessor: model.preprocessor,
       initial: (name, shape) => {
         const weight = model.parameters.get(name), scale = foldLayerScale && scaleAfter(model, name);
@@ -211,9 +219,9 @@ export class NepaClassifier extends Network {
     const { addPoolingLayer, joinTokens, layerNormEps } = this.config;
     return tf.tidy(() => {
       const outputs = this.backbone.forward(images, options), tokens = outputs.predictions;
-      const pooled = addPoolingLayer
-        ? layerNorm(poolTokens(tokens, "mean"), layerNormEps, of("fc_norm.weight"), of("fc_norm.bias"))
-        : poolTokens(tokens, joinTokens ? "all" : "last");
+      const way = addPoolingLayer ? "mean" : joinTokens ? "all" : "last";
+      const read = poolTokens(tokens, way, this.backbone.prefix), norm = of("fc_norm.weight");
+      const pooled = norm ? layerNorm(read, layerNormEps, norm, of("fc_norm.bias")) : read;
       const weight = of("classifier.weight") as tf.Tensor as tf.Tensor2D;
       return { ...outputs, pooled, logits: linear(pooled, weight, of("classifier.bias")) };
     });
@@ -236,7 +244,7 @@ export class NepaClassifier extends Network {
   static async load(source: string, options: LoadOptions = {}): Promise<NepaClassifier> {
     const { loadNetwork } = await import("./model_files.ts");
     const Class = this ?? NepaClassifier,
-      layout = { architecture: CLASSIFIER, labelled: true, shapes: classifierShapes };
+      layout = { models: CLASSIFIERS, labelled: true, shapes: classifierShapes };
     return await loadNetwork(Class, NepaClassifier, layout, source, options);
   }
 }

@@ -29,6 +29,11 @@ export interface NepaConfig {
   readonly initializerRange: number;
   /** Added to the variance in every layer norm. Default 1e-12. */
   readonly layerNormEps: number;
+  /**
+   * How the network is told where a patch lies: by rotated queries and keys, behind a CLS token, which is NEPA; or by a table of
+   * sines and cosines added to the patches, without CLS, which is I-JEPA's encoder ("table"). Default: rotated.
+   */
+  readonly positions?: "table" | undefined;
   /** Base of the rotary frequencies. Default 100. */
   readonly ropeTheta: number;
   /** Height and width of the images it is made for, in pixels. Others work if they are multiples of the patch. Default 224. */
@@ -99,7 +104,7 @@ const factor: Rule = ["a number from 1 up", (v) => number(v) && v >= 1];
 const activations: readonly string[] = ["gelu", "gelu_new", "silu", "swish", "relu", "selu"];
 
 /** Each field's official default, and what it may be. */
-const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] } = {
+const rules: { [Field in keyof NepaConfig]-?: readonly [NepaConfig[Field], Rule] } = {
   hiddenSize: [768, count],
   numHiddenLayers: [12, count],
   numAttentionHeads: [12, count],
@@ -110,6 +115,7 @@ const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] }
   attentionProbsDropoutProb: [0, probability],
   initializerRange: [0.02, notNegative],
   layerNormEps: [1e-12, notNegative],
+  positions: [undefined, ['"table", or nothing', (v) => v === undefined || v === "table"]],
   ropeTheta: [100, positive],
   imageSize: [224, count],
   patchSize: [16, count],
@@ -129,7 +135,20 @@ const rules: { [Field in keyof NepaConfig]: readonly [NepaConfig[Field], Rule] }
 };
 
 const fields = Object.keys(rules) as (keyof NepaConfig)[];
-const defaults = Object.fromEntries(fields.map((field) => [field, rules[field][0]])) as unknown as NepaConfig;
+const defaults = Object.fromEntries(
+  fields.flatMap((field) => rules[field][0] === undefined ? [] : [[field, rules[field][0]]]),
+) as unknown as NepaConfig;
+
+/** Refuses a width that cannot be cut into heads, or has no room for the positions on two axes. */
+export function checkWidth(
+  name: string,
+  width: number,
+  { numAttentionHeads: heads, positions }: Pick<NepaConfig, "numAttentionHeads" | "positions">,
+): void {
+  if (positions) {
+    expect(width % heads === 0 && width % 4 === 0, name, `a multiple of 4 and of ${heads}, the heads`, width);
+  } else expect(width % (4 * heads) === 0, name, `a multiple of 4 · numAttentionHeads = ${4 * heads}`, width);
+}
 
 /**
  * Completes and checks a configuration.
@@ -165,15 +184,31 @@ export function nepaConfig(options: NepaOptions = {}): NepaConfig {
     const [, [expected, holds]] = rules[field], value: unknown = config[field];
     expect(holds(value), field, expected, typeof value === "string" ? `"${value}"` : value);
   }
-  const { hiddenSize, numAttentionHeads, imageSize, patchSize } = config;
-  const unit = 4 * numAttentionHeads;
-  expect(hiddenSize % unit === 0, "hiddenSize", `a multiple of 4 · numAttentionHeads = ${unit}`, hiddenSize);
+  const { hiddenSize, imageSize, patchSize } = config;
+  checkWidth("hiddenSize", hiddenSize, config);
   expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
   expect(!(config.joinTokens && config.addPoolingLayer), "joinTokens", "false, with addPoolingLayer", true);
   return Object.freeze(config);
 }
 
-const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+/** What an encoder of I-JEPA has in common with every other. */
+const TABLE: Partial<NepaConfig> = {
+  ...{ positions: "table", layerscaleValue: null, isCausal: false, posEmbedRescale: null },
+  addPoolingLayer: true,
+};
+
+/** What an encoder of I-JEPA can have of its own. */
+export const encoderFields = [
+  ...["imageSize", "numChannels", "patchSize", "hiddenSize", "numHiddenLayers", "numAttentionHeads"] as const,
+  ...["intermediateSize", "hiddenAct", "qkvBias", "initializerRange", "layerNormEps"] as const,
+] as const satisfies readonly (keyof NepaConfig)[];
+
+/** Of an encoder of I-JEPA, which sees all patches and adds a table of positions to them. */
+export function encoderConfig(options: Partial<NepaConfig>): NepaConfig {
+  return nepaConfig({ ...TABLE, layerNormEps: 1e-6, ...options });
+}
+
+export const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 /**
  * The configuration as the official `config.json` has it.
@@ -195,9 +230,13 @@ export function toOfficialConfig(
   config: NepaConfig,
   more: Record<string, unknown> = {},
 ): Record<string, unknown> {
-  const written = fields.filter((field) => field !== "joinTokens" || config.joinTokens); // official files have no such key
+  const type = config.positions ? "ijepa" : "vit_nepa", plain = { ...defaults, ...config.positions && TABLE };
+  const known: readonly string[] = config.positions
+    ? [...encoderFields, "hiddenDropoutProb", "attentionProbsDropoutProb"]
+    : fields.filter((field) => field !== "joinTokens" && field !== "positions");
+  const written = fields.filter((field) => known.includes(field) || config[field] !== plain[field]);
   const own = Object.fromEntries(written.map((field) => [snake(field), config[field]]));
-  const all = Object.entries({ ...own, model_type: "vit_nepa", dtype: "float32", ...more });
+  const all = Object.entries({ ...own, model_type: type, dtype: "float32", ...more });
   return Object.fromEntries(all.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
@@ -206,6 +245,7 @@ export function toOfficialConfig(
  * the official default.
  *
  * @param json The parsed file.
+ * @param type Which model's: NEPA's (default), or I-JEPA's encoder.
  * @returns The configuration, checked.
  * @throws {RangeError} If it is another model's, or a value cannot be.
  *
@@ -218,10 +258,23 @@ export function toOfficialConfig(
  * assertEquals([config.hiddenSize, config.numHiddenLayers], [384, 12]);
  * ```
  */
-export function fromOfficialConfig(json: Record<string, unknown>): NepaConfig {
-  const { model_type: type } = json;
-  expect(type === "vit_nepa", "config.json", 'model_type "vit_nepa"', JSON.stringify(type));
-  return nepaConfig(Object.fromEntries(fields.map((field) => [field, json[snake(field)]])));
+export function fromOfficialConfig(
+  json: Record<string, unknown>,
+  type: "vit_nepa" | "ijepa" = "vit_nepa",
+): NepaConfig {
+  expect(json.model_type === type, "config.json", `model_type "${type}"`, JSON.stringify(json.model_type));
+  const given = Object.fromEntries(
+    fields.flatMap((field) => json[snake(field)] === undefined ? [] : [[field, json[snake(field)]]]),
+  );
+  return nepaConfig(type === "ijepa" ? { ...TABLE, ...given } : given);
+}
+
+/** Products of one forward pass of T tokens through the blocks. */
+export function blockFlops(
+  { hiddenSize: D, intermediateSize: I, numHiddenLayers: L, useGatedMlp }: NepaConfig,
+  T: number,
+): number {
+  return L * (8 * T * D * D + (useGatedMlp ? 6 : 4) * T * D * I + 4 * T * T * D);
 }
 
 /**
@@ -247,7 +300,7 @@ export function trainingFlops(
   height: number = config.imageSize,
   width: number = height,
 ): number {
-  const { hiddenSize: D, intermediateSize: I, numHiddenLayers: L, patchSize: p, numChannels: C } = config;
-  const N = Math.floor(height / p) * Math.floor(width / p), T = N + 1, mlp = config.useGatedMlp ? 6 : 4;
-  return 3 * batchSize * (2 * N * p * p * C * D + L * (8 * T * D * D + mlp * T * D * I + 4 * T * T * D));
+  const { hiddenSize: D, patchSize: p, numChannels: C } = config;
+  const N = Math.floor(height / p) * Math.floor(width / p), T = config.positions ? N : N + 1;
+  return 3 * batchSize * (2 * N * p * p * C * D + blockFlops(config, T));
 }

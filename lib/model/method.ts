@@ -8,6 +8,7 @@ import type * as tf from "@tensorflow/tfjs";
 import type { LossOutput } from "../base/gradient.ts";
 import type { Draws, Random } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
+import type { Transform } from "../data/transforms.ts";
 import type { Nepa } from "./nepa.ts";
 
 /** Whose output: the patch embedding, a block (from 1), or the last norm. */
@@ -104,8 +105,8 @@ export interface Method {
   readonly views?: number;
   /** Every random number of an update, by name; those for each image marked by `perImage`. */
   draws(context: DrawContext): Draws;
-  /** What changes by schedule at update `k`, from 0: scalars in `loss` and `after`. */
-  numbers?(k: number): Record<string, number>;
+  /** What changes by schedule at update `k`, from 0, of `steps`: scalars in `loss` and `after`. */
+  numbers?(k: number, steps: number): Record<string, number>;
   /** What the model gives for images, for `outputs` in the loss's context. */
   outputs?(context: OutputContext): Outputs;
   /** What is made smaller; other numbers beside it are logged. Called once if the step is compiled. */
@@ -116,6 +117,22 @@ export interface Method {
   after?(context: AfterContext<never>): void;
   /** Floating-point operations of an update. */
   flops(batchSize: number): number;
+  /** What `pretrain` sets where its options leave it open, by `recipe`; "default" where none is named. Default: Nepa's. */
+  readonly recipes?: Readonly<Record<string, (images: number) => MethodRecipe>>;
+}
+
+/** What a method's recipe sets, as `pretrain`'s options of these names. */
+export interface MethodRecipe {
+  /** The method as this recipe trains it, with the same variables. */
+  readonly method?: Method;
+  readonly steps?: number;
+  readonly batchSize?: number;
+  readonly learningRate?: number | ((update: number, steps: number) => number);
+  readonly weightDecay?: number | ((update: number, steps: number) => number);
+  readonly betas?: readonly [number, number];
+  readonly warmupRatio?: number;
+  readonly clipNorm?: number | null;
+  readonly augment?: Transform | null;
 }
 
 /** What {@linkcode Method.outputs} is given. */
@@ -139,7 +156,7 @@ export interface Objective<M = Nepa> {
   readonly state?: ReadonlyMap<string, tf.Variable>;
   readonly views?: number;
   draws?(context: DrawContext): Draws;
-  numbers?(k: number): Record<string, number>;
+  numbers?(k: number, steps: number): Record<string, number>;
   loss(context: LossContext<M>): LossOutput;
   targets?(context: LossContext<M>): tf.Tensor3D;
   after?(context: AfterContext<M>): void;

@@ -15,7 +15,8 @@ import { construct, type Initial, type Network, type NetworkInit, type Shapes } 
 
 /** How a class of networks lies in a folder. */
 interface Layout {
-  readonly architecture: string;
+  /** The official classes' names, by their `model_type`. */
+  readonly models: { readonly vit_nepa?: string; readonly ijepa?: string };
   /** Whether it is made with names of classes. */
   readonly labelled: boolean;
   readonly shapes: (config: NepaConfig, classes: number) => Shapes;
@@ -45,7 +46,7 @@ function checkSizes(
 export async function loadNetwork<T extends Network>(
   Class: new (config: NepaConfig, init: NetworkInit & { classes: readonly string[] }) => T,
   Official: unknown,
-  { architecture, labelled, shapes }: Layout,
+  { models, labelled, shapes }: Layout,
   source: string,
   options: LoadOptions,
 ): Promise<T> {
@@ -55,8 +56,10 @@ export async function loadNetwork<T extends Network>(
   type Init = NetworkInit & { classes: readonly string[] };
   const make = (config: NepaConfig, init: NetworkInit, classes: readonly string[]) =>
     construct(Class, config, (labelled ? { ...init, classes } : init) as Init, "load");
-  const found = await readModelFolder(folder, architecture, (json, classes, tensors) => {
-    const config = fromOfficialConfig(json), { patchSize: size, numChannels: channels } = config;
+  const types = Object.keys(models) as (keyof typeof models)[];
+  const found = await readModelFolder(folder, Object.values(models), (json, classes, tensors) => {
+    const type = types.find((type) => type === json.model_type) ?? types[0]!;
+    const config = fromOfficialConfig(json, type), { patchSize: size, numChannels: channels } = config;
     checkSizes(`${folder}/config.json`, config, tensors);
     const all = shapes(config, classes.length), patch = { size, channels };
     if (Class === Official) return { config, shapes: all, patch };

@@ -10,39 +10,28 @@ import { checkOptions, expect, flag, type Rule } from "../base/check.ts";
 import { type LossOutput, stopGradient } from "../base/gradient.ts";
 import { cutAxis, type Draws, Random } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
-import { notice } from "../display/jupyter.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions, trainingFlops } from "./config.ts";
 import { forwardDraws, makeDraws, withoutLast } from "./draws.ts";
 import { causalMask } from "./masks.ts";
 import { VisionEncoder } from "./encoder.ts";
 import type { DrawContext, LossContext, Method, OutputContext } from "./method.ts";
-import {
-  backboneShapes,
-  inParts,
-  makeParameters,
-  type NetworkInit,
-  patchGrid,
-  startingPoint,
-} from "./network.ts";
-import { gather, layerNorm, linear, standardized, unit } from "./ops.ts";
+import { backboneShapes, inParts, makeParameters, type NetworkInit, startingPoint } from "./network.ts";
+import { gather, standardized, unit } from "./ops.ts";
+import { embedPatches, patchGrid } from "./patches.ts";
 import { type Rotation, rotation } from "./rope.ts";
-import { block, type Weights } from "./transformer.ts";
-import { isRecording, refuseWhileRecording } from "@nepa/engine";
+import { transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
+import { refuseWhileRecording } from "@nepa/engine";
 
 /** The official class's name. */
 const PRETRAINED = "ViTNepaForPreTraining";
 
 /** What {@linkcode Nepa.forward} gives. B images, T tokens (CLS and the patches in scan order), D numbers a token. */
-export type ForwardOutputs = {
+export type ForwardOutputs = TransformerOutputs & {
   /** z [B, T, D]: what the transformer reads, and the targets. */
   embeddings: tf.Tensor3D;
   /** ẑ [B, T, D]: the transformer's output after the last norm; position t predicts z at t + 1. Without the last, [B, T − 1, D]. */
   predictions: tf.Tensor3D;
-  /** [B, T, D] after each block, before the last norm. */
-  hidden?: tf.Tensor3D[];
-  /** [B, A, T, T] of each block: how much each token (third axis) reads from each (fourth). */
-  attentions?: tf.Tensor4D[];
 };
 
 /** What {@linkcode nepaForward} is told besides images and weights. */
@@ -59,44 +48,9 @@ interface Pass {
   attentions?: boolean | undefined;
 }
 
-/** So many times the largest value of a normalised image is no longer one. */
-const STRANGE = 8;
-
-/** Says so where floats cannot be images that were normalised. */
-function noticeStrange(images: tf.Tensor, { rescaleFactor, imageMean, imageStd }: Preprocessor): void {
-  const ends = imageMean.flatMap((mean, c) => [0, 255].map((x) => (x * rescaleFactor - mean) / imageStd[c]!));
-  const [least, most] = [Math.min(...ends), Math.max(...ends)], far = STRANGE * Math.max(-least, most);
-  const largest = tf.tidy(() => tf.max(tf.abs(images)).dataSync()[0]!);
-  if (largest <= far) return;
-  notice(
-    `forward: floats are taken as normalised, which have values from ${least.toFixed(2)} to ${
-      most.toFixed(2)
-    }; these ` +
-      `have some beyond ±${far.toFixed(0)}. Give 0 to 255 as int32, which forward normalises itself`,
-  );
-}
-
-/** Images as floats; those of 8 bits in the official order: rescale, subtract the mean, divide. */
-function normalised(images: tf.Tensor4D, preprocessor: Preprocessor): tf.Tensor4D {
-  if (images.dtype !== "int32") {
-    if (!isRecording() && tf.getBackend() !== "webgpu") noticeStrange(images, preprocessor);
-    return images;
-  }
-  const { rescaleFactor, imageMean, imageStd } = preprocessor;
-  const rescaled = tf.div(images.cast("float32"), 1 / rescaleFactor);
-  return tf.div(tf.sub(rescaled, tf.tensor1d([...imageMean])), tf.tensor1d([...imageStd]));
-}
-
 /** Images to embedded patches behind the CLS token, [B, T, D]. */
 function embed(images: tf.Tensor4D, weights: Weights, { config, preprocessor, order }: Pass): tf.Tensor3D {
-  const { patchSize: p, numChannels: C } = config, [rows, columns] = patchGrid(images, config);
-  const batch = images.shape[0], projection = "embeddings.patch_embeddings.projection";
-  const patches = normalised(images, preprocessor).reshape([batch * rows, p, columns, p * C])
-    .transpose([0, 2, 1, 3]) // [B·rows, columns, p, p·C]
-    .reshape([batch * rows * columns, p * p * C]) as tf.Tensor2D;
-  const weight = weights(`${projection}.weight`) as tf.Tensor2D;
-  const embedded = linear(patches, weight, weights(`${projection}.bias`))
-    .reshape([batch, rows * columns, -1]); // [B, N, D]
+  const embedded = embedPatches(images, weights, { config, preprocessor }), [batch] = embedded.shape;
   const scanned = order ? gather(embedded, order, 1, 1) : embedded;
   const cls = tf.add(tf.zeros([batch, 1, 1]), weights("embeddings.cls_token")!); // [B, 1, D]
   return tf.concat([cls, scanned], 1) as tf.Tensor3D;
@@ -116,32 +70,16 @@ function anglesOf({ rotation, order }: Pass, tokens: number): Rotation {
 /** The forward pass: from images [B, H, W, C] and weights to embeddings and predictions. Nothing else is read or changed. */
 export function nepaForward(images: tf.Tensor4D, weights: Weights, pass: Pass): ForwardOutputs {
   const { config, causal, mask, last = true, hidden = false, attentions = false } = pass;
-  const [rows, columns] = patchGrid(images, config), batch = images.shape[0];
+  const [rows, columns] = patchGrid(images, config);
   const tokens = rows * columns + (last ? 1 : 0);
-  const as3d = (x: tf.Tensor2D) => x.reshape([batch, tokens, -1]) as tf.Tensor3D; // [B·T, D] to [B, T, D]
-  const draws = pass.draws && !last ? withoutLast(pass.draws) : pass.draws;
   const context = {
-    ...{ config, batch, tokens, draws, rotation: anglesOf(pass, tokens) },
+    ...{ config, draws: pass.draws && !last ? withoutLast(pass.draws) : pass.draws },
+    rotation: anglesOf(pass, tokens),
     mask: mask ?? (causal ? causalMask(tokens) : undefined),
   };
   const embeddings = embed(images, weights, pass);
-  const read = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
-  let x = read.reshape([batch * tokens, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
-  if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
-  const kept: { hidden: tf.Tensor3D[]; attentions: tf.Tensor4D[] } = { hidden: [], attentions: [] };
-  for (let i = 0; i < config.numHiddenLayers; i++) {
-    const { output, probabilities } = block(x, (name) => weights(`encoder.layer.${i}.${name}`), context, i);
-    x = output;
-    if (hidden) kept.hidden.push(as3d(x));
-    if (attentions) kept.attentions.push(probabilities);
-  }
-  const normed = layerNorm(x, config.layerNormEps, weights("layernorm.weight"), weights("layernorm.bias"));
-  return {
-    embeddings,
-    predictions: as3d(normed),
-    ...(hidden && { hidden: kept.hidden }),
-    ...(attentions && { attentions: kept.attentions }),
-  };
+  const read: tf.Tensor3D = last ? embeddings : tf.slice(embeddings, [0, 0, 0], [-1, tokens, -1]);
+  return { embeddings, ...transformer(read, weights, context, { hidden, attentions }) };
 }
 
 /** How outputs that are computed when they are read are had without the last position, which the shifted loss does not read. */
@@ -424,7 +362,7 @@ export class Nepa extends VisionEncoder implements Method {
   ): Promise<T> {
     const Class = this ?? Nepa as unknown as new (config: NepaOptions, init: NepaInit) => T;
     const { loadNetwork } = await import("./model_files.ts");
-    const layout = { architecture: PRETRAINED, labelled: false, shapes: backboneShapes };
+    const layout = { models: { vit_nepa: PRETRAINED }, labelled: false, shapes: backboneShapes };
     return await loadNetwork(Class, Nepa, layout, source, options);
   }
 }

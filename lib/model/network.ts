@@ -1,6 +1,6 @@
 /** What networks have in common: their parameters, what these start as, copies of them. @module */
 import * as tf from "@tensorflow/tfjs";
-import { checkOptions, expect, type Rule } from "../base/check.ts";
+import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import { labelled } from "../base/gradient.ts";
 import { type Draws, Random } from "../base/random.ts";
@@ -11,12 +11,16 @@ import type { Readable } from "../files/model_folder.ts";
 import { layersAbove } from "../optim/schedule.ts";
 import type { NepaConfig } from "./config.ts";
 import { partOfForward } from "./draws.ts";
+import { patchGrid, positionTable } from "./patches.ts";
 
 /** Shapes by official name, in the engine's layout. */
 export type Shapes = Map<string, number[]>;
 
 /** Gives a parameter its first value. */
 export type Initial = (name: string, shape: number[]) => tf.Tensor;
+
+/** What the names of a network's parameters begin with. */
+export const prefixOf = ({ positions }: NepaConfig): string => positions ? "ijepa." : "vit_nepa.";
 
 /**
  * The parameters of the backbone. Linear weights are [in, out]; the patch projection is [p·p·C, D], its rows in the
@@ -26,8 +30,9 @@ export type Initial = (name: string, shape: number[]) => tf.Tensor;
  * @returns Shapes by official name.
  */
 export function backboneShapes(config: NepaConfig): Shapes {
-  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C } = config;
-  const shapes: Shapes = new Map();
+  const { hiddenSize: D, intermediateSize: I, patchSize: p, numChannels: C, imageSize } = config;
+  const shapes: Shapes = new Map(), table = config.positions !== undefined;
+  const prefix = prefixOf(config), up = table ? "dense" : "up_proj";
   const add = (name: string, weight: number[], bias: boolean) => {
     shapes.set(`${name}.weight`, weight);
     if (bias) shapes.set(`${name}.bias`, weight.slice(-1));
@@ -35,10 +40,11 @@ export function backboneShapes(config: NepaConfig): Shapes {
   const linear = (name: string, inputs: number, outputs: number) => add(name, [inputs, outputs], true);
   const norm = (name: string, size: number, bias = true) => add(name, [size], bias);
   const scale = (name: string) => config.layerscaleValue !== null && shapes.set(`${name}.lambda1`, [D]);
-  shapes.set("vit_nepa.embeddings.cls_token", [1, 1, D]);
-  linear("vit_nepa.embeddings.patch_embeddings.projection", p * p * C, D);
+  if (table) shapes.set(`${prefix}embeddings.position_embeddings`, [1, (imageSize / p) ** 2, D]);
+  else shapes.set(`${prefix}embeddings.cls_token`, [1, 1, D]);
+  linear(`${prefix}embeddings.patch_embeddings.projection`, p * p * C, D);
   for (let i = 0; i < config.numHiddenLayers; i++) {
-    const block = `vit_nepa.encoder.layer.${i}`, attention = `${block}.attention.attention`;
+    const block = `${prefix}encoder.layer.${i}`, attention = `${block}.attention.attention`;
     norm(`${block}.layernorm_before`, D);
     for (const part of ["query", "key", "value"]) add(`${attention}.${part}`, [D, D], config.qkvBias);
     if (config.qkNorm && config.qkNormAffine) {
@@ -50,11 +56,11 @@ export function backboneShapes(config: NepaConfig): Shapes {
     scale(`${block}.layer_scale`);
     norm(`${block}.layernorm_after`, D);
     if (config.useGatedMlp) linear(`${block}.intermediate.gate_proj`, D, I);
-    linear(`${block}.intermediate.up_proj`, D, I);
+    linear(`${block}.intermediate.${up}`, D, I);
     linear(`${block}.output.dense`, I, D);
     scale(`${block}.output.layer_scale`);
   }
-  norm("vit_nepa.layernorm", D);
+  norm(`${prefix}layernorm`, D);
   return shapes;
 }
 
@@ -68,6 +74,10 @@ export function backboneShapes(config: NepaConfig): Shapes {
  */
 export function randomInitial(config: NepaConfig, seed: number): Initial {
   return (name, shape) => {
+    if (name.endsWith(".position_embeddings")) {
+      const side = config.imageSize / config.patchSize;
+      return tf.tensor(positionTable(config.hiddenSize, side, side), shape);
+    }
     if (name.endsWith(".lambda1")) return tf.fill(shape, config.layerscaleValue!);
     if (name.endsWith(".bias")) return tf.zeros(shape);
     if (shape.length === 1) return tf.ones(shape);
@@ -79,9 +89,10 @@ export function randomInitial(config: NepaConfig, seed: number): Initial {
   };
 }
 
-/** Makes a variable of every shape, with a copy of its first value. */
+/** Makes a variable of every shape, with a copy of its first value; a table of positions is not trained. */
 export function makeParameters(shapes: Shapes, initial: Initial): Map<string, tf.Variable> {
-  const make = (name: string, shape: number[]) => tf.tidy(() => tf.variable(copyOf(initial(name, shape))));
+  const make = (name: string, shape: number[]) =>
+    tf.tidy(() => tf.variable(copyOf(initial(name, shape)), !name.endsWith(".position_embeddings")));
   return labelled(new Map([...shapes].map(([name, shape]) => [name, make(name, shape)])));
 }
 
@@ -152,18 +163,6 @@ export function startingPoint(
     initial,
     preprocessor: preprocessor ?? defaultPreprocessor(config.imageSize, config.numChannels),
   };
-}
-
-/** Patches down and across of images [B, H, W, C]. */
-export function patchGrid(
-  { shape }: { readonly shape: readonly number[] },
-  config: NepaConfig,
-): [number, number] {
-  const { patchSize: p, numChannels } = config, [, height = 0, width = 0, channels] = shape;
-  const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
-  const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
-  expect(fits && height * width > 0, "images", expected, `[${shape}]`);
-  return [height / p, width / p];
 }
 
 /** What is cut with a batch of images. */
@@ -295,5 +294,5 @@ export abstract class Network {
 
 /** Whether a parameter comes after the blocks. */
 function isLast(name: string): boolean {
-  return !/\.encoder\.layer\.|^vit_nepa\.embeddings\./.test(name);
+  return !/\.encoder\.layer\.|^\w+\.embeddings\./.test(name);
 }

@@ -134,6 +134,33 @@ export function standardized(x: tf.Tensor3D): tf.Tensor3D {
 }
 
 /**
+ * How far two tensors lie apart, number by number: half the square up to 1, then the distance less a half (PyTorch's
+ * `smooth_l1_loss`, not yet its mean).
+ *
+ * @param a Of any shape.
+ * @param b Of the same.
+ * @returns Like `a`.
+ *
+ * @example
+ * ```ts
+ * import { smoothL1, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const apart = smoothL1(tf.tensor1d([1, 3]), tf.tensor1d([0, 0]));
+ * assertEquals([...apart.dataSync()], [0.5, 2.5]);
+ * apart.dispose();
+ * ```
+ */
+export function smoothL1<T extends tf.Tensor>(a: T, b: T): T {
+  return withGradient<T>([a, b], () => {
+    const apart = tf.sub(a, b), near = tf.clipByValue(apart, -1, 1);
+    const value: T = tf.mul(near, tf.sub(apart, tf.mul(near, 0.5)));
+    return { value, saved: [near] };
+  }, (dy, [near]) => [tf.mul(dy, near!), tf.neg(tf.mul(dy, near!))]);
+}
+
+/**
  * Picks entries of an axis by indices that may be arguments of a compiled function, with a gradient, on every engine.
  *
  * @param x What is picked from.

@@ -20,9 +20,9 @@ export interface BlockContext {
   readonly batch: number;
   /** T, tokens of an image. */
   readonly tokens: number;
-  /** What queries and keys are rotated by. */
-  readonly rotation: Rotation;
-  /** [T, T] or [B, 1, T, T], added to the scores; left out, every token sees all. */
+  /** What queries and keys are rotated by; left out, they are not. */
+  readonly rotation?: Rotation | undefined;
+  /** [T, T], [B, 1, T, T] or, the same for all that look, [1, T], added to the scores; left out, every token sees all. */
   readonly mask?: tf.Tensor | undefined;
   /** A training forward's random factors by name, each 0 or 1 / (1 − p); left out in evaluation. */
   readonly draws?: Readonly<Record<string, tf.Tensor>> | undefined;
@@ -68,8 +68,8 @@ export function attention(
   ) as [tf.Tensor4D, tf.Tensor4D, tf.Tensor4D];
   const normed = (x: tf.Tensor4D, name: string) =>
     config.qkNorm ? norm(x, config, weights, `attention.attention.${name}`) : x;
-  const query = tf.mul(rotate(normed(q, "q_norm"), rotation), size ** -0.5);
-  const key = rotate(normed(k, "k_norm"), rotation);
+  const turned = (x: tf.Tensor4D) => rotation ? rotate(x, rotation) : x;
+  const query = tf.mul(turned(normed(q, "q_norm")), size ** -0.5), key = turned(normed(k, "k_norm"));
   const scores = tf.matMul(query, key, false, true); // [B, A, T, T]
   const probabilities = tf.softmax(mask ? tf.add(scores, mask) : scores) as tf.Tensor4D;
   const read = tf.matMul(dropout ? tf.mul(probabilities, dropout) : probabilities, v); // [B, A, T, d]
@@ -140,4 +140,48 @@ export function block(
   const attended: tf.Tensor2D = tf.add(x, branch(output, "attention", "layer_scale"));
   const mixed = mlp(norm(attended, config, weights, "layernorm_after"), weights, config);
   return { output: tf.add(attended, branch(mixed, "mlp", "output.layer_scale")), probabilities };
+}
+
+/** What {@linkcode transformer} gives. B images, T tokens, D numbers a token. */
+export type TransformerOutputs = {
+  /** [B, T, D], after the last norm. */
+  predictions: tf.Tensor3D;
+  /** [B, T, D] after each block, before the last norm. */
+  hidden?: tf.Tensor3D[];
+  /** [B, A, T, T] of each block: how much each token (third axis) reads from each (fourth). */
+  attentions?: tf.Tensor4D[];
+};
+
+/**
+ * All blocks, one after the other, then the last norm.
+ *
+ * @param tokens [B, T, D].
+ * @param weights Their parameters.
+ * @param context The rest.
+ * @param give What to give besides.
+ * @returns `predictions` and what is asked for.
+ */
+export function transformer(
+  tokens: tf.Tensor3D,
+  weights: Weights,
+  context: Omit<BlockContext, "batch" | "tokens">,
+  { hidden, attentions }: { hidden?: boolean | undefined; attentions?: boolean | undefined } = {},
+): TransformerOutputs {
+  const { config, draws } = context, [batch, length] = tokens.shape;
+  const as3d = (x: tf.Tensor2D) => x.reshape(tokens.shape) as tf.Tensor3D; // [B·T, D] to [B, T, D]
+  let x = tokens.reshape([batch * length, -1]) as tf.Tensor2D; // [B, T, D] to [B·T, D]
+  if (draws?.["dropout.embeddings"]) x = tf.mul(x, draws["dropout.embeddings"].reshape(x.shape));
+  const kept: Required<Omit<TransformerOutputs, "predictions">> = { hidden: [], attentions: [] };
+  for (let i = 0; i < config.numHiddenLayers; i++) {
+    const here = { ...context, batch, tokens: length };
+    const { output, probabilities } = block(x, (name) => weights(`encoder.layer.${i}.${name}`), here, i);
+    x = output;
+    if (hidden) kept.hidden.push(as3d(x));
+    if (attentions) kept.attentions.push(probabilities);
+  }
+  return {
+    predictions: as3d(norm(x, config, weights, "layernorm")),
+    ...(hidden && { hidden: kept.hidden }),
+    ...(attentions && { attentions: kept.attentions }),
+  };
 }

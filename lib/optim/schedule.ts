@@ -1,24 +1,28 @@
 /** Learning rates by the number of the update. @module */
-import { any, checkOptions, expect, flag } from "../base/check.ts";
+import { any, checkOptions, expect, flag, notNegative } from "../base/check.ts";
 import { roundEven } from "../base/round.ts";
 
 /** Options of {@linkcode warmupCosine}. */
 export interface WarmupCosineOptions {
-  /** The largest rate. */
+  /** What it rises to. */
   peak: number;
+  /** What it rises from. Default 0. */
+  start?: number;
+  /** What it ends at. Default 0. */
+  end?: number;
   /** Updates in all. */
   steps: number;
-  /** Updates in which it rises, from 0. */
+  /** Updates in which it rises. */
   warmupSteps: number;
 }
 
-const SHAPE = { peak: any, steps: any, warmupSteps: any };
+const SHAPE = { peak: any, start: notNegative, end: notNegative, steps: any, warmupSteps: any };
 
 /**
- * A linear rise from 0 to the peak, then half a cosine down to 0 (transformers' cosine schedule with warm-up).
+ * A linear rise from `start` to the peak, then half a cosine to `end` (transformers' cosine schedule with warm-up).
  *
  * @param options The peak and the lengths.
- * @returns The rate of update k, counted from 0; so the first update of a warm-up runs at rate 0.
+ * @returns The rate of update k, counted from 0; so the first update of a warm-up runs at `start`.
  * @throws {RangeError} If a number cannot be.
  *
  * @example
@@ -32,14 +36,14 @@ const SHAPE = { peak: any, steps: any, warmupSteps: any };
  */
 export function warmupCosine(options: WarmupCosineOptions): (update: number) => number {
   checkOptions("warmupCosine", options, SHAPE);
-  const { peak, steps, warmupSteps } = options;
+  const { peak, start = 0, end = 0, steps, warmupSteps } = options;
   expect(peak >= 0, "peak", "a number from 0 up", peak);
   expect(steps >= 1, "steps", "a number from 1 up", steps);
   expect(warmupSteps >= 0 && warmupSteps <= steps, "warmupSteps", `a number from 0 to ${steps}`, warmupSteps);
   return (update) => {
-    if (update < warmupSteps) return peak * (update / warmupSteps);
+    if (update < warmupSteps) return start + (peak - start) * (update / warmupSteps);
     const progress = Math.min(1, (update - warmupSteps) / Math.max(1, steps - warmupSteps));
-    return peak * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
+    return end + (peak - end) * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
   };
 }
 
@@ -62,7 +66,7 @@ export function warmupCosine(options: WarmupCosineOptions): (update: number) => 
 export function layersAbove(name: string, layers: number): number {
   const block = /\.encoder\.layer\.(\d+)\./.exec(name)?.[1];
   if (block !== undefined) return layers - 1 - Number(block);
-  return name.startsWith("vit_nepa.embeddings.") ? layers : 0;
+  return /^\w+\.embeddings\./.test(name) ? layers : 0;
 }
 
 /** Options of {@linkcode layerCosine}. */

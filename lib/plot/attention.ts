@@ -5,6 +5,7 @@ import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { any, checkOptions, expect, flag, isCount, oneOf, positive } from "../base/check.ts";
 import { attentionMap } from "./maps.ts";
+import type { IJepaEncoder } from "../model/ijepa.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, outline } from "./grid.ts";
 
@@ -41,7 +42,7 @@ export interface AttentionOptions {
  * ```
  */
 export async function plotAttention(
-  model: Nepa,
+  model: Nepa | IJepaEncoder,
   image: Image,
   options: AttentionOptions = {},
 ): Promise<Figure> {
@@ -54,13 +55,16 @@ export async function plotAttention(
   const rows = image.height / p, columns = image.width / p;
   const { patch = rows * columns - 1, size = 120 } = options;
   for (const layer of layers) expect(isCount(layer) && layer <= L, "layers", `blocks from 1 to ${L}`, layer);
-  const token = patch === "cls" ? 0 : patch + 1;
+  const { prefix } = model, token = patch === "cls" ? 0 : patch + prefix;
+  expect(patch !== "cls" || prefix === 1, "patch", "a patch, of a network without CLS", "cls");
   const ways = heads === "each" ? Array.from({ length: A }, (_, head) => head) : [heads];
   const shown = layers.flatMap((layer) => ways.map((way) => ({ layer, way })));
   const maps = tf.tidy(() => {
     const { attentions } = model.forward(asInput(image), { attentions: true, causal });
     return tf.stack(
-      shown.map(({ layer, way }) => attentionMap(attentions!, token, { blocks: [layer], heads: way })),
+      shown.map(({ layer, way }) =>
+        attentionMap(attentions!, token, { blocks: [layer], heads: way, prefix })
+      ),
     ); // [pictures, patches]
   });
   const values = await maps.data(), count = rows * columns;

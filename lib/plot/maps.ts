@@ -14,6 +14,8 @@ export interface AttentionMapOptions {
   heads?: "mean" | "max" | number;
   /** Which image of the batch. Default 0. */
   image?: number;
+  /** Tokens before the patches, as the encoder's `prefix`. Default 1. */
+  prefix?: 0 | 1;
 }
 
 /**
@@ -46,8 +48,8 @@ export function attentionMap(
   token: number,
   options: AttentionMapOptions = {},
 ): tf.Tensor1D {
-  checkOptions("attentionMap", options, { blocks: any, layers: any, heads: any, image: any });
-  const { layers, heads = "mean", image = 0 } = options, L = attentions.length;
+  checkOptions("attentionMap", options, { blocks: any, layers: any, heads: any, image: any, prefix: any });
+  const { layers, heads = "mean", image = 0, prefix = 1 } = options, L = attentions.length;
   if (layers) {
     notice("attentionMap: `layers` counts blocks from 0 and will go; write `blocks`, which counts from 1");
   }
@@ -62,10 +64,10 @@ export function attentionMap(
   else expect(["mean", "max"].includes(heads), "heads", '"mean", "max" or the number of one', heads);
   return tf.tidy(() => {
     const chosen = blocks.map((block) =>
-      tf.slice(attentions[block - 1]!, [image, 0, token, 1], [1, A, 1, tokens - 1])
+      tf.slice(attentions[block - 1]!, [image, 0, token, prefix], [1, A, 1, tokens - prefix])
     );
-    const mean = tf.mean(tf.stack(chosen), 0).reshape([A, tokens - 1]); // [A, T − 1]
-    if (typeof heads === "number") return tf.slice(mean, [heads, 0], [1, -1]).reshape([tokens - 1]);
+    const mean = tf.mean(tf.stack(chosen), 0).reshape([A, tokens - prefix]); // [A, T − 1]
+    if (typeof heads === "number") return tf.slice(mean, [heads, 0], [1, -1]).reshape([tokens - prefix]);
     return (heads === "max" ? tf.max(mean, 0) : tf.mean(mean, 0)) as tf.Tensor1D;
   });
 }

@@ -19,6 +19,7 @@ export { plotRun, runFigure } from "./run.ts";
 export { attentionMap, displayContrast, predictionMap } from "./maps.ts";
 export type { AttentionMapOptions, PredictionMapOptions } from "./maps.ts";
 export { plotMask, plotPatches } from "./patches.ts";
+export type { ImageMasks } from "./patches.ts";
 export { plotExpectation } from "./expectation.ts";
 export type { ExpectationOptions } from "./expectation.ts";
 export { plotAttention } from "./attention.ts";

@@ -1,7 +1,7 @@
 /** Networks show their layers and parameters as a table. Imported for its effect. @module */
 import { showAs } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
-import { Network } from "../model/network.ts";
+import { Network, prefixOf } from "../model/network.ts";
 
 showAs(Network.prototype, summary);
 
@@ -10,7 +10,7 @@ function layerOf(name: string): string {
   const block = /encoder\.layer\.(\d+)\./.exec(name)?.[1];
   if (block !== undefined) return `block ${Number(block) + 1}`;
   if (name.includes(".embeddings.")) return "embedding";
-  return name.startsWith("vit_nepa.layernorm.") ? "final norm" : name.split(".")[0]!;
+  return /^\w+\.layernorm\./.test(name) ? "final norm" : name.split(".")[0]!;
 }
 
 /** A row for the embedding, for each block, and for what comes after. */
@@ -18,15 +18,15 @@ function summary(network: Network): Table {
   const { config, parameters, parameterCount } = network;
   const { imageSize, patchSize: p, numChannels: C } = config;
   const rows = new Map<string, { layer: string; output: string; tensors: number; parameters: number }>();
-  const tokens = (imageSize / p) ** 2 + 1;
+  const patches = (imageSize / p) ** 2, tokens = patches + (config.positions ? 0 : 1);
   for (const [name, { size, shape }] of parameters) {
-    const layer = layerOf(name), inside = name.startsWith("vit_nepa.");
+    const layer = layerOf(name), inside = name.startsWith(prefixOf(config));
     const output = inside ? `[B, ${tokens}, ${config.hiddenSize}]` : `[B, ${shape.at(-1)}]`;
     const row = rows.get(layer) ?? { layer, output, tensors: 0, parameters: 0 };
     rows.set(layer, { ...row, tensors: row.tensors + 1, parameters: row.parameters + size });
   }
   const note =
-    `${parameterCount.toLocaleString("en-US")} parameters, ${tokens - 1} patches of ${p}×${p}×${C}, ` +
+    `${parameterCount.toLocaleString("en-US")} parameters, ${patches} patches of ${p}×${p}×${C}, ` +
     `${config.numAttentionHeads} heads, ${config.isCausal ? "causal" : "bidirectional"}`;
   return new Table([...rows.values()], { title: network.constructor.name, note });
 }

@@ -4,7 +4,7 @@ import type { Image } from "../data/dataset.ts";
 import { Figure, palette } from "../display/figure.ts";
 import { imageGrid } from "../display/pictures.ts";
 import { expect } from "../base/check.ts";
-import { outline } from "./grid.ts";
+import { copyPatch, outline } from "./grid.ts";
 
 /** The patches moved apart by `gap` white pixels. */
 function apart(image: Image, patch: number, gap: number): Image {
@@ -57,11 +57,49 @@ export function plotPatches(image: Image, patchSize: number): Figure {
   });
 }
 
+/** What I-JEPA sees of an image, and the blocks that it predicts, drawn on it. */
+function blocksOf(image: Image, { context, targets }: ImageMasks, patchSize: number): Figure {
+  const { height, width } = image, columns = width / patchSize, count = height / patchSize * columns;
+  expect(
+    Number.isInteger(columns) && Number.isInteger(count),
+    "plotMask",
+    `a patch size that divides ${height} x ${width} pixels`,
+    patchSize,
+  );
+  const wrong = [...context, ...targets.flat()].find((patch) =>
+    !(Number.isInteger(patch) && patch >= 0 && patch < count)
+  );
+  expect(wrong === undefined, "plotMask", `patches from 0 to ${count - 1}`, wrong);
+  const only = (patches: readonly number[]): Image => {
+    const data = new Uint8Array(image.data.length).fill(236);
+    for (const at of patches) copyPatch({ to: data, at, from: image.data, index: at }, image, patchSize);
+    return { ...image, data };
+  };
+  const pictures = [
+    { ...image, caption: "image" },
+    { ...only(context), caption: `context: ${context.length} of ${count} patches` },
+    ...targets.map((target, i) => ({
+      ...only(target),
+      caption: `target ${i + 1}: ${target.length} patches`,
+    })),
+  ];
+  return imageGrid(pictures, { title: "What is seen, and what is predicted from it", size: 120 });
+}
+
+/** The masks of one image: numbers of patches, row by row. */
+export interface ImageMasks {
+  readonly context: readonly number[];
+  readonly targets: readonly (readonly number[])[];
+}
+
 /**
- * A mask as a picture: which token (row) sees which (column).
+ * A mask as a picture: which token (row) sees which (column). Or I-JEPA's masks on an image: what the context encoder sees, and
+ * the blocks that are predicted.
  *
- * @param mask [T, T], 0 where the row's token sees the column's, −Infinity where not; not disposed of.
- * @throws {RangeError} If it has another shape.
+ * @param mask [T, T], 0 where the row's token sees the column's, −Infinity where not; not disposed of. Or the image.
+ * @param masks Of the image, from `model.masks.draw`.
+ * @param patchSize Height and width of a patch in pixels.
+ * @throws {RangeError} If it has another shape, or there is no such patch.
  *
  * @example
  * ```ts
@@ -72,8 +110,27 @@ export function plotPatches(image: Image, patchSize: number): Figure {
  * await (await plotMask(mask)).svg();
  * mask.dispose();
  * ```
+ *
+ * @example
+ * ```ts
+ * import { fashionMnist, IJepa, plotMask, Random, useEngine } from "nepa";
+ *
+ * await useEngine("cpu");
+ * const { test } = await fashionMnist(), model = new IJepa({ preset: "nano", numHiddenLayers: 1 });
+ * const image = { data: test.get(0).image, height: 28, width: 28, channels: 1 };
+ * const { context, targets } = model.masks.draw(1, new Random(0));
+ * await (await plotMask(image, { context: context[0]!, targets: targets[0]! }, 4)).svg();
+ * model.dispose();
+ * ```
  */
-export async function plotMask(mask: tf.Tensor2D): Promise<Figure> {
+export async function plotMask(mask: tf.Tensor2D): Promise<Figure>;
+export async function plotMask(image: Image, masks: ImageMasks, patchSize: number): Promise<Figure>;
+export async function plotMask(
+  mask: tf.Tensor2D | Image,
+  masks?: ImageMasks,
+  patchSize = 1,
+): Promise<Figure> {
+  if ("channels" in mask) return blocksOf(mask, masks!, patchSize);
   const [tokens, columns] = mask.shape;
   expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);
   const sees = (await mask.array()).map((row) => row.map((value) => value === 0 ? 1 : 0));

@@ -25,7 +25,10 @@ import { comparable, decided, differences, FORMAT, UNNAMED } from "./described.t
 /** What is trained and kept: a network that writes model folders, or any with parameters. */
 export interface Savable {
   readonly parameters: ReadonlyMap<string, tf.Variable>;
+  readonly state?: ReadonlyMap<string, tf.Variable>;
   readonly config?: object;
+  /** Which of them `save` writes where, by the files' names. Default: all to `model.safetensors`. */
+  readonly files?: Readonly<Record<string, ReadonlyMap<string, tf.Variable>>>;
   save?(folder: string, options?: SaveOptions, parameters?: ReadonlyMap<string, Readable>): Promise<void>;
 }
 
@@ -87,6 +90,9 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
 /** A network in a checkpoint: the folder within it, and what lies beside the network's own file. */
 type Part = readonly [at: string, network: Savable, beside: ReadonlyMap<string, tf.Variable>];
 
+/** A model's parameters and state. */
+const whole = ({ parameters, state }: Savable) => new Map([...parameters, ...state ?? []]);
+
 /** Writes the values of a network's folder, and what lies beside them. */
 async function saveTo(
   folder: string,
@@ -103,8 +109,10 @@ async function saveTo(
 /** Fills networks and the optimizer's moments, once all their files are known to fit. */
 async function fill(folder: string, parts: readonly Part[], optimizer: AdamW): Promise<void> {
   const file = `${folder}/optimizer.safetensors`, sources: Source[] = [];
-  for (const [at, { parameters, save }, beside] of parts) {
-    sources.push([parameters, `${folder}/${at}/model.safetensors`, save && fromOfficial]);
+  for (const [at, network, beside] of parts) {
+    for (const [file, some] of Object.entries(network.files ?? { "model.safetensors": whole(network) })) {
+      sources.push([some, `${folder}/${at}/${file}`, network.save && fromOfficial]);
+    }
     if (beside.size > 0) sources.push([beside, `${folder}/${at}/${OBJECTIVE}`]);
   }
   await using moments = await openSafetensors(file);
@@ -294,7 +302,7 @@ export class FolderKeeper implements Keeper {
     const state = { format: FORMAT, step, skipped, best: found, about, ...this.#session() };
     const parts = await Promise.all(
       this.#parts(champion).map(async ([at, network, beside]) =>
-        [at, network, await copyOf(network.parameters), await copyOf(beside)] as const
+        [at, network, await copyOf(whole(network)), await copyOf(beside)] as const
       ),
     );
     const moments = await optimizer.moments();

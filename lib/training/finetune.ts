@@ -221,7 +221,7 @@ export function learningRates(
 ): Pick<Task, "rates" | "optimizer" | "frozen"> {
   const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
   const isHead = (name: string) =>
-    headLearningRate !== null && (name.startsWith("classifier.") || name.startsWith("vit_nepa.layernorm."));
+    headLearningRate !== null && (name.startsWith("classifier.") || /^\w+\.layernorm\./.test(name));
   const own = groupsOf(groups, parameters);
   const above = (name: string) => isHead(name) ? "head" : layersAbove(name, layers);
   const key = (name: string) => `${above(name)} ${own.factors[own.group(name)]}`;

@@ -6,7 +6,8 @@ import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import { any, callable, checkOptions, expect, isCount, type Rule } from "../base/check.ts";
 import { finetune, type FinetuneOptions } from "./finetune.ts";
-import { NepaClassifier } from "../model/classifier.ts";
+import { type Backbone, NepaClassifier } from "../model/classifier.ts";
+import { IJepaEncoder } from "../model/ijepa.ts";
 import { Nepa } from "../model/nepa.ts";
 import { Random } from "../base/random.ts";
 import { Showing } from "../eval/scores.ts";
@@ -159,12 +160,13 @@ function draw(rest: Dataset, labels: number, seed: number): Dataset {
  * ```
  */
 export async function lowShot(
-  model: Nepa,
+  given: Backbone | { readonly encoder: Backbone },
   train: Dataset,
   test: Dataset,
   options: LowShotOptions = {},
 ): Promise<LowShotResult> {
   checkOptions("lowShot", options, RULES);
+  const model = "encoder" in given ? given.encoder : given;
   const { labels = [60, 600, 6000, Infinity], seeds = [0], overlap } = options,
     classes = train.classes.length;
   const [, { notes }] = checkSets(model, train, test, options);
@@ -201,7 +203,7 @@ function settingsFor(set: Dataset, seed: number, options: LowShotOptions): Finet
 }
 
 /** A classifier that begins with the model's weights, trained; the averaged weights where there are such. */
-async function trained(model: Nepa, set: Dataset, settings: FinetuneOptions): Promise<NepaClassifier> {
+async function trained(model: Backbone, set: Dataset, settings: FinetuneOptions): Promise<NepaClassifier> {
   const classifier = NepaClassifier.from(model, { classes: set.classes, seed: settings.seed! });
   const run = finetune(classifier, set, settings), { stopped } = await run.finish();
   if (run.ema || stopped) classifier.dispose();
@@ -213,13 +215,14 @@ async function trained(model: Nepa, set: Dataset, settings: FinetuneOptions): Pr
 
 /** The same network with fresh weights, trained in each way; the one that does best on the images put aside. */
 async function bestFromScratch(
-  { config, preprocessor }: Nepa,
+  model: Backbone,
   set: Dataset,
   aside: Dataset,
   settings: FinetuneOptions,
   ways: LowShotOptions["scratch"] = [{ warmupRatio: 0.2 }, { warmupRatio: 0.05 }, { warmupRatio: 0 }],
 ): Promise<{ classifier: NepaClassifier; chosen: NonNullable<LowShotRun["chosen"]> }> {
-  const fresh = new Nepa(config, { seed: settings.seed!, preprocessor });
+  const Class = model instanceof IJepaEncoder ? IJepaEncoder : Nepa, { config, preprocessor } = model;
+  const fresh = new Class(config, { seed: settings.seed!, preprocessor });
   let best: Awaited<ReturnType<typeof bestFromScratch>> | undefined;
   try {
     for (const way of ways) {

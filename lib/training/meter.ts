@@ -30,6 +30,8 @@ export interface MeterOptions {
   batchSize: number;
   seed: number;
   compile: boolean;
+  /** Updates of the training. */
+  steps: number;
 }
 
 /** The patches' embeddings standardised as targets are, behind CLS. */
@@ -104,7 +106,7 @@ export class Meter {
 
   /** Some images, and what a loss reads besides: the same draws at every reading. */
   async #inputs(indices: Int32Array, step: number): Promise<BatchInputs> {
-    const { dataset, seed, batchSize, classNumbers: numbers } = this.#options, subject = this.#subject;
+    const { dataset, seed, batchSize, steps, classNumbers: numbers } = this.#options, subject = this.#subject;
     const { height, width, channels } = dataset, size = imageSizeOf(subject.model.encoder);
     const fit = resize(size),
       bytes = size.height * size.width * channels;
@@ -121,7 +123,7 @@ export class Meter {
       },
       draws: partOf(subject.draws(batchSize, seed, 0), 0, indices.length),
       numbers: Object.fromEntries(
-        Object.entries(subject.numbers(step - 1)).map(([name, x]) => [name, tf.scalar(x)]),
+        Object.entries(subject.numbers(step - 1, steps)).map(([name, x]) => [name, tf.scalar(x)]),
       ),
     });
     return tf.tidy(make as () => tf.TensorContainerObject) as unknown as BatchInputs;

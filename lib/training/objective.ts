@@ -27,7 +27,7 @@ export interface Trained {
   readonly own: { readonly parameters: Variables; readonly state: Variables };
   /** The random numbers of batch `batch`, from 0. */
   draws(batchSize: number, seed: number, batch: number): Draws;
-  numbers(k: number): Record<string, number>;
+  numbers(k: number, steps: number): Record<string, number>;
   loss(batch: TrainingBatch, draws: Draws, numbers: Numbers, training?: boolean): LossOutput;
   /** The embeddings [B, T, D] that the meter watches, computed with the loss. */
   read(batch: TrainingBatch, draws: Draws, numbers: Numbers): { targets: tf.Tensor3D; loss: LossOutput };
@@ -159,11 +159,11 @@ export function trained(
       const others = checkDraws(objective?.draws?.({ batchSize, random }) ?? {}, batchSize);
       return Object.fromEntries(joined("draws", Object.entries(models), Object.entries(others)));
     },
-    numbers: (k) => {
+    numbers: (k, steps) => {
       const all = joined(
         "numbers",
-        Object.entries(model.numbers?.(k) ?? {}),
-        Object.entries(objective?.numbers?.(k) ?? {}),
+        Object.entries(model.numbers?.(k, steps) ?? {}),
+        Object.entries(objective?.numbers?.(k, steps) ?? {}),
       );
       for (const [name, x] of all) expect(Number.isFinite(x), `numbers: ${name}`, "a number", x);
       return Object.fromEntries(all);

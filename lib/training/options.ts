@@ -24,12 +24,12 @@ export interface TrainOptions {
   epochs?: number;
   /** Images in an update. */
   batchSize?: number;
-  /** Peak of the learning rate; or the rate itself, as a function of the update, from 0. Or give `baseLearningRate`. */
-  learningRate?: number | ((update: number) => number);
+  /** Peak of the learning rate; or the rate itself, as a function of the update, from 0, and of `steps`. Or give `baseLearningRate`. */
+  learningRate?: number | ((update: number, steps: number) => number);
   /** Peak of the learning rate for 256 images; the peak is this · batchSize / 256. */
   baseLearningRate?: number;
-  /** Decoupled weight decay, on matrices alone; or that, as a function of the update, from 0. */
-  weightDecay?: number | ((update: number) => number);
+  /** Decoupled weight decay, on matrices alone; or that, as a function of the update, from 0, and of `steps`. */
+  weightDecay?: number | ((update: number, steps: number) => number);
   /** What parameters have of their own, by name: `(name) => name.endsWith("bias") ? { rate: 2 } : {}`. Default: nothing. */
   groups?: (name: string) => Group;
   /** AdamW's decay rates of the two moments, each from 0 to below 1. */
@@ -70,7 +70,9 @@ type Derived =
   | "groups";
 
 /** {@linkcode TrainOptions} with nothing left open. */
-export interface Plan extends Required<Omit<TrainOptions, Derived>> {
+export interface Plan extends Required<Omit<TrainOptions, Derived | "learningRate" | "weightDecay">> {
+  learningRate: number | ((update: number) => number);
+  weightDecay: number | ((update: number) => number);
   warmupSteps: number;
   precision: Precision;
   signal: AbortSignal | undefined;
@@ -88,8 +90,8 @@ export type Recipe =
       Derived | "learningRate" | "accumulate" | "weightDecay"
     >
   >
-  & { warmupRatio: number; weightDecay: number }
-  & ({ learningRate: number } | { baseLearningRate: number });
+  & { warmupRatio: number; weightDecay: NonNullable<TrainOptions["weightDecay"]> }
+  & ({ learningRate: NonNullable<TrainOptions["learningRate"]> } | { baseLearningRate: number });
 
 const rateRule: Rule = [
   "a positive number, or a function of the update",
@@ -161,11 +163,13 @@ export function makePlan(
     throw new RangeError(`batchSize: ${batchSize} images do not fit into ${room}; make it smaller`);
   }
   const { epochs, accumulate = 1, precision = "float32", checkpoint, signal, groups } = options;
-  const weightDecay = all.weightDecay as NonNullable<TrainOptions["weightDecay"]>;
   const steps = epochs === undefined
     ? options.steps ?? recipe.steps
     : Math.round(epochs * Math.floor(dataset.length / batchSize));
   expect(isCount(steps), "steps", "an integer from 1", steps);
+  const timed = (x: NonNullable<TrainOptions["learningRate"]>) =>
+    typeof x === "function" ? (k: number) => x(k, steps) : x;
+  const weightDecay = timed(all.weightDecay);
   const parts = batchSize % accumulate === 0;
   expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
   return {
@@ -184,7 +188,7 @@ export function makePlan(
       groups,
     },
     precision: checkPrecision(precision, compile),
-    learningRate: peakOf(options, recipe, batchSize),
+    learningRate: timed(peakOf(options, recipe, batchSize)),
     weightDecayAt: typeof weightDecay === "function" ? weightDecay : () => weightDecay,
     warmupSteps: Math.ceil(steps * warmupRatio),
     checkpoint: checkpoint &&
@@ -223,7 +227,11 @@ export function groupsOf(
 }
 
 /** The learning rate: given, or its peak by the batch, or the recipe's. */
-function peakOf(options: TrainOptions, recipe: Recipe, batchSize: number): Plan["learningRate"] {
+function peakOf(
+  options: TrainOptions,
+  recipe: Recipe,
+  batchSize: number,
+): NonNullable<TrainOptions["learningRate"]> {
   const base = options.baseLearningRate ??
     ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
   const plain = options.baseLearningRate === undefined && "learningRate" in recipe

@@ -26,9 +26,9 @@ export interface PretrainOptions<M extends Method = Nepa>
   /**
    * Where the defaults come from: "default", for small networks and data sets; "standardized", which differs from it by more
    * updates and standardised targets (`deno task bench learning` measures what each brings); or "official", the paper's.
-   * "small" is an older name of "standardized".
+   * "small" is an older name of "standardized". Another method has recipes of its own: I-JEPA "default" and "published".
    */
-  recipe?: "default" | "standardized" | "official" | "small";
+  recipe?: "default" | "standardized" | "official" | "published" | "small";
   /** Images held out from training, of the network's size: for the collapse meter and the held-out loss. */
   validation?: Dataset;
   /**
@@ -92,11 +92,13 @@ function pretrainRecipe(name: string, encoder: Encoder, { length }: Dataset): Re
   return name === "official" ? official(imageSizeOf(encoder).height, Math.max(length, 4096)) : DEFAULT;
 }
 
+const RECIPES = ["default", "standardized", "official", "small"];
+
 const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
 
 /** What the options that fine-tuning does not have may be. */
 const RULES: Record<Exclude<keyof PretrainOptions, keyof TrainOptions>, Rule> = {
-  recipe: is.oneOf("default", "standardized", "official", "small"),
+  recipe: is.text,
   ...{ validation: is.any, every: is.any, causal: is.flag, objective: is.any, loss: is.callable },
   ...{ shift: is.flag, stopGradient: is.flag, standardizeTargets: is.flag },
 };
@@ -182,18 +184,22 @@ export function pretrain<M extends Method = Nepa>(
 ): Run<M> {
   if (options.recipe === "small") return pretrain(model, dataset, { ...options, recipe: renamed("small") });
   const { recipe = "default", validation, every = {} } = options, { encoder } = model;
-  const plan = makePlan("pretrain", options, pretrainRecipe(recipe, encoder, dataset), dataset, RULES);
+  const names = model.recipes ? Object.keys(model.recipes) : RECIPES;
+  checkOptions("", { recipe }, { recipe: is.oneOf(...names) });
+  const { method = model, ...own } = model.recipes?.[recipe]?.(dataset.length) ?? {};
+  const settings = model.recipes ? { ...DEFAULT, ...own } : pretrainRecipe(recipe, encoder, dataset);
+  const plan = makePlan("pretrain", options, settings, dataset, RULES);
   checkOptions("every", every, EVERY, "every.");
   const { causal = encoder.causal } = options;
   const { objective, about, standardizeTargets } = objectiveOf(model, options);
   const needLabels = () => refuseUnlabelled(dataset, validation);
-  const subject = trained(model, objective, causal, options.objective !== undefined, needLabels);
+  const subject = trained(method, objective, causal, options.objective !== undefined, needLabels);
   checkImages(encoder, dataset, plan, options);
   const { collapse = 250, probe: probing } = every, { seed, batchSize, compile, steps } = plan;
   const probe = probing === undefined ? undefined : onlineProbe(encoder, dataset, validation, causal, seed);
   const meter = new Meter(subject, {
     ...{ dataset: validation ?? dataset, heldOut: validation !== undefined, standardizeTargets },
-    ...{ batchSize, seed, compile },
+    ...{ batchSize, seed, compile, steps },
     classNumbers: validation && numbersIn(dataset.classes, validation.classes),
   });
   const groups = groupsOf(plan.groups, subject.parameters), averages = averagesOf(subject, plan.emaDecay);
@@ -206,7 +212,7 @@ export function pretrain<M extends Method = Nepa>(
       averages: averages?.all,
       from: callSite(new Error()),
     },
-    flops: (batchSize) => model.flops(batchSize),
+    flops: (batchSize) => method.flops(batchSize),
     rates: (k) => groups.factors.map((factor) => factor * rate(k)),
     optimizer: { group: groups.group, decay: groups.decay },
     frozen: groups.frozen,
@@ -217,7 +223,7 @@ export function pretrain<M extends Method = Nepa>(
     dispose: () => meter.dispose(),
   });
   const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    ...{ kind: "pretrain", model, subject, averages, trainer, plan, data: dataset, validation },
+    ...{ kind: "pretrain", model: method, subject, averages, trainer, plan, data: dataset, validation },
     options: { causal, ...about, every: { collapse } },
   });
   return new Run(model, trainer, { averages, signal: plan.signal, keeper });
@@ -242,7 +248,8 @@ function checkImages<M extends Method>(
   { augment }: Plan,
   options: PretrainOptions<M>,
 ): void {
-  const sized = options.augment === undefined && options.recipe !== "official" || augment === null;
+  const crops = ["official", "published"].includes(options.recipe ?? "");
+  const sized = options.augment === undefined && !crops || augment === null;
   refuseMisfit(dataset, shapeOf(encoder), sized);
   if (augment) refuseTransform(dataset, augment, imageSizeOf(encoder));
   if (options.validation) refuseMisfit(options.validation, shapeOf(encoder), true);

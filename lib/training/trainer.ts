@@ -51,7 +51,7 @@ export interface Task {
   /** The random numbers of a batch. */
   draws(batchSize: number, seed: number, batch: number): Draws;
   /** What changes by schedule at update k, from 0. */
-  numbers?(k: number): Record<string, number>;
+  numbers?(k: number, steps: number): Record<string, number>;
   /** Learning rate of update k, from 0, for each of the optimizer's groups. */
   rates(k: number): number[];
   /** What is done to a batch once it is normalised. */
@@ -149,7 +149,7 @@ export class Trainer implements Training {
     const tensor = (x: Feed["images"]) =>
       tf.tensor4d(x, shape, x instanceof Uint8Array ? "int32" : "float32");
     const make = (): StepInputs => {
-      const first = tensor(images), numbers = Object.entries(task.numbers?.(k) ?? {});
+      const first = tensor(images), numbers = Object.entries(task.numbers?.(k, this.steps) ?? {});
       return {
         batch: {
           images: first,

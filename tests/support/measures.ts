@@ -28,9 +28,12 @@ export interface Fixture {
   names(pattern: RegExp): string[];
 }
 
+/** A fixture's folder, by its name or by an absolute path. */
+export const at = (name: string): string => name.startsWith("/") ? name : `${folder}${name}`;
+
 /** A file of tensors, by name. */
 export async function readTensors(path: string): Promise<ReadonlyMap<string, FixtureTensor>> {
-  return readSafetensors(await Deno.readFile(`${folder}${path}`)).tensors as Map<string, never>;
+  return readSafetensors(await Deno.readFile(at(path))).tensors as Map<string, never>;
 }
 
 /** A fixture by the name of its folder. */
@@ -38,7 +41,7 @@ export async function open(name: string): Promise<Fixture> {
   const tensors = await readTensors(`${name}/expect.safetensors`);
   return {
     name,
-    json: JSON.parse(await Deno.readTextFile(`${folder}${name}/expect.json`)),
+    json: JSON.parse(await Deno.readTextFile(`${at(name)}/expect.json`)),
     get: (tensor) => {
       const found = tensors.get(tensor);
       if (!found) throw new RangeError(`${name}: no tensor ${tensor}`);

@@ -15,6 +15,7 @@ import { NepaClassifier } from "../../lib/model/classifier.ts";
 import { uncompiled } from "../../lib/engine/uncompiled.ts";
 
 import { type Fixture, folder, images, type Measure, Measures, open, readTensors } from "./measures.ts";
+import { ijepa } from "./parity_ijepa.ts";
 import { ema, optimisation, schedules } from "./parity_training.ts";
 
 export type { Measure };
@@ -287,5 +288,6 @@ export const fixtures: ReadonlyMap<string, (compile: Engine["compile"]) => Promi
   ["ema", ema],
   ["viz", (compile) => viz("viz", compile)],
   ["schedules", schedules],
+  ["ijepa", (compile) => ijepa("ijepa", compile)],
   ["collapse", collapsed],
 ]);

@@ -1,0 +1,458 @@
+/**
+ * I-JEPA (arXiv 2301.08243): a network sees a part of the patches, and a second, narrow one predicts what the average of the
+ * first makes of blocks of the rest. First the forward passes and the loss, then the classes that hold the weights.
+ *
+ * @module
+ */
+import * as tf from "@tensorflow/tfjs";
+import { inStreams, rowsOf } from "@nepa/engine";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
+import type { LossOutput } from "../base/gradient.ts";
+import type { Draws, Random } from "../base/random.ts";
+import { randomResizedCrop } from "../data/transforms.ts";
+import type { Preprocessor } from "../data/preprocessor.ts";
+import type { SaveOptions } from "../files/card.ts";
+import type { Readable } from "../files/model_folder.ts";
+import { Ema } from "../optim/ema.ts";
+import { warmupCosine } from "../optim/schedule.ts";
+import { blockFlops, encoderConfig, type NepaConfig, type NepaOptions } from "./config.ts";
+import { forwardDraws, makeDraws } from "./draws.ts";
+import { VisionEncoder } from "./encoder.ts";
+import { encoderOf, type IJepaConfig, ijepaConfig, type IJepaOptions, predictorOf } from "./ijepa_config.ts";
+import type { IJepaLoadOptions } from "./ijepa_files.ts";
+import { BlockSampler, causalMask, maskTensors } from "./masks.ts";
+import type { AfterContext, DrawContext, LossContext, Method, MethodRecipe, TokenOptions } from "./method.ts";
+import {
+  backboneShapes,
+  inParts,
+  makeParameters,
+  type NetworkInit,
+  randomInitial,
+  startingPoint,
+} from "./network.ts";
+import { gather, layerNorm, linear, smoothL1 } from "./ops.ts";
+import { embedPatches, positionTable } from "./patches.ts";
+import { transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
+
+/** The file of context encoder and predictor, beside the target encoder's. */
+export const BESIDE = "ijepa.safetensors";
+
+/** Added to the variance of targets: PyTorch's default, not the network's. */
+const TARGET_EPS = 1e-5;
+
+/** Which patches are seen and predicted, as {@linkcode IJepa.draws} gives them. */
+export type Masks = {
+  /** [B, K] int32: the numbers of the patches that are seen. */
+  context: tf.Tensor2D;
+  /** [B, M, n] int32: those of each block that is predicted. */
+  targets: tf.Tensor3D;
+  /** [1, K]: −Infinity where a place of `context` counts for nothing, else 0. Default: all count. */
+  contextPadding?: tf.Tensor2D;
+  /** [1, n]: the same of `targets`. */
+  targetPadding?: tf.Tensor2D;
+};
+
+/** What {@linkcode IJepa.forward} gives. B images, K patches seen, M blocks of n patches predicted, D numbers a token. */
+export type IJepaOutputs = {
+  /** [B, K, D]: what the context encoder makes of the patches that it sees. */
+  context: tf.Tensor3D;
+  /** [B, M, n, D]: what is predicted of each block. */
+  predictions: tf.Tensor4D;
+  /** [B, M, n, D]: what the target encoder makes of them, who sees the whole image; mean 0 and variance 1 along D. */
+  targets: tf.Tensor4D;
+};
+
+/** What an encoder's forward gives: B images, N patches or the K that it sees. */
+type Encoded = TransformerOutputs & {
+  /** [B, N, D]: the patches with their positions. */ embeddings: tf.Tensor3D;
+};
+
+interface Pass {
+  config: NepaConfig;
+  preprocessor: Preprocessor;
+  visible?: tf.Tensor2D;
+  mask?: tf.Tensor | undefined;
+  draws?: Draws | undefined;
+  hidden?: boolean | undefined;
+  attentions?: boolean | undefined;
+}
+
+/** The official names of what blocks call otherwise. */
+const named = (weights: Weights): Weights => (name) => weights(name.replace("up_proj", "dense"));
+
+/** Encodes images [B, H, W, C], or the patches of them that are visible. */
+export function encode(images: tf.Tensor4D, weights: Weights, pass: Pass): Encoded {
+  const { visible, config, mask, draws, hidden, attentions } = pass;
+  const table = weights("embeddings.position_embeddings")!.reshape([-1, config.hiddenSize]); // [1, N, D] to [N, D]
+  const patches = embedPatches(images, weights, pass, visible);
+  const embeddings = tf.add(patches, visible ? gather(table, visible) : table) as tf.Tensor3D;
+  const context = { config, mask, draws };
+  return { embeddings, ...transformer(embeddings, named(weights), context, { hidden, attentions }) };
+}
+
+/** Predicts blocks of patches, each apart, from an encoded context: [B, M, n, D]. */
+export function predict(
+  context: tf.Tensor3D,
+  masks: Masks,
+  weights: Weights,
+  config: NepaConfig,
+): tf.Tensor4D {
+  const { targets, contextPadding, targetPadding } = masks, [B, M, n] = targets.shape, K = context.shape[1];
+  const P = config.hiddenSize, side = config.imageSize / config.patchSize;
+  const table = tf.tensor(positionTable(P, side, side), [side ** 2, P]);
+  const mapped = (x: tf.Tensor, name: string) =>
+    linear(
+      x.reshape([-1, x.shape.at(-1)!]) as tf.Tensor2D,
+      weights(`${name}.weight`) as tf.Tensor2D,
+      weights(`${name}.bias`),
+    );
+  const seen = tf.add(mapped(context, "embeddings").reshape([B, K, P]), gather(table, masks.context)); // [B, K, P]
+  const asked = tf.add(gather(table, targets), weights("mask_token")!); // [B, M, n, P]
+  const tokens = tf.concat([tf.tile(seen.expandDims(1), [1, M, 1, 1]), asked], 2).reshape([B * M, K + n, P]);
+  const mask = contextPadding && targetPadding && tf.concat([contextPadding, targetPadding], 1); // [1, K + n]
+  const { predictions } = transformer(tokens as tf.Tensor3D, named(weights), { config, mask });
+  const answers = tf.slice(predictions, [0, K, 0]); // [B·M, n, P]
+  return mapped(answers, "projection").reshape([B, M, n, -1]);
+}
+
+/** I-JEPA's loss: how far predictions [B, M, n, D] lie from targets, by smooth L1, the mean over all that count. */
+export function ijepaLoss(
+  { predictions, targets }: Pick<IJepaOutputs, "predictions" | "targets">,
+  padding?: tf.Tensor2D,
+): tf.Scalar {
+  return tf.tidy(() => {
+    const apart = tf.mean(smoothL1(predictions, targets), -1); // [B, M, n]
+    if (!padding) return tf.mean(apart);
+    const counts = tf.exp(padding), [B, M] = apart.shape as [number, number]; // 0 or 1
+    return tf.div(tf.sum(tf.mul(apart, counts)), tf.mul(tf.sum(counts), B * M)) as tf.Scalar;
+  });
+}
+
+const tensor: Rule = ["a tensor", (value) => value instanceof tf.Tensor];
+const FORWARD_RULES = {
+  ...{ draws: is.any, causal: is.flag, mask: tensor, hidden: is.flag, attentions: is.flag },
+  last: ["true", (value) => value === true] as Rule,
+};
+
+/** The encoder of I-JEPA: a vision transformer without CLS that sees the whole image. Its images have the size of its table. */
+export class IJepaEncoder extends VisionEncoder {
+  override readonly prefix = 0;
+  protected readonly architecture: string = "IJepaModel";
+  /** Variables by official tensor name behind "ijepa.", see `Network`; the table of positions is not trained. */
+  readonly parameters: Map<string, tf.Variable>;
+
+  /**
+   * Makes an encoder with random weights.
+   *
+   * @param config An encoder's configuration.
+   * @param options `seed` of the first values.
+   */
+  constructor(config: NepaOptions = {}, options: NetworkInit = {}) {
+    const all = encoderConfig(config), start = startingPoint("IJepaEncoder", all, options);
+    super(all, start);
+    this.parameters = makeParameters(backboneShapes(all), start.initial);
+  }
+
+  /** The weights by the ends of their names. */
+  readonly weights: Weights = (name) => this.parameters.get(`ijepa.${name}`);
+
+  /** Patches down and across of images of the configured size; the table of positions has no other. */
+  override grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
+    const { imageSize: side, numChannels: C } = this.config,
+      fits = images.shape.slice(1).join() === [side, side, C].join();
+    expect(
+      fits,
+      "images",
+      `[B, ${side}, ${side}, ${C}], the size of the table of positions`,
+      `[${images.shape}]`,
+    );
+    return super.grid(images);
+  }
+
+  /**
+   * Encodes whole images.
+   *
+   * @param images [B, H, W, C] of the configured size, as for `Nepa.forward`.
+   * @param options As for `Nepa.forward`, without `order`.
+   * @returns `embeddings` and `predictions`, the tokens after the last norm, [B, N, D]; the caller disposes of them.
+   */
+  forward(
+    images: tf.Tensor4D,
+    options: TokenOptions & { hidden?: boolean; attentions?: boolean; last?: boolean } = {},
+  ): Encoded {
+    checkOptions("forward", options, FORWARD_RULES);
+    const { causal = this.config.isCausal, hidden, attentions, draws } = options,
+      { config, preprocessor } = this;
+    const [rows, columns] = this.grid(images), batch = images.shape[0], N = rows * columns;
+    const given = draws && forwardDraws(draws, config, batch);
+    return tf.tidy(() => {
+      const mask = options.mask ?? (causal ? causalMask(N) : undefined);
+      return inParts(
+        batch,
+        { images, mask, draws: given },
+        ({ images, mask, draws }) =>
+          encode(images, this.weights, { config, preprocessor, mask, draws, hidden, attentions }),
+      );
+    });
+  }
+
+  /** The random numbers of one training forward, see `Nepa.draws`. */
+  draws(batchSize: number, random: Random): Draws {
+    const { imageSize } = this.config;
+    return makeDraws(this.config, batchSize, random, { height: imageSize, width: imageSize });
+  }
+}
+
+/** The predictor's parameters, in the engine's layout. */
+function predictorShapes(config: IJepaConfig): Map<string, number[]> {
+  const { hiddenSize: D, predictorHiddenSize: P } = config, shapes = backboneShapes(predictorOf(config));
+  const blocks = [...shapes].filter(([name]) => !name.includes(".embeddings."))
+    .map(([name, shape]) => [name.replace("ijepa.", "predictor."), shape] as const);
+  return new Map([
+    ["predictor.mask_token", [1, 1, P]],
+    ...[["predictor.embeddings.weight", [D, P]], ["predictor.embeddings.bias", [P]]] as const,
+    ...blocks,
+    ...[["predictor.projection.weight", [P, D]], ["predictor.projection.bias", [D]]] as const,
+  ] as [string, number[]][]);
+}
+
+/**
+ * Context encoder, predictor, and target encoder, which is what probes and classifiers read: `model.encoder`.
+ *
+ * @example
+ * ```ts
+ * import { IJepa, ijepaLoss, Random, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new IJepa({ preset: "nano", numHiddenLayers: 1 }, { seed: 0 });
+ * tf.tidy(() => {
+ *   const masks = model.draws({ batchSize: 2, random: new Random(0) });
+ *   const { predictions, targets } = model.forward(tf.zeros([2, 28, 28, 1]), masks);
+ *   assertEquals(predictions.shape, [2, 4, 6, 128]); // images, blocks, patches, numbers
+ *   assertEquals(ijepaLoss({ predictions, targets }).shape, []);
+ * });
+ * model.dispose();
+ * ```
+ */
+export class IJepa implements Method {
+  /** "i-jepa". */
+  readonly name: string = "i-jepa";
+  /** Every field, checked. */
+  readonly config: IJepaConfig;
+  /** The target encoder: an average of the context encoder. */
+  readonly encoder: IJepaEncoder;
+  /** The context encoder. */
+  readonly context: IJepaEncoder;
+  /** "context.…" and "predictor.…". */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** The target encoder's parameters, "ijepa.…". */
+  readonly state: ReadonlyMap<string, tf.Variable>;
+  protected sampler: BlockSampler | undefined;
+
+  /**
+   * Makes a model with random weights; the target encoder begins as a copy of the context encoder.
+   *
+   * @param config A preset, a configuration, or both.
+   * @param options `seed` of the first values.
+   * @throws {RangeError | TypeError} If the configuration cannot be.
+   * @throws {Error} If no engine is chosen yet.
+   */
+  constructor(config: IJepaOptions = {}, options: NetworkInit = {}) {
+    this.config = ijepaConfig(config);
+    const all = encoderOf(this.config), { initial = randomInitial(all, options.seed ?? 0) } = options;
+    this.context = new IJepaEncoder(all, {
+      ...options,
+      initial: (name, shape) => initial(name.replace("ijepa.", "context."), shape),
+    });
+    this.encoder = this.context.clone();
+    const predictor = makeParameters(predictorShapes(this.config), initial);
+    const context = [...this.context.parameters].map(([name, x]) =>
+      [name.replace("ijepa.", "context."), x] as const
+    );
+    this.parameters = new Map([...context, ...predictor]);
+    this.state = this.encoder.parameters;
+  }
+
+  /** What is done to images. */
+  get preprocessor(): Preprocessor {
+    return this.encoder.preprocessor;
+  }
+
+  /**
+   * Encodes a context, predicts blocks from it, and encodes the whole image for what these are.
+   *
+   * @param images [B, H, W, C] of the configured size, as for `Nepa.forward`.
+   * @param masks From {@linkcode IJepa.draws}. Without them the target encoder's tokens of whole images are given.
+   * @returns Tensors that the caller disposes of.
+   * @throws {RangeError} If images or masks have another shape.
+   */
+  forward(images: tf.Tensor4D): Encoded;
+  forward(images: tf.Tensor4D, masks: Masks | Draws): IJepaOutputs;
+  forward(images: tf.Tensor4D, given?: Masks | Draws): Encoded | IJepaOutputs {
+    if (!given) return this.encoder.forward(images);
+    this.encoder.grid(images);
+    const masks = given as Masks, batch = images.shape[0], { config, preprocessor } = this.encoder;
+    const [seen, asked] = [masks.context, masks.targets], all = [seen, asked].map((x) => x?.shape ?? "none");
+    const fits = seen?.rank === 2 && asked?.rank === 3 &&
+      [seen, asked].every(({ shape }) => shape[0] === batch);
+    expect(
+      fits,
+      "masks",
+      `context [${batch}, K] and targets [${batch}, M, n]`,
+      all.map((x) => `[${x}]`).join(" and "),
+    );
+    const { contextPadding, targetPadding } = paddings(given), predictor = predictorOf(this.config);
+    return tf.tidy(() =>
+      inStreams(batch, (from, count) => {
+        const some = rowsOf(images, from, count),
+          visible = rowsOf(seen, from, count),
+          targets = rowsOf(asked, from, count);
+        const pass = { config, preprocessor, visible, mask: contextPadding };
+        const context = encode(some, (name) => this.parameters.get(`context.${name}`), pass).predictions;
+        const part: Masks = {
+          context: visible,
+          targets,
+          ...contextPadding && { contextPadding },
+          ...targetPadding && { targetPadding },
+        };
+        const predictions = predict(context, part, (name) =>
+          this.parameters.get(`predictor.${name}`), predictor);
+        const whole = encode(some, this.encoder.weights, { config, preprocessor }).predictions; // [B, N, D]
+        return {
+          context,
+          predictions,
+          targets: layerNorm(gather(whole, targets, 1, 1), TARGET_EPS) as tf.Tensor4D,
+        };
+      })
+    );
+  }
+
+  /** What is made smaller: {@linkcode ijepaLoss}. */
+  loss({ images, draws }: Pick<LossContext<never>, "images" | "draws">): LossOutput {
+    return ijepaLoss(this.forward(images, draws), paddings(draws).targetPadding);
+  }
+
+  /** Moves the target encoder towards the context encoder. */
+  after({ numbers }: Pick<AfterContext<never>, "numbers">): void {
+    const trained = [...this.context.parameters].filter(([, { trainable }]) => trainable);
+    new Ema(new Map(trained), this.encoder.parameters).update(numbers.momentum!);
+  }
+
+  /** The momentum of update `k`, from 0, of `steps`. */
+  numbers(k: number, steps: number): { momentum: number } {
+    const [first, last] = this.config.momentum;
+    return { momentum: first + k * (last - first) / steps };
+  }
+
+  /** The masks' sampler, made when it is first asked for: a model that is not trained needs none. */
+  get masks(): BlockSampler {
+    const { imageSize, patchSize } = this.config, side = imageSize / patchSize;
+    return this.sampler ??= new BlockSampler(this.config, side, side);
+  }
+
+  /**
+   * The masks of one update.
+   *
+   * @param context How many images; where the numbers come from.
+   * @returns Tensors that the caller disposes of, always of the same shapes, see {@linkcode Masks}.
+   * @throws {RangeError} If masks of this kind do not fit the grid.
+   */
+  draws({ batchSize, random }: DrawContext): Draws {
+    return maskTensors(this.masks.draw(batchSize, random), this.masks);
+  }
+
+  /** Products of an update, the target encoder's pass among them, which has no backward. */
+  flops(batchSize: number): number {
+    const { patchSize: p, numChannels: C, hiddenSize: D, predictorHiddenSize: P, targetBlocks: M } =
+      this.config;
+    const { contextSize: K, targetSize: n, rows, columns } = this.masks, N = rows * columns;
+    const encoder = (tokens: number) => 2 * tokens * p * p * C * D + blockFlops(this.encoder.config, tokens);
+    const predictor = 2 * K * D * P + M * (blockFlops(predictorOf(this.config), K + n) + 2 * n * P * D);
+    return batchSize * (encoder(N) + 3 * (encoder(K) + predictor));
+  }
+
+  /** What `pretrain` does: "default", for small networks and data sets, or "published", with the public code's masks. */
+  get recipes(): Readonly<Record<"default" | "published", (images: number) => MethodRecipe>> {
+    const masked = { config: ijepaConfig({ ...this.config, masks: "published" }), sampler: undefined };
+    const method: IJepa = Object.assign(Object.create(Object.getPrototypeOf(this)), this, masked);
+    return {
+      default: () => ({
+        betas: [0.9, 0.999],
+        clipNorm: null,
+        augment: null,
+        steps: 4800,
+        learningRate: 1e-3,
+      }),
+      published: (images) => publishedRecipe(images, this.config.imageSize, method),
+    };
+  }
+
+  /**
+   * Writes the model into a folder: `config.json` and `model.safetensors` are the target encoder, as Hugging Face's `IJepaModel`
+   * reads it, `ijepa.safetensors` the context encoder and the predictor.
+   *
+   * @param folder Made if it is not there.
+   * @param options For the model card.
+   * @param values To write instead of the present ones: all of `parameters` and `state`, by the same names.
+   */
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    values: ReadonlyMap<string, Readable> = new Map([...this.parameters, ...this.state]),
+  ): Promise<void> {
+    const { saveIJepa } = await import("./ijepa_files.ts");
+    await saveIJepa(this, folder, options, values);
+  }
+
+  /** What {@linkcode IJepa.save} writes where. */
+  get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
+    const bare = [...this.state].map(([name, x]) => [name.replace("ijepa.", ""), x] as const);
+    return { "model.safetensors": new Map(bare), [BESIDE]: this.parameters };
+  }
+
+  /**
+   * Reads a model.
+   *
+   * @param source A folder of {@linkcode IJepa.save} or of Hugging Face's `IJepaModel`, a name on the hub, or the public code's
+   * `.pth`, of which no code is run.
+   * @param options Which revision on the hub; for a `.pth`, which does not hold its heads and sizes, `preset` or `config`.
+   * @returns The model; of a folder without `ijepa.safetensors` the predictor is drawn anew, which is said.
+   * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape; it lists them all.
+   */
+  static async load(source: string, options: IJepaLoadOptions = {}): Promise<IJepa> {
+    const { loadIJepa } = await import("./ijepa_files.ts");
+    return await loadIJepa(source, options);
+  }
+
+  /** How many numbers the three networks hold together. */
+  get parameterCount(): number {
+    return [...this.parameters.values(), ...this.state.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Lets go of all three. */
+  dispose(): void {
+    for (const variable of [...this.parameters.values(), ...this.state.values()]) variable.dispose();
+  }
+}
+
+/** The paddings among draws, where there are such. */
+function paddings(masks: Masks | Draws): Pick<Masks, "contextPadding" | "targetPadding"> {
+  const { contextPadding, targetPadding } = Object.fromEntries(Object.entries(masks)) as Masks;
+  return contextPadding && targetPadding ? { contextPadding, targetPadding } : {};
+}
+
+/** The paper's recipe: 300 epochs of batches of 2,048, 40 of them to warm up, weight decay from 0.04 to 0.4. */
+function publishedRecipe(images: number, size: number, method: Method): MethodRecipe {
+  const batchSize = 2048, epochs = 300, warm = (steps: number) => Math.floor(40 * steps / epochs);
+  const rate = (steps: number) =>
+    warmupCosine({ start: 2e-4, peak: 1e-3, end: 1e-6, steps, warmupSteps: warm(steps) });
+  return {
+    ...{ method, batchSize, steps: epochs * Math.max(1, Math.floor(images / batchSize)) },
+    ...{ betas: [0.9, 0.999], clipNorm: null },
+    learningRate: (k, steps) => rate(steps)(k + 1), // the public code moves on before the first update
+    weightDecay: (k, steps) => warmupCosine({ peak: 0.04, end: 0.4, steps, warmupSteps: 0 })(k + 1),
+    augment: randomResizedCrop({ size, scale: [0.3, 1] }),
+  };
+}
