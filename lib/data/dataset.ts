@@ -160,6 +160,13 @@ export function refuseMislabelled(given: Given): void {
   checkLabels(given, true);
 }
 
+/** The same of a set that is fitted to, with one class alone too. */
+export function refuseUnfit(given: Given): void {
+  checkLabels(given, true);
+  const { name, classes } = given;
+  expect(classes.length > 1, name, "two classes or more, a folder for each", `one, ${classes[0]}`);
+}
+
 /** Labels as they are given, null or -1 for none; refuses those that are none of the classes'. */
 export function labelsOf(given: Given): Int32Array {
   checkLabels(given, false);

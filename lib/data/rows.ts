@@ -175,8 +175,8 @@ export abstract class Rows<W extends Whole> {
   split<const S extends readonly number[]>(shares: S, options: SplitOptions = {}): Parts<S, this> {
     checkOptions("split", options, { seed: index, stratified: flag });
     const { seed = 0, stratified = false } = options, { rows, whole } = this;
-    const sum = Array.isArray(shares) ? shares.reduce((a, b) => a + b, 0) : NaN;
-    const fits = sum > 0 && sum < 1 + 1e-9 && shares.every((share) => share > 0);
+    const numbers = Array.isArray(shares) && shares.every((share) => Number.isFinite(share) && share > 0);
+    const sum = numbers ? shares.reduce((a, b) => a + b, 0) : NaN, fits = sum > 0 && sum < 1 + 1e-9;
     expect(fits, "split", "shares above 0, together at most 1, such as [0.8, 0.2]", `[${shares}]`);
     if (stratified) refuseMislabelled(this);
     const part = new Int32Array(whole.labels.length).fill(-1); // of each row, so that one taken twice is in one part

@@ -1,7 +1,7 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
 import { callable, checkOptions, expect, orNull } from "../base/check.ts";
-import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
 import type { Table } from "../display/table.ts";
@@ -40,6 +40,7 @@ export function refuseFitted(
   const fits = classes.length === expected, got = `${classes.length}${OTHERS}`;
   expect(fits, name, `${expected} classes, as the classifier has`, got);
   refuseLabelled(dataset, classifier, prepare);
+  refuseUnfit(dataset);
   return classNumbers(known(classifier), dataset);
 }
 

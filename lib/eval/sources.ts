@@ -1,7 +1,7 @@
 /** What probes and neighbours read: a network, a function from images to features, or numbers from elsewhere. @module */
 import * as tf from "@tensorflow/tfjs";
 import { any, checkOptions, count, expect, type Rule, shown } from "../base/check.ts";
-import { type Dataset, refuseMisfit, refuseMislabelled } from "../data/dataset.ts";
+import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { type Labelled, type Matched, matched } from "../data/matching.ts";
 import { type OverlapOption, refuseShared } from "../data/matching.ts";
 import { shapeOf } from "../data/preprocessor.ts";
@@ -81,6 +81,7 @@ export async function asked<O extends OverlapOption>(
   }
   const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
   expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
+  refuseUnfit(train);
   const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
   const read = () => Promise.resolve([train, test].map(({ data }) => new Map([["given" as const, data]])));
   return { sets, options, read };
@@ -111,7 +112,8 @@ export function checkSets(
 
 /** Refuses labels that cannot be fitted to and judged by; gives both sets', those of `test` by the names of `train`. */
 function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Asked<unknown>["sets"] {
-  for (const set of [train, test]) refuseMislabelled(set);
+  refuseUnfit(train);
+  refuseMislabelled(test);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
   const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
   refuseShared(train, test, options.overlap);
