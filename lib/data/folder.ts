@@ -75,6 +75,10 @@ async function imagesIn(root: string, inner: string, skipped: DataError[], deep 
  * work on the whole original; everywhere else the images have `size`. A JPEG with more than twice the pixels that are
  * wanted on a side, four or eight times as many, is decoded at a half, a quarter, an eighth.
  *
+ * Parts to train and to test by, with no image in common: `split([0.8, 0.2], { stratified: true })`. Two folders may differ in
+ * their classes' order: probes and classifiers go by the names. Files are told apart by their paths, also where a folder is
+ * opened twice.
+ *
  * Links to files inside the folder are followed; one that leads out of it, or to a folder, is refused.
  *
  * @param path The folder.
@@ -119,7 +123,11 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
     ofClass = named ? found.filter((_, i) => kept.includes(folders[i]!)) : [loose];
   if (classes.length > 1 && classes.every((name) => PART.test(name))) {
     const each = classes.map((part) => `imageFolder("${path}/${part}")`).join(", ");
-    notice(`${name}: its classes would be ${classes.join(" and ")}, which look like parts of a data set: open ${each}`);
+    notice(
+      `${name}: its classes would be ${
+        classes.join(" and ")
+      }, which look like parts of a data set: open ${each}`,
+    );
   }
   const files = ofClass.flatMap((files, label) => files.map((file) => ({ ...file, label })));
   const source = (files: readonly (File & { label: number })[]): Source => {

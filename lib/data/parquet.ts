@@ -82,6 +82,9 @@ function inOrder(names: readonly string[]): string[] {
  * brotli, lz4) are unpacked. Packed files without that index are slow where passes are shuffled, which is said:
  * {@linkcode unpackParquet} writes their images as files once.
  *
+ * A row whose label is null or -1, as in the hub's test sets, has none: pretraining takes it, what needs labels names it. Files
+ * that have the same classes in another order are joined by the names. Without a test set, `split([0.8, 0.2])`.
+ *
  * @param files One or several, such as `train-00000-of-00002.parquet`; their order is the images' order.
  * @param options As for {@linkcode imageFolder}, `broken: "skip"` too, which leaves out rows without an image; and which columns.
  * @returns The images, `skipped` with what was left out.
