@@ -5,6 +5,10 @@
  * all processors together, which other work on the machine changes little.
  *
  *     deno task bench images [--images 256] [--rounds 5] [--steps 30, 0 for none] [--json] [--peer none] [--python PYTHON]
+ *     deno task bench images --parquet [--images 12150] [--rounds 3] [--json] [--python PYTHON]
+ *
+ * `--parquet`: the same images in a folder and in the files that Hugging Face's `datasets` writes, 2,025 in each, shuffled, by
+ * turns in processes of their own: images a second, and the most memory that each holds.
  */
 import {
   arrayDataset,
@@ -26,10 +30,10 @@ import { type Contender, count, race, readOptions, show, showJson, timeEach } fr
 import { python, succeeds } from "./peer.ts";
 import { Answering } from "./process.ts";
 
-const SIZE = 224, BATCH = 64;
+export const SIZE = 224, BATCH = 64;
 
 /** Heights and widths of the files, and how many bytes such photographs have: ImageNet's average, and a large one. */
-const CASES = [{ height: 375, width: 500 }, { height: 1200, width: 1600 }] as const;
+export const CASES = [{ height: 375, width: 500 }, { height: 1200, width: 1600 }] as const;
 
 /** Something like a photograph: noise of all sizes, the finer the fainter. */
 function photograph(height: number, width: number, random: Random): Uint8Array {
@@ -47,7 +51,11 @@ function photograph(height: number, width: number, random: Random): Uint8Array {
 }
 
 /** Two classes of them, some many times over; gives their size on disk. */
-async function writePhotographs(folder: string, { height, width }: Extent, n: number): Promise<number> {
+export async function writePhotographs(
+  folder: string,
+  { height, width }: Extent,
+  n: number,
+): Promise<number> {
   const different: Uint8Array[] = [];
   for (let i = 0; i < Math.min(n, 8); i++) {
     const pixels = photograph(height, width, new Random(1, i));
@@ -61,11 +69,12 @@ async function writePhotographs(folder: string, { height, width }: Extent, n: nu
 }
 
 /** With the least processor time of a pass, in seconds, all threads together. */
-interface Loader extends Contender {
+export interface Loader extends Contender {
   cpu: number;
 }
 
-function ours(images: Dataset): Loader {
+/** Passes over images, each with another order and other parts. */
+export function ours(images: Dataset): Loader {
   const transform = compose(randomResizedCrop({ size: SIZE }), horizontalFlip());
   let epoch = 0;
   const pass = async () => {
@@ -107,7 +116,7 @@ async function torchvision(folder: string, given: string, workers: number): Prom
   return loader;
 }
 
-interface Result {
+export interface Result {
   case: string;
   [name: string]: string | number;
 }
@@ -201,16 +210,21 @@ async function starving(n: number, steps: number): Promise<Result> {
 /** `deno task bench images`. */
 export async function benchImages(args: readonly string[]): Promise<void> {
   const given = readOptions(args, {
-    images: "256",
-    rounds: "5",
+    parquet: false,
+    images: "",
+    rounds: "",
     steps: "30",
     peer: "torchvision",
     python: "",
     json: false,
   });
-  const n = count("images", given.images, BATCH), rounds = count("rounds", given.rounds);
+  const n = count("images", given.images || (given.parquet ? "12150" : "256"), BATCH);
+  const rounds = count("rounds", given.rounds || (given.parquet ? "3" : "5"));
   const tell = (results: readonly Result[]) =>
     given.json ? showJson(results) : show(results, { title: "Images from a folder" });
+  if (given.parquet) {
+    return tell([await (await import("./images_parquet.ts")).parquet(n, rounds, given.python)]);
+  }
   const steps = count("steps", given.steps, 0), engine = String(await useEngine());
   const named = (results: readonly Result[]) => results.map((result) => ({ ...result, engine }));
   for (const at of CASES) tell(named(await decoding(at, n, rounds, given)));

@@ -17,28 +17,31 @@ export async function succeeds(command: string, ...args: string[]): Promise<bool
   return (await new Deno.Command(command, { args, stdout: "null" }).output()).success;
 }
 
-/** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
-export async function python(given: string): Promise<string> {
-  if (given) return given;
-  const folder = `${cacheRoot(Deno.env.toObject())}/bench-venv`,
-    python = `${folder}/bin/python`,
-    done = `${folder}/installed`;
-  const wanted = [TORCH, ...REST].join(" ");
+/** A Python in a virtual environment of a name under the cache, in which pip has installed the packages by the first way that works. */
+export async function venv(name: string, ways: readonly (readonly string[])[]): Promise<string> {
+  const folder = `${cacheRoot(Deno.env.toObject())}/${name}`, wanted = ways[0]!.join(" ");
+  const python = `${folder}/bin/python`, done = `${folder}/installed`;
   if (await Deno.readTextFile(done).catch(() => "") === wanted) return python;
   console.error(`installing ${wanted} into ${folder}`);
   if (!await succeeds("python3", "-m", "venv", folder)) throw new Error("python3 -m venv failed; see above");
-  // On Linux the package index has CUDA's build only; PyTorch's own index has the one for CPUs.
-  const ways = Deno.build.os === "linux"
-    ? [[`${TORCH}+cpu`], [`${TORCH}+cpu`, "--extra-index-url", "https://download.pytorch.org/whl/cpu"]]
-    : [[TORCH]];
   for (const way of ways) {
-    if (!await succeeds(python, "-m", "pip", "install", "-q", ...way, ...REST)) continue;
+    if (!await succeeds(python, "-m", "pip", "install", "-q", ...way)) continue;
     await Deno.writeTextFile(done, wanted);
     return python;
   }
   throw new Error(
     `pip could not install ${wanted}; see above. --python takes a Python that has them already`,
   );
+}
+
+/** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
+export async function python(given: string): Promise<string> {
+  if (given) return given;
+  // On Linux the package index has CUDA's build only; PyTorch's own index has the one for CPUs.
+  const ways = Deno.build.os === "linux"
+    ? [[`${TORCH}+cpu`], [`${TORCH}+cpu`, "--extra-index-url", "https://download.pytorch.org/whl/cpu"]]
+    : [[TORCH]];
+  return await venv("bench-venv", ways.map((way) => [...way, ...REST]));
 }
 
 /** The fields that the official class takes. */
