@@ -22,33 +22,36 @@ export function makeDraws(
   random: Random,
   size: { height: number; width: number },
 ): Draws {
-  const { numHiddenLayers: L, hiddenSize: D, numAttentionHeads: A, patchSize: p } = config;
+  const { patchSize: p } = config, tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p);
   const draws: Draws = { ...ropeDraws(config, random) as Draws };
-  const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p), rows = [batchSize, tokens, D];
-  const factors = (name: string, shape: number[], rate: (index: number) => number) => {
+  for (const [name, { shape, rate }] of factorsOf(config, batchSize, tokens)) {
     const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, index) => {
       const p = rate(index);
       return random.uniform() < p ? 0 : 1 / (1 - p);
     });
     draws[name] = perImage(tf.tensor(values, shape), axes(name).images[0]);
-  };
-  const { dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
-  if (dropPathProb > 0 && L > 1) {
-    const rate = (i: number) => dropPathProb * Math.floor(i / (2 * batchSize)) / (L - 1);
-    factors("dropPath", [2 * L, batchSize], rate);
-  }
-  if (hiddenDropoutProb > 0) factors("dropout.embeddings", rows, () => hiddenDropoutProb);
-  for (let i = 0; i < L; i++) {
-    if (attentionProbsDropoutProb > 0) {
-      const shape = [batchSize, A, tokens, tokens];
-      factors(`dropout.${i}.probabilities`, shape, () => attentionProbsDropoutProb);
-    }
-    if (hiddenDropoutProb > 0) {
-      factors(`dropout.${i}.attention`, rows, () => hiddenDropoutProb);
-      factors(`dropout.${i}.mlp`, rows, () => hiddenDropoutProb);
-    }
   }
   return draws;
+}
+
+/** The factors that the configuration asks for, by name: their shape, and how often the one of that index is 0. */
+function factorsOf(config: NepaConfig, batch: number, tokens: number) {
+  const { numHiddenLayers: L, hiddenSize: D, numAttentionHeads: A, dropPathProb } = config;
+  const { hiddenDropoutProb: hidden, attentionProbsDropoutProb: attention } = config;
+  const factors = new Map<string, { shape: number[]; rate: (index: number) => number }>();
+  const add = (name: string, shape: number[], p: number, rate = (_: number) => p) =>
+    p > 0 && factors.set(name, { shape, rate });
+  const last = L - 1, perBlock = 2 * batch, rows = [batch, tokens, D];
+  if (last > 0) {
+    add("dropPath", [2 * L, batch], dropPathProb, (i) => dropPathProb * Math.floor(i / perBlock) / last);
+  }
+  add("dropout.embeddings", rows, hidden);
+  for (let i = 0; i < L; i++) {
+    add(`dropout.${i}.probabilities`, [batch, A, tokens, tokens], attention);
+    add(`dropout.${i}.attention`, rows, hidden);
+    add(`dropout.${i}.mlp`, rows, hidden);
+  }
+  return factors;
 }
 
 /** Which axes of a draw are the images, and which the tokens. */
@@ -76,16 +79,9 @@ export function partOfForward(draws: Draws, from: number, count: number): Draws 
 
 /** The draws that the configuration asks for. */
 function wanted(config: NepaConfig): string[] {
-  const { numHiddenLayers: L, dropPathProb, hiddenDropoutProb, attentionProbsDropoutProb } = config;
-  const blocks = (part: string) => Array.from({ length: L }, (_, i) => `dropout.${i}.${part}`);
-  return [
-    ...config.posEmbedShift === null ? [] : ["ropeShift"],
-    ...config.posEmbedJitter === null ? [] : ["ropeJitter"],
-    ...config.posEmbedRescale === null ? [] : ["ropeRescale"],
-    ...dropPathProb > 0 && L > 1 ? ["dropPath"] : [],
-    ...hiddenDropoutProb > 0 ? ["dropout.embeddings", ...blocks("attention"), ...blocks("mlp")] : [],
-    ...attentionProbsDropoutProb > 0 ? blocks("probabilities") : [],
-  ];
+  const { posEmbedShift: ropeShift, posEmbedJitter: ropeJitter, posEmbedRescale: ropeRescale } = config;
+  const rope = Object.entries({ ropeShift, ropeJitter, ropeRescale }).filter(([, limit]) => limit !== null);
+  return [...rope.map(([name]) => name), ...factorsOf(config, 1, 1).keys()];
 }
 
 const KNOWN =
@@ -105,14 +101,10 @@ export function forwardDraws(given: Draws, config: NepaConfig, batch: number): D
     throw new TypeError(`forward: draws: unknown draw ${unknown}${didYouMean(unknown, all)}`);
   }
   const missing = all.find((name) => !Object.hasOwn(given, name));
-  if (missing !== undefined) {
-    throw new TypeError(
-      `forward: draws: expected ${all.join(", ")}, got no ${missing}; model.draws makes all of them`,
-    );
-  }
+  const help = "model.draws makes all of them";
+  if (missing) throw new TypeError(`forward: draws: expected ${all.join(", ")}, got no ${missing}; ${help}`);
   for (const name of own) {
-    const { shape } = given[name]!;
-    const fits = axes(name).images.every((axis) => shape[axis] === batch);
+    const { shape } = given[name]!, fits = axes(name).images.every((axis) => shape[axis] === batch);
     expect(fits, `forward: draws: ${name}`, `as many as there are images, ${batch}`, `[${shape}]`);
   }
   return Object.fromEntries(own.map((name) => [name, given[name]!]));
