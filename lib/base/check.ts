@@ -1,4 +1,5 @@
 /** Refusals in one form, and the one checker of options. @module */
+import { distance } from "fastest-levenshtein";
 
 /**
  * Refuses what does not hold.
@@ -87,19 +88,6 @@ export function shown(value: unknown): string {
   const { dtype, shape } = Object(value) as { dtype?: string; shape?: readonly number[] };
   if (dtype && shape) return `a tensor ${dtype} [${shape}]`;
   return Array.isArray(value) ? `[${value}]` : String(value);
-}
-
-/** How many letters have to be changed, added or left out to make one name of another. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + Number(a[i - 1] !== b[j - 1])));
-    }
-    row = next;
-  }
-  return row.at(-1)!;
 }
 
 /**

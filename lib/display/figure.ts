@@ -214,16 +214,15 @@ export class Figure {
 
   /** The title, and a line for each trace: its name and numbers. */
   toString(): string {
-    const { title = {}, images = [] } = this.#layout,
-      { text, subtitle } = typeof title === "string" ? { text: title } : title;
-    const lines = [
+    const { title = {}, images = [] } = this.#layout;
+    const { text, subtitle } = Object(typeof title === "string" ? { text: title } : title);
+    const lines: (string | undefined)[] = [
       text,
-      typeof subtitle === "object" ? subtitle.text : subtitle,
-      images.length > 1 && `${images.length} pictures`,
+      subtitle?.text,
+      images.length > 1 ? `${images.length} pictures` : "",
     ];
-    const words = lines.filter((line) => line).map((line) => wordsOf(String(line)));
-    return [["Figure", ...words.slice(0, 1)].join(": "), ...words.slice(1), ...this.#data.map(describeTrace)]
-      .join("\n  ");
+    const [head, ...below] = lines.flatMap((line) => line ? [wordsOf(line)] : []);
+    return [head ? `Figure: ${head}` : "Figure", ...below, ...this.#data.map(describeTrace)].join("\n  ");
   }
 
   /** How it shows itself in a notebook. No HTML and no SVG: front ends would prefer them, and GitHub cuts them up. */

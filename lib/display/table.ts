@@ -57,47 +57,39 @@ export class Table {
     this.columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   }
 
-  #text(row: Readonly<Record<string, Cell>>, column: string): string {
-    const value = row[column];
-    const { format = {} } = this.options, own = Object.hasOwn(format, column) ? format[column] : undefined;
-    if (typeof value === "number") return (own ?? formatNumber)(value);
-    return value === undefined || value === null ? "" : visible(String(value));
-  }
-
-  /** Whether a column holds numbers, and so stands to the right. */
-  #numeric(column: string): boolean {
-    return this.rows.some((row) => typeof row[column] === "number");
+  /** The texts of all rows, the columns' names first, each made `as` its place asks for; numbers' columns stand to the right. */
+  #lines(as: (text: string, right: boolean, column: number, row: number) => string): string[][] {
+    const { format = {} } = this.options;
+    const textOf = (value: Cell, column: string) => {
+      const own = Object.hasOwn(format, column) ? format[column]! : formatNumber;
+      return typeof value === "number" ? own(value) : visible(String(value ?? ""));
+    };
+    const right = this.columns.map((column) => this.rows.some((row) => typeof row[column] === "number"));
+    const rows = this.rows.map((row) => this.columns.map((column) => textOf(row[column], column)));
+    const head = this.columns.map((column) => visible(column));
+    return [head, ...rows].map((texts, row) => texts.map((text, i) => as(text, right[i]!, i, row)));
   }
 
   /** The table as lines of text. */
   toString(): string {
-    const { title, note } = this.options;
-    const body = [Object.fromEntries(this.columns.map((c) => [c, c])), ...this.rows];
-    const widths = this.columns.map((c) => Math.max(...body.map((row) => this.#text(row, c).length)));
-    const lines = body.map((row) =>
-      this.columns.map((c, i) => {
-        const text = this.#text(row, c);
-        return this.#numeric(c) ? text.padStart(widths[i]!) : text.padEnd(widths[i]!);
-      }).join("  ").trimEnd()
+    const { title, note } = this.options, plain = this.#lines((text) => text);
+    const widths = this.columns.map((_, i) => Math.max(...plain.map((row) => row[i]!.length)));
+    const lines = this.#lines((text, right, i) =>
+      right ? text.padStart(widths[i]!) : text.padEnd(widths[i]!)
     );
     const above = title ? [visible(title)] : [], below = note ? [visible(note, LONG)] : [];
-    return [...above, ...lines, ...below].join("\n");
+    return [...above, ...lines.map((row) => row.join("  ").trimEnd()), ...below].join("\n");
   }
 
   /** The table as an HTML element, all text escaped. */
   toHtml(): string {
     const { title, note } = this.options;
-    const line = (row: Readonly<Record<string, Cell>>, tag: string) => {
-      const cells = this.columns.map((c) => {
-        const style = `text-align:${this.#numeric(c) ? "right" : "left"}`;
-        return `<${tag} style="${style}">${escapeHtml(this.#text(row, c))}</${tag}>`;
-      });
-      return `<tr>${cells.join("")}</tr>`;
-    };
-    const head = line(Object.fromEntries(this.columns.map((c) => [c, c])), "th");
+    const [head, ...body] = this.#lines((text, right, _, row) => {
+      const tag = row === 0 ? "th" : "td";
+      return `<${tag} style="text-align:${right ? "right" : "left"}">${escapeHtml(text)}</${tag}>`;
+    }).map((cells) => `<tr>${cells.join("")}</tr>`);
     const caption = title ? `<caption>${escapeHtml(title)}</caption>` : "";
-    const body = this.rows.map((row) => line(row, "td")).join("");
-    return `<table>${caption}<thead>${head}</thead><tbody>${body}</tbody></table>` +
+    return `<table>${caption}<thead>${head}</thead><tbody>${body.join("")}</tbody></table>` +
       (note ? `<p>${escapeHtml(note)}</p>` : "");
   }
 

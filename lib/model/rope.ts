@@ -74,12 +74,8 @@ export function ropeDraws(config: NepaConfig, random: Random): RopeDraws {
  * @returns [N, 2].
  */
 export function augmentCoordinates(coordinates: tf.Tensor2D, draws: RopeDraws): tf.Tensor2D {
-  const { ropeShift, ropeJitter, ropeRescale } = draws;
-  let moved: tf.Tensor2D = coordinates;
-  if (ropeShift) moved = tf.add(moved, ropeShift);
-  if (ropeJitter) moved = tf.mul(moved, ropeJitter);
-  if (ropeRescale) moved = tf.mul(moved, ropeRescale);
-  return moved;
+  const { ropeShift = 0, ropeJitter = 1, ropeRescale = 1 } = draws;
+  return tf.mul(tf.mul(tf.add(coordinates, ropeShift), ropeJitter), ropeRescale);
 }
 
 /**
