@@ -61,6 +61,8 @@ Deno.test("progress refuses a total that is no number", () => {
 });
 
 /** Runs a program that counts to three with a bar; in a pseudo-terminal, if wanted. */
+const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+
 async function count(terminal: boolean): Promise<string> {
   const code = `import { progress } from "${new URL("../../lib/display/progress.ts", import.meta.url)}";
     const bar = progress({ title: "count", total: 3 });
@@ -69,7 +71,7 @@ async function count(terminal: boolean): Promise<string> {
   const file = await Deno.makeTempFile({ suffix: ".ts" });
   try {
     await Deno.writeTextFile(file, code);
-    const deno = [Deno.execPath(), "run", "-A", "--no-config", file];
+    const deno = [Deno.execPath(), "run", "-A", "--config", CONFIG, file];
     const [command, ...args] = terminal ? ["script", "-qec", deno.join(" "), "/dev/null"] : deno;
     const out = await new Deno.Command(command!, { args, stdin: "null", stdout: "piped", stderr: "piped" })
       .output();
