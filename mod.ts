@@ -9,7 +9,7 @@ export * from "./lib/eval/mod.ts";
 export * from "./lib/files/mod.ts";
 export * from "./lib/parts.ts";
 export * from "./lib/plot/mod.ts";
-export { currentEngine, DownloadError, installTensorFlow, useEngine } from "@nepa/engine";
+export { currentEngine, DownloadError, installTensorFlow, RunInterrupted, useEngine } from "@nepa/engine";
 export type {
   Box,
   Compiled,

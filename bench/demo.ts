@@ -144,8 +144,7 @@ async function fewLabels(
   const labelled = train.balanced(perClass, SEED), { classes } = train;
   const learn = async (from: Nepa, layerDecay: number) => {
     const classifier = NepaClassifier.from(from, { classes, seed: SEED });
-    const { stopped } = await finetune(classifier, labelled, { steps, layerDecay, seed: SEED }).finish();
-    if (stopped) stop();
+    await finetune(classifier, labelled, { steps, layerDecay, seed: SEED }).finish();
     const { accuracy } = await evaluate(classifier, test);
     classifier.dispose();
     return accuracy;
@@ -158,11 +157,6 @@ async function fewLabels(
   fresh.dispose();
   const doubt = caution(steps, pretrained, scratch, test.length);
   return { labels: labelled.length, steps, pretrained, scratch, ...(doubt && { caution: doubt }) };
-}
-
-function stop(): never {
-  say("stopped; nothing was written");
-  Deno.exit(130);
 }
 
 /** What was found, as tables. */
@@ -214,8 +208,7 @@ async function demo(out: string): Promise<void> {
     recipe: RECIPE,
     seed: SEED,
   });
-  const { lossFirst, lossLast, steps, stopped } = await run.finish();
-  if (stopped) stop();
+  const { lossFirst, lossLast, steps } = await run.finish();
   say("reading features and fitting linear probes");
   const probe = await linearProbe(model, part(train, budget.probeTrain), part(test, budget.probeTest), {
     layers: true,

@@ -24,7 +24,7 @@ import {
 import { readPixels, readSets } from "../../lib/eval/features.ts";
 import { judge } from "../../lib/eval/scores.ts";
 import { vote } from "../../lib/eval/knn.ts";
-import { type Cell, type Place, Stopped } from "./run.ts";
+import type { Cell, Place } from "./run.ts";
 
 /** A cell without its place among others. */
 export type Task = Pick<Cell, "name" | "rank" | "seconds">;
@@ -72,10 +72,10 @@ export const augmented = (
 
 /** Runs it to its end. */
 export async function ended<M>(run: Run<M>): Promise<void> {
-  const { stopped } = await run.finish();
-  if (!stopped) return;
-  run.dispose();
-  throw new Stopped("the training was stopped; the same command goes on");
+  await run.finish().catch((error) => {
+    run.dispose();
+    throw error;
+  });
 }
 
 /** Means of at most `parts` equal parts. */

@@ -15,14 +15,14 @@
  * @module
  */
 import { join } from "node:path";
-import { fashionMnist, useEngine } from "nepa";
+import { fashionMnist, RunInterrupted, useEngine } from "nepa";
 import { PROJECT } from "../../notebooks/.tools/setup.ts";
 import { count, readOptions } from "../common.ts";
 import { OptionError } from "../options.ts";
 import { writePage } from "./page.ts";
 import { makePlan, TRIAL, WHOLE } from "./plan.ts";
 import { OFFICIAL } from "./peer.ts";
-import { runCells, Stopped, Store } from "./run.ts";
+import { runCells, Store } from "./run.ts";
 import { sectionsOf } from "./sections.ts";
 import { makeSmallPlan } from "./small.ts";
 import { smallSection } from "./small_section.ts";
@@ -68,8 +68,8 @@ export async function benchLearning(args: readonly string[]): Promise<void> {
   try {
     await runCells(wanted, store, sets, { only: given.only, minutes, json: given.json });
   } catch (error) {
-    if (!(error instanceof Stopped)) throw error;
-    console.error(error.message);
+    if (!(error instanceof RunInterrupted)) throw error;
+    console.error(`${error.message}; the same command goes on`);
     Deno.exitCode = 130;
   } finally {
     await writePage(given.docs, sections, wanted, store, trial ? TRIAL_NOTE : undefined);

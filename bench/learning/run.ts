@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
-import { currentEngine, type Dataset, tf } from "nepa";
+import { currentEngine, type Dataset, RunInterrupted, tf } from "nepa";
 import { formatDuration } from "../../lib/display/progress.ts";
 import { VERSION } from "../../lib/base/version.ts";
 import { showJson } from "../common.ts";
@@ -50,11 +50,6 @@ export interface Kept<T = unknown> {
   versions: Record<string, string>;
   machine: string;
   result: T;
-}
-
-/** Thrown by a cell whose training was stopped from outside. */
-export class Stopped extends Error {
-  override name = "Stopped";
 }
 
 /** What is there; undefined where nothing is. */
@@ -232,7 +227,7 @@ export async function runCells(
       console.error(`  in ${formatDuration(kept.seconds)}`);
       if (json) showJson([kept]);
     } catch (error) {
-      if (error instanceof Stopped) throw error;
+      if (error instanceof RunInterrupted) throw error;
       console.error(error);
       failed.set(cell, error);
     }

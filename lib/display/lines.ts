@@ -50,13 +50,17 @@ export interface LineBoard {
   done?: number;
 }
 
-/** At most `most` of a line's points, evenly taken, the last one always; what is not finite is left out. */
+/** About `most` of a line's points: the least and greatest of each share, and the last one; what is not finite is left out. */
 function thin({ x, y }: Line, most: number): [number, number][] {
-  const every = Math.ceil(y.length / most), points: [number, number][] = [];
-  for (let i = (y.length - 1) % every; i < y.length; i += every) {
-    if (Number.isFinite(y[i])) points.push([x[i]!, y[i]!]);
-  }
-  return points;
+  const points = x.flatMap((at, i): [number, number][] => Number.isFinite(y[i]) ? [[at, y[i]!]] : []);
+  if (points.length <= most) return points;
+  const size = 2 * points.length / most, shares = Array.from({ length: most / 2 }, (_, k) => {
+    const share = points.slice(Math.floor(k * size), Math.floor((k + 1) * size));
+    const pick = (better: (a: number, b: number) => boolean) =>
+      share.reduce((best, point) => better(point[1], best[1]) ? point : best);
+    return [pick((a, b) => a < b), pick((a, b) => a > b)].sort(([a], [b]) => a - b);
+  });
+  return [...new Set([...shares.flat(), points.at(-1)!])];
 }
 
 /** The least and greatest of some numbers, a little apart where they are equal. */

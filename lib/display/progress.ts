@@ -1,4 +1,4 @@
-/** Progress of long work: a bar in a terminal, a live cell in a notebook, nothing elsewhere. @module */
+/** Progress of long work: a bar in a terminal, a live cell in a notebook, now and then a line elsewhere. @module */
 import { any, checkOptions, notNegative, visible } from "../base/check.ts";
 import { escapeHtml, inNotebook, liveDisplay, type MediaBundle } from "./jupyter.ts";
 
@@ -10,13 +10,17 @@ export interface ProgressOptions {
   total: number;
   /** What is counted: "steps", "MB". Default: nothing is said. */
   unit?: string;
+  /** What to read beside it from the beginning: "compiling". Default: nothing is shown before the first update. */
+  text?: string;
 }
 
 /** Progress being shown; `await using` ends it. */
 export interface Progress extends AsyncDisposable {
   /** Says how much is done, and anything else worth reading; drawn at most ten times a second. */
   update(done: number, text?: string): void;
-  /** Draws the last state and ends the line. Await it in a notebook, and the last state is there for sure. */
+  /**
+   * Draws the last state, which stays with this text, and goes without one. Await it in a notebook, and it is drawn for sure.
+   */
   end(text?: string): Promise<void>;
 }
 
@@ -43,7 +47,7 @@ const amount = (n: number) => Number.isInteger(n) ? String(n) : n.toFixed(1);
 function words({ done, total, unit, text, seconds, left }: State): string {
   const time = done < total && left !== undefined
     ? `${formatDuration(left)} left`
-    : `in ${formatDuration(seconds)}`;
+    : done > 0 && `in ${formatDuration(seconds)}`;
   return [`${amount(done)}/${amount(total)}${unit ? ` ${unit}` : ""}`, time, text].filter((s) => s).join(
     "  ",
   );
@@ -70,9 +74,52 @@ function progressBundle(state: State): MediaBundle {
   };
 }
 
+/** How the state is shown; in the end it stays, or goes. */
+type Show = (state: State, end?: "stays" | "goes") => void | Promise<void>;
+
+function inCell(): Show {
+  const live = liveDisplay();
+  return (state, end) => {
+    if (!end) return live.draw(progressBundle(state));
+    return live.finish(end === "goes" ? { "text/plain": "" } : progressBundle(state));
+  };
+}
+
+const inTerminal: Show = (state, end) => {
+  try {
+    const width = Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
+    const line = end === "goes" ? "" : progressLine(state, width - 1);
+    Deno.stderr.writeSync(new TextEncoder().encode(`\r${line}\x1b[K${end === "stays" ? "\n" : ""}`));
+  } catch { /* the terminal was closed */ }
+};
+
+/** Seconds from the beginning to the first plain line, and from each to the next. */
+const FIRST = 10, NEXT = 30;
+
+/** A line by the clock, whether anything is heard of the work or not. */
+function inLines(state: State): Show {
+  let next = performance.now() + 1000 * FIRST;
+  const draw = () => {
+    const now = performance.now();
+    if (now < next) return;
+    next = now + 1000 * NEXT;
+    console.error(`${state.title}  ${words(state)}`);
+  };
+  const timer = setInterval(draw, 500);
+  Deno.unrefTimer(timer);
+  return (_, end) => end ? clearInterval(timer) : draw();
+}
+
+/** Whether `NEPA_QUIET=1`, without a question where the environment may not be read. */
+function isQuiet(): boolean {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: "NEPA_QUIET" });
+  return state === "granted" && Deno.env.get("NEPA_QUIET") === "1";
+}
+
 /**
- * Shows the progress of long work: a bar with the time left on standard error where that is a terminal, a live
- * cell in a notebook, nothing where there is neither.
+ * Shows the progress of long work: a bar with the time left on standard error where that is a terminal, a live cell in a
+ * notebook. Elsewhere there is a line on standard error after 10 seconds, and then every 30. `NEPA_QUIET=1` has neither bar
+ * nor lines.
  *
  * @example
  * ```ts
@@ -84,21 +131,16 @@ function progressBundle(state: State): MediaBundle {
  * ```
  */
 export function progress(options: ProgressOptions): Progress {
-  checkOptions("progress", options, { title: any, total: notNegative, unit: any });
-  const live = inNotebook() ? liveDisplay() : undefined;
-  const terminal = !live && Deno.stderr.isTerminal();
-  if (!live && !terminal) {
-    const nothing = () => Promise.resolve();
-    return { update() {}, end: nothing, [Symbol.asyncDispose]: nothing };
-  }
-  const started = performance.now(), state: State = { ...options, done: 0, text: "", seconds: 0 };
-  let drawn = -Infinity, first: { time: number; done: number } | undefined;
-  const draw = (finish = false) => {
-    if (live) return finish ? live.finish(progressBundle(state)) : live.draw(progressBundle(state));
-    const width = Deno.consoleSize().columns || 80; // 0 where a terminal does not tell
-    const line = `\r${progressLine(state, width - 1)}\x1b[K${finish ? "\n" : ""}`;
-    Deno.stderr.writeSync(new TextEncoder().encode(line));
-  };
+  checkOptions("progress", options, { title: any, total: notNegative, unit: any, text: any });
+  const started = performance.now(), state: State = { text: "", ...options, done: 0, seconds: 0 };
+  const show: Show = inNotebook()
+    ? inCell()
+    : isQuiet()
+    ? () => {}
+    : Deno.stderr.isTerminal()
+    ? inTerminal
+    : inLines(state);
+  let drawn = -Infinity, over = false, first: { time: number; done: number } | undefined;
   const tick = (done: number, text: string | undefined) => {
     const now = performance.now();
     first ??= { time: now, done };
@@ -112,14 +154,17 @@ export function progress(options: ProgressOptions): Progress {
   };
   const update = (done: number, text?: string) => {
     const now = tick(done, text);
-    if (now - drawn < 100) return;
+    if (over || now - drawn < 100) return;
     drawn = now;
-    draw();
+    show(state);
   };
   const end = async (text?: string) => {
+    if (over) return;
+    over = true;
     tick(state.done, text);
     delete state.left;
-    await draw(true);
+    await show(state, text === undefined ? "goes" : "stays");
   };
+  if (options.text !== undefined) show(state);
   return { update, end, [Symbol.asyncDispose]: () => end() };
 }

@@ -12,7 +12,7 @@ export type { Host, HostProgress } from "./host.ts";
 export type * from "./types.ts";
 export { uncompiled } from "./uncompiled.ts";
 export { inStreams, rowsOf } from "./streams.ts";
-export { onInterrupt, onTerminate } from "./interrupt.ts";
+export { onInterrupt, onTerminate, RunInterrupted, stoppable } from "./interrupt.ts";
 export { cacheRoot, findTensorFlow, installTensorFlow } from "./install.ts";
 export type { FindOptions, FoundTensorFlow } from "./install.ts";
 export { DownloadError } from "./download.ts";

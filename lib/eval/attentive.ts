@@ -4,7 +4,7 @@ import type { Dataset } from "../data/dataset.ts";
 import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
-import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
+import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
 import * as is from "../base/check.ts";
 import { checkOptions, expect, type Rule } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
@@ -21,7 +21,7 @@ import { checkSets } from "./sources.ts";
 import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */
-export interface AttentiveOptions extends Pick<Reading, "causal">, OverlapOption {
+export interface AttentiveOptions extends Pick<Reading, "causal" | "signal">, OverlapOption {
   /** As for `linearProbe`. Default "final". */
   layer?: Layer;
   /** Parts that the query is cut into, each with its own look at the tokens; divides D. Default: the network's, else D/32. */
@@ -39,12 +39,12 @@ export interface AttentiveOptions extends Pick<Reading, "causal">, OverlapOption
 }
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
-  ...{ layer: is.any, causal: is.flag, heads: is.count, epochs: is.count, batchSize: is.count },
+  ...{ layer: is.any, signal: is.any, causal: is.flag, heads: is.count, epochs: is.count, batchSize: is.count },
   ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index, overlap: OVERLAP },
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
-export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap">>;
+export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap" | "signal">>;
 
 /** What {@linkcode attentiveProbe} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class AttentiveResult extends Judgement {
@@ -126,7 +126,7 @@ export class AttentiveHead {
   }
 
   /** Trains it. @returns The mean loss of each epoch. */
-  async fit(features: Features, labels: Int32Array): Promise<number[]> {
+  async fit(features: Features, labels: Int32Array, signal?: AbortSignal): Promise<number[]> {
     const { epochs, batchSize, learningRate, weightDecay, heads, seed } = this.settings;
     const size = Math.min(batchSize, labels.length), updates = Math.floor(labels.length / size);
     const steps = epochs * updates, parameters = this.#parameters, losses: number[] = [];
@@ -144,6 +144,7 @@ export class AttentiveHead {
         const order = new Random(seed, "attentive probe", epoch).permutation(labels.length);
         let sum = 0;
         for (let k = 0; k < updates; k++) {
+          signal?.throwIfAborted();
           const images = order.subarray(k * size, (k + 1) * size), done = epoch * updates + k;
           const tokens = this.#batch(features, images), rates = optimizer.rates(done, [rate(done)]);
           const said = tf.tensor1d(images.map((image) => labels[image]!), "int32");
@@ -162,14 +163,14 @@ export class AttentiveHead {
   }
 
   /** The most likely class of each image. */
-  async predict(features: Features): Promise<Int32Array> {
+  async predict(features: Features, signal?: AbortSignal): Promise<Int32Array> {
     const { tokens: T, settings: { batchSize, heads } } = this;
     const best = (x: tf.Tensor2D) => tf.argMax(attend(x, this.#parameters, x.shape[0] / T, heads), 1);
     const pass = currentEngine().compile(best, { name: "attentive probe's guesses" });
     const guesses = guessed(features.data.length / features.size / T, batchSize, async (images) => {
       const tokens = this.#batch(features, images);
       return await pass(tokens).finally(() => tokens.dispose());
-    });
+    }, signal);
     return await guesses.finally(() => pass.dispose());
   }
 
@@ -215,7 +216,7 @@ export async function attentiveProbe(
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
   checkOptions("attentiveProbe", options, RULES);
-  const { layer = "final", causal = model.causal, overlap: _, ...given } = options;
+  const { layer = "final", causal = model.causal, overlap: _, signal: own, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
   const [, judged] = checkSets(model, train, test, options);
@@ -227,16 +228,18 @@ export async function attentiveProbe(
   const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
   const settings: AttentiveSettings = { heads: model.heads ?? headsOf(D), ...training, ...given };
   expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
-  const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal });
-  const features = { data: fitted!.get(layer)!, size: D };
-  const head = new AttentiveHead(features, tokens, train.classes.length, settings);
-  try {
-    const losses = await head.fit(features, train.labels);
-    const guesses = await head.predict({ data: tested!.get(layer)!, size: D });
-    return new AttentiveResult(judge(guesses, judged), layer, settings, losses);
-  } finally {
-    head.dispose();
-  }
+  return await stoppable("attentiveProbe", own, async (signal) => {
+    const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal, signal });
+    const features = { data: fitted!.get(layer)!, size: D };
+    const head = new AttentiveHead(features, tokens, train.classes.length, settings);
+    try {
+      const losses = await head.fit(features, train.labels, signal);
+      const guesses = await head.predict({ data: tested!.get(layer)!, size: D }, signal);
+      return new AttentiveResult(judge(guesses, judged), layer, settings, losses);
+    } finally {
+      head.dispose();
+    }
+  });
 }
 
 /** As many heads as divide D and have 32 numbers or more, at least one. */

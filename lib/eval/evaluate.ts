@@ -1,11 +1,12 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
-import { callable, checkOptions, expect, orNull } from "../base/check.ts";
+import { any, callable, checkOptions, expect, orNull } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
+import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
-import { type Compiled, currentEngine } from "@nepa/engine";
+import { type Compiled, currentEngine, stoppable } from "@nepa/engine";
 import { judge, type Judged, Judgement } from "./scores.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { refuseTransform } from "../data/loader.ts";
@@ -87,7 +88,8 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
  * @param classifier Not changed.
  * @param dataset Images of the network's size, with the classifier's classes or some of them: by their names, or by number
  * where either has none, such as `LABEL_0`.
- * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`.
+ * @param options `prepare` brings images of another size to the network's, such as `compose(resize(256, "bicubic"), centerCrop(224))`;
+ * `signal` ends the work, and so does the Stop button.
  * @returns Accuracy, by class too, the confusion matrix, the loss; shows itself as a table.
  * @throws {RangeError} If the images or the classes do not fit the classifier.
  *
@@ -107,14 +109,17 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
 export async function evaluate(
   classifier: NepaClassifier,
   dataset: Dataset,
-  options: { prepare?: Transform | null } = {},
+  options: { prepare?: Transform | null; signal?: AbortSignal } = {},
 ): Promise<EvaluationResult> {
-  checkOptions("evaluate", options, { prepare: orNull(callable) });
+  checkOptions("evaluate", options, { prepare: orNull(callable), signal: any });
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
   try {
-    return await evaluation.read(dataset);
+    await using bar = progress({ title: "evaluation", total: dataset.length, unit: "images" });
+    const tell = (done: number) => bar.update(done);
+    const read = (signal: AbortSignal) => evaluation.read(dataset, { signal, tell });
+    return await stoppable("evaluate", options.signal, read);
   } finally {
     evaluation.dispose();
   }
@@ -136,11 +141,15 @@ export class Evaluation {
     this.#pass = currentEngine().compile(pass, { name: "evaluation", compile });
   }
 
-  async read(dataset: Dataset): Promise<EvaluationResult> {
+  async read(
+    dataset: Dataset,
+    how: { signal?: AbortSignal; tell?: (done: number) => void } = {},
+  ): Promise<EvaluationResult> {
     const { classifier, prepare: transform } = this;
     const { labels, classes, notes } = matched(known(classifier), dataset), K = classes.length;
     const prepare = transform ? { transform, size: sizeOf(classifier) } : undefined;
-    const found = await readOne(this.#pass, dataset, patchesOf(classifier.backbone), ["logs"], { prepare });
+    const patches = patchesOf(classifier.backbone);
+    const found = await readOne(this.#pass, dataset, patches, ["logs"], { ...how, prepare });
     let loss = 0;
     const guesses = Array.from(labels, (label, i) => {
       const row = found.get("logs")!.subarray(i * K, (i + 1) * K); // log probabilities

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit } from "../data/dataset.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
-import { currentEngine } from "@nepa/engine";
+import { currentEngine, stoppable } from "@nepa/engine";
 import { any, checkOptions, expect, flag } from "../base/check.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
@@ -13,7 +13,10 @@ import { shapeOf } from "../data/preprocessor.ts";
 export type { Layer } from "../model/method.ts";
 
 /** How features are read: as for `Nepa.features`. */
-export type Reading = Pick<FeatureOptions, "pool" | "causal">;
+export interface Reading extends Pick<FeatureOptions, "pool" | "causal"> {
+  /** Ends the work, which throws the signal's reason then; so does the Stop button. */
+  signal?: AbortSignal | undefined;
+}
 
 /**
  * The features of all images, in their order, several layers at one pass.
@@ -43,8 +46,9 @@ export async function readFeatures(
   layers: readonly Layer[],
   reading: Reading = {},
 ): Promise<Map<Layer, Float32Array>> {
-  checkOptions("readFeatures", reading, { pool: any, causal: flag });
-  return (await readSets(model, [dataset], layers, reading))[0]!;
+  checkOptions("readFeatures", reading, { pool: any, causal: flag, signal: any });
+  const read = (signal: AbortSignal) => readSets(model, [dataset], layers, { ...reading, signal });
+  return (await stoppable("readFeatures", reading.signal, read))[0]!;
 }
 
 /** {@linkcode readFeatures} of several data sets, compiled once. */
@@ -52,7 +56,7 @@ export async function readSets(
   model: Encoder,
   sets: readonly Dataset[],
   layers: readonly Layer[],
-  { pool = "mean", causal = model.causal, quiet = false }: Reading & { quiet?: boolean },
+  { pool = "mean", causal = model.causal, quiet = false, signal }: Reading & { quiet?: boolean },
 ): Promise<Map<Layer, Float32Array>[]> {
   checkReading(model, sets, layers, pool);
   const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
@@ -66,7 +70,7 @@ export async function readSets(
   try {
     for (const set of sets) {
       const tell = (done: number) => bar?.update(before + done);
-      found.push(await readOne(pass, set, patchesOf(model), layers, { tell }));
+      found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal }));
       before += set.length;
     }
     return found;
@@ -95,13 +99,20 @@ export function patchesOf(model: Encoder): number {
   return rows * columns;
 }
 
+/** What is told how many images are read, what is done to each before, and what ends the reading. */
+interface ReadingOne {
+  tell?: (done: number) => void;
+  prepare?: Parameters<typeof inOrder>[2];
+  signal?: AbortSignal | undefined;
+}
+
 /** What `pass` makes of all images, prepared, in their order: as many tensors as `layers`. */
 export async function readOne<L>(
   pass: (images: tf.Tensor4D) => Promise<tf.Tensor2D[]>,
   dataset: Dataset,
   patches: number,
   layers: readonly L[],
-  { tell, prepare }: { tell?: (done: number) => void; prepare?: Parameters<typeof inOrder>[2] } = {},
+  { tell, prepare, signal }: ReadingOne = {},
 ): Promise<Map<L, Float32Array>> {
   const found = new Map<L, Float32Array>();
   let done = 0;
@@ -116,20 +127,29 @@ export async function readOne<L>(
     tell?.(done);
   };
   let before: Promise<void> = Promise.resolve();
-  for await (const { images, batch } of inOrder(dataset, patches, prepare)) {
-    const outputs = pass(images); // computes while the next batch is made
+  try {
+    for await (const { images, batch } of inOrder(dataset, patches, prepare)) {
+      signal?.throwIfAborted();
+      const outputs = pass(images); // computes while the next batch is made
+      await before;
+      before = outputs.then((outputs) => take(outputs, batch.size));
+    }
+  } finally {
     await before;
-    before = outputs.then((outputs) => take(outputs, batch.size));
   }
-  await before;
   return found;
 }
 
 /** The pixels of all images as features, normalised as for the network: [N, H·W·C]. */
-export async function readPixels(dataset: Dataset, normalisation: Normalisation): Promise<Float32Array> {
+export async function readPixels(
+  dataset: Dataset,
+  normalisation: Normalisation,
+  signal?: AbortSignal,
+): Promise<Float32Array> {
   const pixels = new Float32Array(dataset.length * dataset.height * dataset.width * dataset.channels);
   let done = 0;
   for await (const { images, shape } of dataset.batches({ size: 1000, shuffle: false, dropLast: false })) {
+    signal?.throwIfAborted();
     pixels.set(normalize(images, shape, normalisation), done);
     done += images.length;
   }

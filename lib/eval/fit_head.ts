@@ -1,10 +1,10 @@
 /** A head fitted to a frozen network: where a fine-tuning may start. @module */
-import { currentEngine } from "@nepa/engine";
+import { currentEngine, stoppable } from "@nepa/engine";
 import type { Dataset } from "../data/dataset.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { fitted } from "./logistic.ts";
 import { noteFitted, refuseFitted } from "./evaluate.ts";
-import { checkOptions, numberThat } from "../base/check.ts";
+import { any, checkOptions, numberThat } from "../base/check.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import * as tf from "@tensorflow/tfjs";
 
@@ -15,7 +15,7 @@ import * as tf from "@tensorflow/tfjs";
  * @param classifier Its `classifier.weight` and `classifier.bias` change in place, nothing else.
  * @param dataset Labelled images of the network's size, a few thousand at most.
  * @param options `lambda`, the weight of the penalty λ/2·|W|² on standardised features. Default 0.1, for few labels and long
- * features.
+ * features. `signal` ends the work, and so does the Stop button; the head is as before then.
  * @throws {RangeError} If the images or the classes do not fit the classifier, or λ is not positive.
  *
  * @example
@@ -36,25 +36,27 @@ import * as tf from "@tensorflow/tfjs";
 export async function fitHead(
   classifier: NepaClassifier,
   dataset: Dataset,
-  options: { lambda?: number } = {},
+  options: { lambda?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
-  checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0) });
+  checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0), signal: any });
   const { lambda = 0.1 } = options, classes = classifier.classes.length;
   const numbers = refuseFitted(dataset, classifier, null);
   const labels = dataset.labels.map((label) => numbers[label]!);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
-  const reading = readOne(pass, dataset, patchesOf(classifier.backbone), ["pooled"]);
-  const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
-  const features = { data, size: data.length / dataset.length };
-  const how = { classes, lambda, excess: 1e-4, maxIterations: 1000 };
-  noteFitted(dataset, classifier);
-  await fitted(features, labels, how, ({ point }, { standardiser }) => {
-    const { weight, bias } = standardiser.undone(point),
-      of = (name: string) => classifier.parameters.get(name)!;
-    tf.tidy(() => {
-      of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
-      of("classifier.bias").assign(tf.tensor1d(bias));
+  await stoppable("fitHead", options.signal, async (signal) => {
+    const reading = readOne(pass, dataset, patchesOf(classifier.backbone), ["pooled"], { signal });
+    const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
+    const features = { data, size: data.length / dataset.length };
+    const how = { classes, lambda, excess: 1e-4, maxIterations: 1000, signal };
+    await fitted(features, labels, how, ({ point }, { standardiser }) => {
+      const { weight, bias } = standardiser.undone(point),
+        of = (name: string) => classifier.parameters.get(name)!;
+      noteFitted(dataset, classifier);
+      tf.tidy(() => {
+        of("classifier.weight").assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
+        of("classifier.bias").assign(tf.tensor1d(bias));
+      });
     });
   });
 }

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
-import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
+import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
 import { any, expect, flag, isCount, positive, type Rule } from "../base/check.ts";
 import type { Layer, Reading } from "./features.ts";
 import { guessed, judge, type Judged, Judgement } from "./scores.ts";
@@ -50,7 +50,7 @@ export class KnnResult extends Judgement {
 
 const RULES: Record<keyof KnnOptions, Rule> = {
   ...{ k: any, temperature: positive, centred: flag },
-  ...{ layer: any, pool: any, causal: flag, overlap: OVERLAP },
+  ...{ layer: any, pool: any, causal: flag, overlap: OVERLAP, signal: any },
 };
 
 /** Test images compared at once. */
@@ -95,9 +95,11 @@ export async function knn(
   const { k = 20, temperature = 0.07, centred = false } = chosen, [voting, judged] = sets, n = voting.length;
   const layer: Read = network ? chosen.layer ?? "final" : "given", classes = voting.classes.length;
   expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);
-  const [bank, queries] = (await read([layer])).map((found) => found.get(layer)!);
-  const how = { k, temperature, centred, classes };
-  const guesses = await vote(bank!, voting.labels, queries!, judged.length, how);
+  const guesses = await stoppable("knn", chosen.signal, async (signal) => {
+    const [bank, queries] = (await read([layer], signal)).map((found) => found.get(layer)!);
+    const how = { k, temperature, centred, classes, signal };
+    return await vote(bank!, voting.labels, queries!, judged.length, how);
+  });
   return new KnnResult(judge(guesses, judged), { k, temperature, centred, layer });
 }
 
@@ -113,7 +115,7 @@ export async function vote(
   labels: Int32Array,
   queries: Float32Array,
   count: number,
-  options: { k: number; temperature: number; centred: boolean; classes: number },
+  options: { k: number; temperature: number; centred: boolean; classes: number; signal?: AbortSignal },
 ): Promise<Int32Array> {
   const { k, temperature, centred, classes } = options, n = labels.length, d = bank.length / n;
   const mean = tf.tidy(() => centred ? tf.mean(tf.tensor2d(bank, [n, d]), 0) : tf.zeros([d]));
@@ -139,7 +141,7 @@ export async function vote(
       block.dispose();
       bar.update(to);
       return best;
-    });
+    }, options.signal);
   } finally {
     tf.dispose([mean, keys, classOf]);
     voted.dispose();

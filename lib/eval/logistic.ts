@@ -84,11 +84,15 @@ interface Block {
   heldOut: boolean;
 }
 
-/** What a {@linkcode LogisticRegression} is of: K; the images in random order; how many at its end are left out while λ is chosen. */
+/**
+ * What a {@linkcode LogisticRegression} is of: K; the images in random order; how many at its end are left out while λ is
+ * chosen; what ends the work.
+ */
 interface Sample {
   classes: number;
   order: Int32Array;
   heldOut: number;
+  signal?: AbortSignal | undefined;
 }
 
 /** The regression of labels on features; it holds them on the engine until {@linkcode LogisticRegression.dispose}. */
@@ -125,6 +129,7 @@ export class LogisticRegression {
     const blocks = this.#blocks.filter(({ heldOut }) => !(selecting && heldOut));
     const mean = new Float64Array(size), rows = blocks.reduce((sum, { x }) => sum + x.shape[0], 0);
     for (const block of blocks) {
+      this.sample.signal?.throwIfAborted();
       const summed = await part(block), values = await summed.data();
       summed.dispose();
       for (let i = 0; i < size; i++) mean[i]! += values[i]! / rows;
@@ -155,8 +160,8 @@ export class LogisticRegression {
   async #gradient(point: Float64Array, lambda: number, selecting: boolean): Promise<Float64Array> {
     const { features: { size }, sample: { classes } } = this;
     const w = tf.tensor2d(Float32Array.from(point), [classes, size + 1]);
-    const gradient = await this.#mean(point.length, selecting, ({ x, y }) => this.#residuals(x, y, w));
-    w.dispose();
+    const mean = this.#mean(point.length, selecting, ({ x, y }) => this.#residuals(x, y, w));
+    const gradient = await mean.finally(() => w.dispose());
     return gradient.map((g, i) => i % (size + 1) === size ? g : g + lambda * Math.fround(point[i]!));
   }
 
@@ -197,7 +202,7 @@ export class LogisticRegression {
     const guesses = guessed(count, blockOf(features), async (rows) => {
       const x = this.standardiser.tensor(features, order ? rows.map((i) => order[i]!) : rows);
       return await this.#best(x, w).finally(() => x.dispose());
-    });
+    }, this.sample.signal);
     return await guesses.finally(() => w.dispose());
   }
 
@@ -220,11 +225,11 @@ export class LogisticRegression {
 export async function fitted<T>(
   features: Features,
   labels: Int32Array,
-  { classes, ...options }: Omit<FitOptions, "selecting"> & { classes: number },
+  { classes, signal, ...options }: Omit<FitOptions, "selecting"> & { classes: number; signal?: AbortSignal },
   use: (fit: Fit, regression: LogisticRegression) => T | Promise<T>,
 ): Promise<T> {
   const order = labels.map((_, i) => i);
-  const regression = new LogisticRegression(features, labels, { classes, order, heldOut: 0 });
+  const regression = new LogisticRegression(features, labels, { classes, order, heldOut: 0, signal });
   try {
     return await use(await regression.fit({ ...options, selecting: false }), regression);
   } finally {

@@ -6,7 +6,7 @@ import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
-import { currentEngine } from "@nepa/engine";
+import { currentEngine, stoppable } from "@nepa/engine";
 import { any, expect, flag, index, type Rule } from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import { fingerprintOf } from "../data/fingerprint.ts";
@@ -16,7 +16,7 @@ import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement, o
 import { type Fit, fitted, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
 import { type Labelled, type Matched, matched, OVERLAP, type OverlapOption } from "../data/matching.ts";
-import { asked, type Read, type Source } from "./sources.ts";
+import { type Asked, asked, type Read, type Source } from "./sources.ts";
 
 /** Options of {@linkcode linearProbe}. */
 export interface ProbeOptions extends Reading, OverlapOption {
@@ -66,8 +66,7 @@ const HELD_OUT = 5000;
 const RULES: Record<keyof ProbeOptions, Rule> = {
   ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag },
   lambdas: ["positive numbers, each below the one before it", isFalling],
-  seed: index,
-  overlap: OVERLAP,
+  ...{ seed: index, overlap: OVERLAP, signal: any },
 };
 
 function isFalling(list: unknown): boolean {
@@ -190,22 +189,26 @@ export async function linearProbe(
   test?: Dataset,
   options?: ProbeOptions,
 ): Promise<ProbeResult> {
-  const { sets, options: chosen, network, read } = await asked<ProbeOptions>("linearProbe", RULES, [
-    model,
-    train,
-    test,
-    options,
-  ]);
-  const { layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = chosen, how = { seed, lambdas };
-  const layer: Read = network ? chosen.layer ?? "final" : "given", [fit, judged] = sets;
+  const given = await asked<ProbeOptions>("linearProbe", RULES, [model, train, test, options]), [fit] = given.sets;
   expect(fit.length >= 10, fit.name, "at least 10 rows", fit.length);
+  return await stoppable("linearProbe", given.options.signal, (signal) => probed(given, signal));
+}
+
+/** What is asked, done. */
+async function probed(
+  { sets, options: chosen, network, read }: Asked<ProbeOptions>,
+  signal: AbortSignal,
+): Promise<ProbeResult> {
+  const { layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = chosen;
+  const how = { seed, lambdas, signal }, [fit, judged] = sets;
+  const layer: Read = network ? chosen.layer ?? "final" : "given";
   const wanted: readonly Read[] = network && layers ? network.model.layers : [layer],
     probes = new Map<string, Probe>();
   const probe = async (features: Map<Read, Float32Array>[], read: Read, name: string) => {
     const [fitting, tested] = features.map((found) => found.get(read)!);
     return toProbe(await fitAndGuess(fitting!, tested!, fit, how, `probe, ${name}`), judged);
   };
-  const found = await read(wanted);
+  const found = await read(wanted, signal);
   for (const name of wanted) {
     probes.set(String(name), await probe(found, name, layerTitle(name)));
     found[0]!.delete(name);
@@ -213,7 +216,7 @@ export async function linearProbe(
   if (network && references) {
     const { model, images } = network, fresh = model.untrained(seed);
     try {
-      const found = await readSets(fresh, images, [layer as Layer], chosen);
+      const found = await readSets(fresh, images, [layer as Layer], { ...chosen, signal });
       probes.set("untrained", await probe(found as Map<Read, Float32Array>[], layer, "untrained"));
     } finally {
       tf.dispose([...fresh.parameters.values()]);
@@ -231,7 +234,7 @@ async function fitPixels(
 ): Promise<FitAndGuesses> {
   const { name, version } = currentEngine(), search = [how.lambdas, HELD_OUT, SELECTING, FINAL];
   const settings = [VERSION, name, version, imageMean, imageStd, how.seed, search];
-  const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd });
+  const pixels = (set: Dataset) => readPixels(set, { imageMean, imageStd }, how.signal);
   const sets = await Promise.all([train, test].map((set) => fingerprintOf(set, Infinity)));
   return await remembered(
     `raw-pixels-${hashOf(JSON.stringify([sets, settings]))}`,
@@ -259,7 +262,7 @@ export async function quickProbe(
 }
 
 /** How λ is chosen. */
-type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">>;
+type Choosing = Required<Pick<ProbeOptions, "seed" | "lambdas">> & { signal: AbortSignal };
 
 /** A fit, and the class predicted for each test image. */
 type FitAndGuesses = Omit<Probe, keyof Judged> & { guesses: number[] };
@@ -278,7 +281,7 @@ async function fitAndGuess(
   features: Float32Array,
   tested: Float32Array,
   train: Labelled,
-  { seed, lambdas }: Choosing,
+  { seed, lambdas, signal }: Choosing,
   title: string,
 ): Promise<FitAndGuesses> {
   const size = features.length / train.length, heldOut = Math.min(HELD_OUT, Math.floor(train.length / 5));
@@ -286,7 +289,7 @@ async function fitAndGuess(
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),
-    heldOut,
+    ...{ heldOut, signal },
   });
   try {
     const tried: { fit: Fit; accuracy: number }[] = [];

@@ -69,9 +69,11 @@ export async function guessed(
   count: number,
   block: number,
   guess: (rows: Int32Array) => Promise<tf.Tensor>,
+  signal?: AbortSignal,
 ): Promise<Int32Array> {
   const guesses = Int32Array.from({ length: count }, (_, i) => i), all = guesses.slice();
   for (let from = 0; from < count; from += block) {
+    signal?.throwIfAborted();
     const best = await guess(all.subarray(from, from + block));
     guesses.set(await best.data(), from);
     best.dispose();

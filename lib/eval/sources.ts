@@ -5,6 +5,7 @@ import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../d
 import { type Labelled, type Matched, matched } from "../data/matching.ts";
 import { type OverlapOption, refuseShared } from "../data/matching.ts";
 import { shapeOf } from "../data/preprocessor.ts";
+import { progress } from "../display/progress.ts";
 import { uncompiled } from "@nepa/engine";
 import type { Encoder, Layer } from "../model/method.ts";
 import { readOne, readSets } from "./features.ts";
@@ -44,7 +45,7 @@ export interface Asked<O> {
   /** Where a network is asked about. */
   readonly network?: { model: Encoder; images: readonly [train: Dataset, test: Dataset] };
   /** Features [N, D] of both sets, by what was read. */
-  read(what: readonly Read[]): Promise<Map<Read, Float32Array>[]>;
+  read(what: readonly Read[], signal: AbortSignal): Promise<Map<Read, Float32Array>[]>;
 }
 
 /** What probes read features from. */
@@ -68,7 +69,8 @@ export async function asked<O extends OverlapOption>(
     checkOptions(where, options, rules);
     const images = imagesIn(where, rest);
     const sets = checkSets(source, ...images, options);
-    const read = (what: readonly Read[]) => readSets(source, images, what as readonly Layer[], options);
+    const read = (what: readonly Read[], signal: AbortSignal) =>
+      readSets(source, images, what as readonly Layer[], { ...options, signal });
     return { sets, options, network: { model: source, images }, read };
   }
   const others = given ? [...READING, ...IMAGES] : READING;
@@ -76,7 +78,10 @@ export async function asked<O extends OverlapOption>(
   checkOptions(`${where} of ${given ? "features" : "a function"}`, options, Object.fromEntries(own));
   if (!given) {
     const images = imagesIn(where, rest), sets = checkLabels(...images, options);
-    const read = async () => [await computed(source, images[0]), await computed(source, images[1])];
+    const read = async (_: readonly Read[], signal: AbortSignal) => [
+      await computed(source, images[0], signal),
+      await computed(source, images[1], signal),
+    ];
     return { sets, options, read };
   }
   const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
@@ -121,7 +126,11 @@ function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Ask
 }
 
 /** What `make` gives for all images. */
-async function computed(make: FeatureFunction, images: Dataset): Promise<Map<Read, Float32Array>> {
+async function computed(
+  make: FeatureFunction,
+  images: Dataset,
+  signal: AbortSignal,
+): Promise<Map<Read, Float32Array>> {
   const { name, length, height, width } = images;
   const pass = uncompiled((batch: tf.Tensor4D) => {
     const made: unknown = make(batch),
@@ -131,7 +140,9 @@ async function computed(make: FeatureFunction, images: Dataset): Promise<Map<Rea
     expect(shape.length === 2 && shape[0] === rows, `features of ${name}`, `a tensor [${rows}, D]`, got);
     return [made as tf.Tensor2D];
   });
-  const found = await readOne<Read>(pass, images, Math.max(32, height * width / 256), ["given"]);
+  await using bar = progress({ title: "features", total: length, unit: "images" });
+  const how = { signal, tell: (done: number) => bar.update(done) };
+  const found = await readOne<Read>(pass, images, Math.max(32, height * width / 256), ["given"], how);
   checkNumbers(name, found.get("given")!, length);
   return found;
 }

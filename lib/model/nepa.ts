@@ -164,7 +164,7 @@ export function nepaLoss(
   if (shift && tokens < 2) throw new RangeError("nepaLoss: expected 2 tokens or more to shift, got 1");
   const weighs = [[tokens], [batch, tokens]].some((shape) => shape.join() === where?.shape.join());
   expect(!where || weighs, "where", `[${tokens}] or [${batch}, ${tokens}]`, `[${where?.shape}]`);
-  return tf.tidy(() => {
+  const loss = tf.tidy((): tf.Scalar => {
     const targets = stopped ? stopGradient(embeddings) : embeddings;
     const count = shift ? tokens - 1 : tokens, compared: [number, number, number] = [batch, count, size];
     const predicted = shift ? tf.slice(predictions, [0, 0, 0], compared) : predictions;
@@ -174,7 +174,15 @@ export function nepaLoss(
     const weights = tf.mul(tf.ones([batch, 1]), cutAxis(where, where.rank - 1, 0, count)); // [B, T or T − 1]
     return tf.neg(tf.div(tf.sum(tf.mul(cosines, weights)), tf.sum(weights)));
   });
+  cosineLosses.add(loss);
+  return loss;
 }
+
+const cosineLosses = new WeakSet<object>();
+
+/** Whether what a loss gives is what {@linkcode nepaLoss} gave. */
+export const isCosine = (output: LossOutput): boolean =>
+  cosineLosses.has(output instanceof tf.Tensor ? output : Object(output).loss);
 
 /** Options of `new Nepa`. */
 export type NepaInit = NetworkInit;

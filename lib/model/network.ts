@@ -12,6 +12,7 @@ import { layersAbove } from "../optim/schedule.ts";
 import type { NepaConfig } from "./config.ts";
 import { partOfForward } from "./draws.ts";
 import { patchGrid, positionTable } from "./patches.ts";
+import { sayIfWaiting } from "./unbegun.ts";
 
 /** Shapes by official name, in the engine's layout. */
 export type Shapes = Map<string, number[]>;
@@ -231,6 +232,7 @@ export abstract class Network {
     options: SaveOptions = {},
     parameters: ReadonlyMap<string, Readable> = this.parameters,
   ): Promise<void> {
+    sayIfWaiting(this);
     const { saveNetwork } = await import("./model_files.ts");
     await saveNetwork(this, this.architecture, folder, options, parameters);
   }

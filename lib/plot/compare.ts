@@ -1,9 +1,11 @@
 /** Several runs over each other: from their folders, or while they go on side by side. @module */
 import { basename } from "node:path";
 import { type Figure, palette } from "../display/figure.ts";
-import { inNotebook } from "../display/jupyter.ts";
+import { inNotebook, say } from "../display/jupyter.ts";
 import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
+import { progress } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
+import { RunInterrupted } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
@@ -81,7 +83,9 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
       yield;
     }
   } finally {
-    for (const steps of all) await steps.return();
+    for (const { reason } of await Promise.allSettled(all.map((steps) => steps.return())) as PromiseRejectedResult[]) {
+      if (reason && !(reason instanceof RunInterrupted)) say(String(reason)); // what ended them is thrown already
+    }
   }
 }
 
@@ -109,14 +113,16 @@ export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Pr
     all = Object.values(runs);
   expect(all.length > 0, "runs", "one or more", "none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
+  const done = () => Math.max(...named.map(({ history }) => history.at(-1)?.step ?? 0));
   const figure = () => boardFigure(comparison(named, `mean of ${LOSS_WINDOW} losses`));
   if (!inNotebook()) {
-    for await (const _ of inTurn(all));
+    await using bar = progress({ title: "training", total: steps, unit: "steps", text: "compiling" });
+    for await (const _ of inTurn(all)) bar.update(done());
     return figure();
   }
   return await drawWhile(inTurn(all), () => {
-    const done = Math.max(...named.map(({ history }) => history.at(-1)?.step ?? 0));
-    const words = [`${formatNumber(done)} of ${formatNumber(steps)} steps`, ...left(done)].join(" · ");
-    return { words, board: { ...comparison(named, words), done: done / steps } };
+    const [more] = done() === 0 ? ["compiling"] : left(done());
+    const words = [`${formatNumber(done())} of ${formatNumber(steps)} steps`, ...more ? [more] : []].join(" · ");
+    return { words, board: { ...comparison(named, words), done: done() / steps } };
   }, figure);
 }

@@ -127,7 +127,7 @@ export async function plotClassMap(
   dataset: Dataset,
   options: Reading & { layer?: Layer } = {},
 ): Promise<Figure> {
-  checkOptions("plotClassMap", options, { layer: any, pool: any, causal: flag });
+  checkOptions("plotClassMap", options, { layer: any, pool: any, causal: flag, signal: any });
   const { layer = "final", ...reading } = options;
   const features = (await readFeatures(model, dataset, [layer], reading)).get(layer)!;
   const { values, shares } = await components(features, features.length / dataset.length, 2);

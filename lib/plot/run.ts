@@ -45,7 +45,7 @@ function dense(history: readonly Step[], name: string, color: string, value: (s:
   return { ...sparse(history, name, color, value), width: 1.5 };
 }
 
-function lossLines(history: readonly Step[]): Line[] {
+function lossLines({ history, cosine }: Run<unknown>): Line[] {
   const means = smooth(history.map(({ loss }) => loss));
   const beat = (name: string, color: string, read: string) => ({
     ...sparse(history, name, color, metric(read, -1)), // a predictor's loss: minus its cosine
@@ -58,9 +58,13 @@ function lossLines(history: readonly Step[]): Line[] {
       width: 2,
     },
     sparse(history, "held out", green, ({ validation }) => validation?.loss),
-    beat("previous patch", orange, "previousPatch"),
-    beat("mean", brown, "meanDirection"),
-    beat("mean by position", crimson, "meanDirectionPerPosition"),
+    ...(cosine
+      ? [
+        beat("previous patch", orange, "previousPatch"),
+        beat("mean", brown, "meanDirection"),
+        beat("mean by position", crimson, "meanDirectionPerPosition"),
+      ]
+      : []),
   ];
 }
 
@@ -135,9 +139,9 @@ export function lossBoard(
 }
 
 /** The charts of a run. @param words What stands below the title. */
-function runBoard({ history, notices }: Run<unknown>, words: string): LineBoard {
-  const head = { title: "Training", subtitle: words, notice: notices.at(-1) };
-  return lossBoard(head, lossLines(history), sideCharts(history));
+function runBoard(run: Run<unknown>, words: string): LineBoard {
+  const head = { title: "Training", subtitle: words, notice: run.notices.at(-1) };
+  return lossBoard(head, lossLines(run), sideCharts(run.history));
 }
 
 /** How the run stands, in one line. */
@@ -149,18 +153,13 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
   const done = formatNumber(steps),
     words = [steps === run.steps ? `${done} steps` : `${done} of ${formatNumber(run.steps)} steps`];
   if (steps > 0) {
-    words.push(`loss ${loss(lossFirst)} → ${loss(lossLast)}`);
+    words.push(steps === 1 ? `loss ${loss(lossLast)}` : `loss ${loss(lossFirst)} → ${loss(lossLast)}`);
     words.push(`${formatNumber(Math.round(mean((step) => step.imagesPerSecond)))} images/s`);
     words.push(`${mean((step) => step.gflops).toPrecision(3)} GFLOP/s`);
   }
   return [...words, ...more].join(" · ");
 }
 
-/** The figure of a run that is not running. */
-function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
-  const words = headline(run, ...(run.reason === undefined ? [] : [run.reason]), ...more);
-  return boardFigure(runBoard(run, words));
-}
 
 /**
  * The course of a run so far: the loss beside what the trivial predictors reach (lines to beat), the spread and the rank
@@ -168,27 +167,31 @@ function finishedFigure(run: Run<unknown>, ...more: readonly string[]): Figure {
  * what the run has measured is drawn.
  */
 export function runFigure(run: Run<unknown>): Figure {
-  return finishedFigure(run);
+  const { reason = run.history.length === 0 ? "not begun" : "", seconds } = run;
+  const words = [seconds < 0.5 ? "" : formatDuration(seconds), reason].filter((word) => word);
+  return boardFigure(runBoard(run, headline(run, ...words)));
 }
 
 Run.show = (run) => runFigure(run)[jupyterDisplay]();
 
-/** Goes through `steps` with a frame about three times a second; draws the figure of what is there in the end. */
-export async function drawWhile<S>(
-  steps: AsyncIterable<S>,
-  frame: (step: S) => { words: string; board: LineBoard },
+/** Goes through `steps` with a frame at once and about three times a second; draws the figure of what is there in the end. */
+export async function drawWhile(
+  steps: AsyncIterable<unknown>,
+  frame: () => { words: string; board: LineBoard },
   figure: () => Figure,
 ): Promise<Figure> {
   const live = liveDisplay();
   let drawn = -Infinity, last: Figure | undefined;
+  const draw = () => {
+    const now = performance.now();
+    if (now - drawn < 300) return;
+    drawn = now;
+    const { words, board } = frame();
+    live.draw({ "text/html": `<div>${lightSvg(board)}</div>`, "text/plain": words });
+  };
   try {
-    for await (const step of steps) {
-      const now = performance.now();
-      if (now - drawn < 300) continue;
-      drawn = now;
-      const { words, board } = frame(step);
-      live.draw({ "text/html": `<div>${lightSvg(board)}</div>`, "text/plain": words });
-    }
+    draw();
+    for await (const _ of steps) draw();
   } finally {
     last = figure();
     await live.finish(await last[jupyterDisplay]());
@@ -230,11 +233,12 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
     await run.finish();
     return runFigure(run);
   }
-  const started = performance.now(), left = timeLeft(run.steps);
-  return await drawWhile(run, ({ step }) => {
-    const words = headline(run, ...left(step));
-    return { words, board: { ...runBoard(run, words), done: step / run.steps } };
-  }, () => finishedFigure(run, formatDuration((performance.now() - started) / 1000)));
+  const left = timeLeft(run.steps), before = run.history.length;
+  return await drawWhile(run, () => {
+    const done = run.history.at(-1)?.step ?? 0;
+    const words = headline(run, ...(done < run.steps && run.history.length === before ? ["compiling"] : left(done)));
+    return { words, board: { ...runBoard(run, words), done: done / run.steps } };
+  }, () => runFigure(run));
 }
 
 /** The same figure, which leaves the place where it stands if it is shown at once again: as its cell's value. */

@@ -56,6 +56,12 @@ export class Referee {
     return measured;
   }
 
+  /** The validation images as the weights are now; decides nothing. */
+  async read(): Promise<Measured> {
+    const { validation } = this.#options;
+    return validation ? { validation: await this.#read(validation) } : {};
+  }
+
   async #read(dataset: Dataset): Promise<Required<Validation>> {
     const { accuracy, loss } = await this.#evaluation.read(dataset);
     return { accuracy, loss };

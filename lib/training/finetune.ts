@@ -111,6 +111,7 @@ export function finetune(
     flops: (batchSize) => trainingFlops(classifier.config, batchSize),
     finish: finishing(classifier.classes.length, plan.seed, settings),
     classNumbers: numbers,
+    read: () => referee.read(),
     measure: (step) => {
       noteFitted(dataset, classifier, ema);
       return referee.measure(step);

@@ -9,6 +9,8 @@ import { finetune, type FinetuneOptions } from "./finetune.ts";
 import { type Backbone, NepaClassifier } from "../model/classifier.ts";
 import { IJepaEncoder } from "../model/ijepa.ts";
 import { Nepa } from "../model/nepa.ts";
+import type { Run } from "./run.ts";
+import { stoppable } from "@nepa/engine";
 import { Random } from "../base/random.ts";
 import { Showing } from "../eval/scores.ts";
 import { linearProbe, type ProbeOptions } from "../eval/probe.ts";
@@ -37,6 +39,8 @@ export interface LowShotOptions extends OverlapOption {
    * labels. Default: warm-ups of 20 %, 5 % and none.
    */
   scratch?: readonly NonNullable<LowShotOptions["finetune"]>[];
+  /** Ends the work, which throws the signal's reason then; so does the Stop button. */
+  signal?: AbortSignal;
 }
 
 /** One training. */
@@ -53,7 +57,7 @@ export interface LowShotRun {
 const list: Rule = ["a list", Array.isArray];
 const RULES: Record<keyof LowShotOptions, Rule> = {
   ...{ labels: list, seeds: list, heldOut: any, steps: callable, probe: any, finetune: any, scratch: list },
-  overlap: OVERLAP,
+  ...{ overlap: OVERLAP, signal: any },
 };
 
 const ARMS: readonly Arm[] = ["fine-tuned", "linear probe", "from scratch"];
@@ -166,9 +170,8 @@ export async function lowShot(
   options: LowShotOptions = {},
 ): Promise<LowShotResult> {
   checkOptions("lowShot", options, RULES);
-  const model = "encoder" in given ? given.encoder : given;
-  const { labels = [60, 600, 6000, Infinity], seeds = [0], overlap } = options,
-    classes = train.classes.length;
+  const model = "encoder" in given ? given.encoder : given, classes = train.classes.length;
+  const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options;
   const [, { notes }] = checkSets(model, train, test, options);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
   const most = train.length - 1;
@@ -178,39 +181,58 @@ export async function lowShot(
     expect(holds, "labels", `multiples of ${classes} from 10, or Infinity`, count);
   }
   expect(options.scratch?.length !== 0, "scratch", "at least one way", "none");
-  const { rest, aside } = putAside(train, heldOut), runs: LowShotRun[] = [];
+  const { rest, aside } = putAside(train, heldOut);
   const drawn = labels.flatMap((count) => seeds.map((seed) => ({ set: draw(rest, count, seed), seed })));
-  for (const { set, seed } of drawn) {
-    const point = { labels: set.length, seed }, settings = settingsFor(set, seed, options);
-    const tuned = await trained(model, set, settings);
-    const of = async (classifier: NepaClassifier) => {
-      const { accuracy } = await evaluate(classifier, test);
-      classifier.dispose();
-      return accuracy;
-    };
-    runs.push({ ...point, arm: "fine-tuned", accuracy: await of(tuned) });
-    const { accuracy } = await linearProbe(model, set, test, { ...options.probe, seed, overlap });
-    runs.push({ ...point, arm: "linear probe", accuracy });
-    const { classifier, chosen } = await bestFromScratch(model, set, aside, settings, options.scratch);
-    runs.push({ ...point, arm: "from scratch", accuracy: await of(classifier), chosen });
-  }
-  return new LowShotResult(runs, notes);
+  return await stoppable("lowShot", options.signal ?? options.finetune?.signal, async (signal) => {
+    const runs: LowShotRun[] = [];
+    for (const { set, seed } of drawn) {
+      const settings = settingsFor(set, seed, options, signal);
+      runs.push(...await compared(model, { set, aside, test }, settings, options));
+    }
+    return new LowShotResult(runs, notes);
+  });
 }
 
-function settingsFor(set: Dataset, seed: number, options: LowShotOptions): FinetuneOptions {
+type Settings = FinetuneOptions & { seed: number; signal: AbortSignal };
+
+function settingsFor(set: Dataset, seed: number, options: LowShotOptions, signal: AbortSignal): Settings {
   const { steps = (n) => Math.round(300 * 2 ** Math.max(0, Math.log10(n / 600))) } = options;
-  return { batchSize: Math.min(64, set.length), ...options.finetune, steps: steps(set.length), seed };
+  return { batchSize: Math.min(64, set.length), ...options.finetune, steps: steps(set.length), seed, signal };
+}
+
+/** Each arm, for some labels. */
+async function compared(
+  model: Backbone,
+  { set, aside, test }: Record<"set" | "aside" | "test", Dataset>,
+  settings: Settings,
+  { probe, scratch, overlap }: LowShotOptions,
+): Promise<LowShotRun[]> {
+  const { seed, signal } = settings, point = { labels: set.length, seed };
+  const of = (classifier: NepaClassifier) =>
+    evaluate(classifier, test, { signal }).finally(() => classifier.dispose());
+  const tuned = await of(await trained(model, set, settings));
+  const probed = await linearProbe(model, set, test, { ...probe, seed, overlap, signal });
+  const { classifier, chosen } = await bestFromScratch(model, set, aside, settings, scratch);
+  return [
+    { ...point, arm: "fine-tuned", accuracy: tuned.accuracy },
+    { ...point, arm: "linear probe", accuracy: probed.accuracy },
+    { ...point, arm: "from scratch", accuracy: (await of(classifier)).accuracy, chosen },
+  ];
 }
 
 /** A classifier that begins with the model's weights, trained; the averaged weights where there are such. */
-async function trained(model: Backbone, set: Dataset, settings: FinetuneOptions): Promise<NepaClassifier> {
-  const classifier = NepaClassifier.from(model, { classes: set.classes, seed: settings.seed! });
-  const run = finetune(classifier, set, settings), { stopped } = await run.finish();
-  if (run.ema || stopped) classifier.dispose();
-  if (!stopped) return run.ema ?? classifier;
-  run.ema?.dispose();
-  run.dispose();
-  throw new Error(`lowShot: expected the training to reach its last update, but it was ${run.reason}`);
+async function trained(model: Backbone, set: Dataset, settings: Settings): Promise<NepaClassifier> {
+  const classifier = NepaClassifier.from(model, { classes: set.classes, seed: settings.seed });
+  let run: Run<NepaClassifier> | undefined, kept: NepaClassifier | undefined;
+  try {
+    run = finetune(classifier, set, settings);
+    await run.finish();
+    settings.signal.throwIfAborted();
+    return kept = run.ema ?? classifier;
+  } finally {
+    for (const one of [classifier, run?.ema]) if (one !== kept) one?.dispose();
+    if (!kept) run?.dispose();
+  }
 }
 
 /** The same network with fresh weights, trained in each way; the one that does best on the images put aside. */
@@ -218,22 +240,23 @@ async function bestFromScratch(
   model: Backbone,
   set: Dataset,
   aside: Dataset,
-  settings: FinetuneOptions,
+  settings: Settings,
   ways: LowShotOptions["scratch"] = [{ warmupRatio: 0.2 }, { warmupRatio: 0.05 }, { warmupRatio: 0 }],
 ): Promise<{ classifier: NepaClassifier; chosen: NonNullable<LowShotRun["chosen"]> }> {
   const Class = model instanceof IJepaEncoder ? IJepaEncoder : Nepa, { config, preprocessor } = model;
-  const fresh = new Class(config, { seed: settings.seed!, preprocessor });
-  let best: Awaited<ReturnType<typeof bestFromScratch>> | undefined;
+  const fresh = new Class(config, { seed: settings.seed, preprocessor });
+  let best: Awaited<ReturnType<typeof bestFromScratch>> | undefined, whole = false;
+  const all: NepaClassifier[] = [];
   try {
     for (const way of ways) {
       const classifier = await trained(fresh, set, { ...settings, layerDecay: 1, ...way });
-      const { accuracy } = await evaluate(classifier, aside);
-      const better = !best || accuracy > best.chosen.accuracy, loser = better ? best?.classifier : classifier;
-      if (better) best = { classifier, chosen: { way, accuracy } };
-      loser?.dispose();
+      all.push(classifier);
+      const { accuracy } = await evaluate(classifier, aside, { signal: settings.signal });
+      if (!best || accuracy > best.chosen.accuracy) best = { classifier, chosen: { way, accuracy } };
     }
+    whole = true;
+    return best!;
   } finally {
-    fresh.dispose();
+    for (const one of [fresh, ...all]) if (!whole || one !== best!.classifier) one.dispose();
   }
-  return best!;
 }

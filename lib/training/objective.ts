@@ -8,6 +8,7 @@ import type { AfterContext, LossContext, Method, Objective, Outputs } from "../m
 import type { TrainingBatch } from "./compiled_step.ts";
 import { type Numbers, updateRandom } from "./step.ts";
 import { METER } from "./run.ts";
+import { isCosine } from "../model/nepa.ts";
 import type { Savable } from "./checkpoints.ts";
 
 type Variables = ReadonlyMap<string, tf.Variable>;
@@ -32,6 +33,8 @@ export interface Trained {
   /** The embeddings [B, T, D] that the meter watches, computed with the loss. */
   read(batch: TrainingBatch, draws: Draws, numbers: Numbers): { targets: tf.Tensor3D; loss: LossOutput };
   after: ((batch: TrainingBatch, draws: Draws, numbers: Numbers) => void) | undefined;
+  /** Whether the loss is minus a cosine, as far as it was computed. */
+  cosine(): boolean;
   /** What a resumed run has to have the same. */
   readonly about: Record<string, unknown>;
 }
@@ -148,6 +151,7 @@ export function trained(
   const views = objective?.views ?? model.views ?? 1;
   const context = contexts(model, views, causal, needLabels);
   const lossOf = (objective ?? model).loss.bind(objective ?? model);
+  let cosine = objective !== undefined && !given;
   const targets = (objective?.targets ?? model.targets)?.bind(objective?.targets ? objective : model);
   const steps = [model, objective].flatMap((one) => one?.after ? [one.after.bind(one)] : []);
   return {
@@ -168,8 +172,12 @@ export function trained(
       for (const [name, x] of all) expect(Number.isFinite(x), `numbers: ${name}`, "a number", x);
       return Object.fromEntries(all);
     },
-    loss: (batch, draws, numbers, training = true) =>
-      named(lossOf(context(batch, draws, numbers, training) as never)),
+    loss(batch, draws, numbers, training = true) {
+      const output = named(lossOf(context(batch, draws, numbers, training) as never));
+      cosine ||= isCosine(output);
+      return output;
+    },
+    cosine: () => cosine,
     read(batch, draws, numbers) {
       const here = context(batch, draws, numbers, false) as never;
       const last = () => model.encoder.tokens(batch.images, ["final"])[0]!;

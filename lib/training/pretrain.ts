@@ -216,6 +216,7 @@ export function pretrain<M extends Method = Nepa>(
     rates: (k) => groups.factors.map((factor) => factor * rate(k)),
     optimizer: { group: groups.group, decay: groups.decay },
     frozen: groups.frozen,
+    read: async (step) => ({ ...await meter.read(step), ...probe && { probe: await probe() } }),
     measure: async (step) => ({
       ...(step === 1 || step % collapse === 0 || step === steps) && await meter.read(step),
       ...probe && (step % probing! === 0 || step === steps) && { probe: await probe() },

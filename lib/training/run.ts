@@ -1,10 +1,12 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
 import type * as tf from "@tensorflow/tfjs";
-import { onInterrupt, onTerminate } from "@nepa/engine";
-import { consoleDisplay, jupyterDisplay, type MediaBundle, showAs } from "../display/jupyter.ts";
+import { callSite } from "../base/check.ts";
+import { onInterrupt, onTerminate, RunInterrupted } from "@nepa/engine";
+import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle, showAs } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import { Table } from "../display/table.ts";
 import type { Validation } from "../eval/evaluate.ts";
+import { waits, waitsNoMore } from "../model/unbegun.ts";
 
 /** What is measured beside the loss: the meter's, now and then, and numbers of an objective's own, at every step. */
 export interface Metrics {
@@ -64,9 +66,9 @@ export interface Step {
 export interface RunResult extends Pick<Step, "best" | "test"> {
   /** Updates done. */
   steps: number;
-  /** Mean loss of the first 50 updates, or of as many as there are. */
+  /** Mean loss of the first 50 updates, or of the first half where there are fewer than 100. */
   lossFirst: number;
-  /** Mean loss of the last 50. */
+  /** Mean loss of as many at the end. */
   lossLast: number;
   history: readonly Step[];
   /** Whether it ended before its last step. */
@@ -92,6 +94,10 @@ export interface Training {
   prepare(step: number): Promise<void>;
   /** Update `step`. */
   update(step: number): Promise<Step>;
+  /** Measures after update `step` what is measured at the last one, for a run that stops there; changes nothing. */
+  read?(step: number): Promise<Partial<Step>>;
+  /** Whether the loss is minus a cosine, to be compared with what trivial guesses reach. Default: yes. */
+  readonly cosine?: boolean;
   /** Lets go of what only further updates need. */
   dispose(): void;
 }
@@ -149,12 +155,16 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   readonly notices: string[] = [];
   /** Why the last iteration ended early: "break", "aborted", "interrupted", "terminated"; undefined while running or done. */
   reason: string | undefined;
+  /** How long its loops took so far, in this process. */
+  seconds = 0;
   readonly #training: Training;
   readonly #signal: AbortSignal | undefined;
   readonly #keeper: Keeper | undefined;
   #done = 0;
   #active = false;
   #prepared: { step: number; ready: Promise<void> } | undefined;
+  /** The last step as it was made, while the history has it with a reading at a stop. */
+  #unread: Step | undefined;
 
   /** @param model The one being trained; its weights are the current ones at every step. */
   constructor(
@@ -172,6 +182,12 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
     this.#training = training;
     this.#signal = options.signal;
     this.#keeper = options.keeper;
+    const place = callSite(new Error()) ?? "an unknown place";
+    for (const waiting of this.#models()) waits(waiting, place);
+  }
+
+  #models(): object[] {
+    return [this.model, this.ema].filter((model): model is M & object => model instanceof Object);
   }
 
   /** Whether it ended before its last step. */
@@ -179,10 +195,17 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
     return this.reason !== undefined;
   }
 
+  /** False where what trivial guesses reach says nothing about the loss. */
+  get cosine(): boolean {
+    return this.#training.cosine ?? true;
+  }
+
   /**
-   * The steps from here on. `break`, the abort signal, Ctrl-C and the notebook's Stop button end it after the current step.
-   * Where checkpoints are kept, each of these saves one, and so does SIGTERM, which then ends the process.
+   * The steps from here on. `break`, the abort signal, Ctrl-C and the notebook's Stop button end it after the current step;
+   * the last one of the history gets what is measured at an end. Where checkpoints are kept, each of these saves one, and so do
+   * SIGTERM and SIGHUP, which then end the process.
    *
+   * @throws {RunInterrupted} After Ctrl-C in a script, saved before; a notebook's Stop button and the signal just end the loop.
    * @throws {NonFiniteError} If a loss or a gradient is not a number.
    * @throws {RunFolderError} If the checkpoints' folder cannot be used, or the last state could not be saved.
    * @throws {TypeError} If the run is being iterated already.
@@ -190,35 +213,59 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   async *[Symbol.asyncIterator](): AsyncGenerator<Step, void, void> {
     if (this.#active) throw new TypeError("this run is being iterated already; wait for that loop to end");
     this.#active = true;
+    this.#models().forEach(waitsNoMore);
     this.reason = this.#done < this.steps ? "break" : undefined;
-    let asked: string | undefined, sound = false;
-    const keeper = this.#done < this.steps ? this.#keeper : undefined;
+    if (this.#unread) this.history[this.history.length - 1] = this.#unread;
+    this.#unread = undefined;
+    const keeper = this.#done < this.steps ? this.#keeper : undefined, started = performance.now();
+    let asked: string | undefined, code = 130, sound = false, failed = false;
     const unlisten = [onInterrupt(() => asked ??= "interrupted")];
-    if (keeper) unlisten.push(onTerminate(() => asked = "terminated"));
+    if (keeper) unlisten.push(onTerminate((status) => [asked, code] = ["terminated", status]));
     try {
       if (keeper) await this.#begin(keeper);
       sound = true;
       while (this.#done < this.steps) {
-        if (asked || this.#signal?.aborted) {
-          this.reason = asked ?? "aborted";
-          return;
-        }
+        if (asked || this.#signal?.aborted) return void (this.reason = "aborted");
         sound = false;
         const step = await this.#next();
         sound = true;
         if (this.#done === this.steps) this.reason = undefined;
         yield step;
       }
+    } catch (error) {
+      failed = true;
+      throw error;
     } finally {
+      if (this.reason !== undefined) this.reason = asked ?? this.reason;
       try {
         await keeper?.end(this.#done, this.history, this.reason, sound);
+        if (sound && asked !== "terminated") await this.#readLast();
       } finally {
         for (const end of unlisten) end();
         this.#active = false;
+        this.seconds += (performance.now() - started) / 1000;
         if (this.#done === this.steps) this.#training.dispose();
-        if (asked === "terminated") Deno.exit(143); // what the signal was for
+        if (asked === "terminated") Deno.exit(code); // what the signal was for
       }
+      if (asked && !failed && !inNotebook()) this.#throwInterrupted();
     }
+  }
+
+  /** Measures where the run stopped, if nothing was measured there; going on takes it back, so that logs and weights are the same. */
+  async #readLast(): Promise<void> {
+    const last = this.history.at(-1), measured = last?.metrics?.featureStd ?? last?.validation;
+    if (!this.stopped || !last || measured !== undefined) return;
+    const { metrics, ...others } = await this.#training.read?.(last.step).catch(() => undefined) ?? {};
+    this.#unread = last;
+    this.history[this.history.length - 1] = {
+      ...{ ...last, ...others },
+      ...(metrics && { metrics: { ...last.metrics, ...metrics } }),
+    };
+  }
+
+  #throwInterrupted(): never {
+    const left = this.#keeper ? "it is saved" : "nothing is saved, since it has no `checkpoint`";
+    throw new RunInterrupted(`the training was interrupted after step ${this.#done} of ${this.steps}; ${left}`);
   }
 
   async #begin(keeper: Keeper): Promise<void> {
@@ -259,26 +306,30 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** Drives the run to its end, with a progress bar where there is somebody to see it. */
   async finish(): Promise<RunResult> {
-    await using bar = progress({ title: "training", total: this.steps, unit: "steps" });
-    let compiled = 0;
+    if (this.#done === this.steps) return this.result();
+    await using bar = progress({ title: "training", total: this.steps, unit: "steps", text: "compiling" });
+    let compiled = 0, text = "";
     for await (const { step, loss, imagesPerSecond, compileSeconds, notice } of this) {
       if (notice !== undefined) console.warn(notice);
       compiled += compileSeconds ?? 0;
       const more = compiled > 0 ? `, compiled in ${compiled.toFixed(1)} s` : "";
-      bar.update(step, `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`);
+      text = `loss ${loss.toFixed(4)}, ${imagesPerSecond.toFixed(0)} images/s${more}`;
+      bar.update(step, text);
     }
+    await bar.end(text);
     return this.result();
   }
 
   /** How it stands. */
   result(): RunResult {
     const { history } = this, { best, test } = history.at(-1) ?? {};
+    const some = Math.max(1, Math.min(LOSS_WINDOW, Math.floor(history.length / 2)));
     const result: RunResult = {
       ...(best !== undefined && { best }),
       ...(test && { test }),
       steps: this.#done,
-      lossFirst: meanLoss(history.slice(0, LOSS_WINDOW)),
-      lossLast: meanLoss(history.slice(-LOSS_WINDOW)),
+      lossFirst: meanLoss(history.slice(0, some)),
+      lossLast: meanLoss(history.slice(-some)),
       history,
       stopped: this.stopped,
     };
@@ -290,13 +341,14 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   /** Lets go of what only further steps need, for a run that will not be finished. The model stays. */
   dispose(): void {
+    this.#models().forEach(waitsNoMore);
     this.#training.dispose();
   }
 
   [consoleDisplay](): string {
     const { steps, lossFirst, lossLast } = this.result();
+    const state = this.reason ?? (steps === 0 && "not begun"), left = state ? `, ${state}` : "";
     const loss = steps === 0 ? "" : `, loss ${lossFirst.toFixed(4)} → ${lossLast.toFixed(4)}`;
-    const left = this.reason === undefined ? "" : `, ${this.reason}`;
     return [`Run: ${steps}/${this.steps} steps${loss}${left}`, ...this.notices].join("\n");
   }
 

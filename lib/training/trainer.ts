@@ -67,6 +67,10 @@ export interface Task {
   flops(batchSize: number): number;
   /** Called after each update with how many are done. */
   measure(step: number): Promise<Measured>;
+  /** What is measured where a run stops after `step` updates; changes nothing. */
+  read(step: number): Promise<Measured>;
+  /** Whether the loss is minus a cosine. Default: yes. */
+  cosine?(): boolean;
   /** Called when no further updates follow. */
   dispose(): void;
   /** Where the training was made, for messages. */
@@ -165,6 +169,14 @@ export class Trainer implements Training {
       };
     };
     return tf.tidy(make as () => tf.TensorContainerObject) as unknown as StepInputs; // nothing is left where one of them throws
+  }
+
+  get cosine(): boolean {
+    return this.#task.cosine?.() ?? true;
+  }
+
+  read(step: number): Promise<Measured> {
+    return this.#task.read(step);
   }
 
   async prepare(k: number): Promise<void> {

@@ -1,5 +1,5 @@
 // A process that is interrupted while it trains; train_test.ts looks at what becomes of it.
-import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+import { fashionMnist, Nepa, pretrain, RunInterrupted, useEngine } from "nepa";
 
 await useEngine("wasm");
 const { train } = await fashionMnist();
@@ -13,8 +13,12 @@ async function interrupt(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, 100));
 }
 
-for await (const { step } of run) if (step === 3) await interrupt();
-console.log(run.history.length, run.reason);
+try {
+  for await (const { step } of run) if (step === 3) await interrupt();
+} catch (error) {
+  if (!(error instanceof RunInterrupted)) throw error;
+}
+console.log(run.history.length, run.reason, run.history.at(-1)!.metrics!.collapsed);
 for await (const { step } of run) if (step === 4) break;
 console.log(run.history.length, run.reason);
 for await (const _ of run) {

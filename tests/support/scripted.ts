@@ -1,0 +1,35 @@
+// A script as people write them, with one step of it chosen by the first argument; signals are sent by itself.
+import { linearProbe, Nepa, plotRun, pretrain, useEngine } from "nepa";
+import { config, noise } from "./tiny.ts";
+
+await useEngine("cpu");
+const model = new Nepa({ ...config, numHiddenLayers: 1 }, { seed: 0 }), [what, folder = ""] = Deno.args;
+const run = pretrain(model, noise, { steps: 1000, batchSize: 4, compile: false });
+const interruptSoon = () => setTimeout(() => Deno.kill(Deno.pid, "SIGINT"), 100);
+
+switch (what) {
+  case "finish":
+    interruptSoon();
+    await run.finish();
+    break;
+  case "plotRun":
+    interruptSoon();
+    await plotRun(run);
+    break;
+  case "break":
+    for await (const _ of run) {
+      Deno.kill(Deno.pid, "SIGINT");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      break;
+    }
+    break;
+  case "probe":
+    run.dispose();
+    interruptSoon();
+    for (;;) await linearProbe(model, noise, noise);
+  case "await":
+    await run;
+    await model.save(folder);
+    break;
+}
+console.log("went on");
