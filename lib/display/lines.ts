@@ -54,12 +54,13 @@ export interface LineBoard {
 function thin({ x, y }: Line, most: number): [number, number][] {
   const points = x.flatMap((at, i): [number, number][] => Number.isFinite(y[i]) ? [[at, y[i]!]] : []);
   if (points.length <= most) return points;
-  const size = 2 * points.length / most, shares = Array.from({ length: most / 2 }, (_, k) => {
-    const share = points.slice(Math.floor(k * size), Math.floor((k + 1) * size));
-    const pick = (better: (a: number, b: number) => boolean) =>
-      share.reduce((best, point) => better(point[1], best[1]) ? point : best);
-    return [pick((a, b) => a < b), pick((a, b) => a > b)].sort(([a], [b]) => a - b);
-  });
+  const size = 2 * points.length / most,
+    shares = Array.from({ length: most / 2 }, (_, k) => {
+      const share = points.slice(Math.floor(k * size), Math.floor((k + 1) * size));
+      const pick = (better: (a: number, b: number) => boolean) =>
+        share.reduce((best, point) => better(point[1], best[1]) ? point : best);
+      return [pick((a, b) => a < b), pick((a, b) => a > b)].sort(([a], [b]) => a - b);
+    });
   return [...new Set([...shares.flat(), points.at(-1)!])];
 }
 

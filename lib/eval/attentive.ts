@@ -39,7 +39,14 @@ export interface AttentiveOptions extends Pick<Reading, "causal" | "signal">, Ov
 }
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
-  ...{ layer: is.any, signal: is.any, causal: is.flag, heads: is.count, epochs: is.count, batchSize: is.count },
+  ...{
+    layer: is.any,
+    signal: is.any,
+    causal: is.flag,
+    heads: is.count,
+    epochs: is.count,
+    batchSize: is.count,
+  },
   ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index, overlap: OVERLAP },
 };
 

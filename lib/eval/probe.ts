@@ -189,7 +189,8 @@ export async function linearProbe(
   test?: Dataset,
   options?: ProbeOptions,
 ): Promise<ProbeResult> {
-  const given = await asked<ProbeOptions>("linearProbe", RULES, [model, train, test, options]), [fit] = given.sets;
+  const given = await asked<ProbeOptions>("linearProbe", RULES, [model, train, test, options]),
+    [fit] = given.sets;
   expect(fit.length >= 10, fit.name, "at least 10 rows", fit.length);
   return await stoppable("linearProbe", given.options.signal, (signal) => probed(given, signal));
 }

@@ -83,7 +83,11 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
       yield;
     }
   } finally {
-    for (const { reason } of await Promise.allSettled(all.map((steps) => steps.return())) as PromiseRejectedResult[]) {
+    for (
+      const { reason } of await Promise.allSettled(
+        all.map((steps) => steps.return()),
+      ) as PromiseRejectedResult[]
+    ) {
       if (reason && !(reason instanceof RunInterrupted)) say(String(reason)); // what ended them is thrown already
     }
   }
@@ -122,7 +126,9 @@ export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Pr
   }
   return await drawWhile(inTurn(all), () => {
     const [more] = done() === 0 ? ["compiling"] : left(done());
-    const words = [`${formatNumber(done())} of ${formatNumber(steps)} steps`, ...more ? [more] : []].join(" · ");
+    const words = [`${formatNumber(done())} of ${formatNumber(steps)} steps`, ...more ? [more] : []].join(
+      " · ",
+    );
     return { words, board: { ...comparison(named, words), done: done() / steps } };
   }, figure);
 }

@@ -160,7 +160,6 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
   return [...words, ...more].join(" · ");
 }
 
-
 /**
  * The course of a run so far: the loss beside what the trivial predictors reach (lines to beat), the spread and the rank
  * of the patch embeddings z, the learning rate, the gradient norm, and a chart for each number that the loss tells besides. Only
@@ -236,7 +235,10 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
   const left = timeLeft(run.steps), before = run.history.length;
   return await drawWhile(run, () => {
     const done = run.history.at(-1)?.step ?? 0;
-    const words = headline(run, ...(done < run.steps && run.history.length === before ? ["compiling"] : left(done)));
+    const words = headline(
+      run,
+      ...(done < run.steps && run.history.length === before ? ["compiling"] : left(done)),
+    );
     return { words, board: { ...runBoard(run, words), done: done / run.steps } };
   }, () => runFigure(run));
 }

@@ -265,7 +265,9 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
 
   #throwInterrupted(): never {
     const left = this.#keeper ? "it is saved" : "nothing is saved, since it has no `checkpoint`";
-    throw new RunInterrupted(`the training was interrupted after step ${this.#done} of ${this.steps}; ${left}`);
+    throw new RunInterrupted(
+      `the training was interrupted after step ${this.#done} of ${this.steps}; ${left}`,
+    );
   }
 
   async #begin(keeper: Keeper): Promise<void> {

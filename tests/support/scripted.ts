@@ -26,7 +26,7 @@ switch (what) {
   case "probe":
     run.dispose();
     interruptSoon();
-    for (;;) await linearProbe(model, noise, noise);
+    for (;;) await linearProbe(model, noise, noise, { overlap: "allow" });
   case "await":
     await run;
     await model.save(folder);

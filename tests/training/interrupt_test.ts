@@ -65,8 +65,11 @@ Deno.test("a run under nohup does not end when its terminal is closed, one witho
   }
 });
 
+const train = noise.subset(Array.from({ length: 64 }, (_, i) => i));
+const test = noise.subset(Array.from({ length: 32 }, (_, i) => 64 + i));
+
 const works = {
-  linearProbe: (signal: AbortSignal) => linearProbe(model, noise, noise, { signal, layers: true }),
+  linearProbe: (signal: AbortSignal) => linearProbe(model, train, test, { signal, layers: true }),
   "linearProbe of features": (signal: AbortSignal) => {
     const rows = {
       features: Array.from({ length: 96 }, (_, i) => [i % 7, i % 5, i % 3]),
@@ -75,10 +78,10 @@ const works = {
     return linearProbe({ train: { ...rows, classes: 2 }, test: rows }, { signal });
   },
   "linearProbe of a function": (signal: AbortSignal) =>
-    linearProbe((images) => images.mean([1, 3]) as tf.Tensor2D, noise, noise, { signal }),
-  knn: (signal: AbortSignal) => knn(model, noise, noise, { signal }),
-  attentiveProbe: (signal: AbortSignal) => attentiveProbe(model, noise, noise, { signal }),
-  lowShot: (signal: AbortSignal) => lowShot(model, noise, noise, { signal, labels: [20] }),
+    linearProbe((images) => images.mean([1, 3]) as tf.Tensor2D, train, test, { signal }),
+  knn: (signal: AbortSignal) => knn(model, train, test, { signal }),
+  attentiveProbe: (signal: AbortSignal) => attentiveProbe(model, train, test, { signal }),
+  lowShot: (signal: AbortSignal) => lowShot(model, train, test, { signal, labels: [20] }),
   readFeatures: (signal: AbortSignal) => readFeatures(model, noise, ["final"], { signal }),
   evaluate: (signal: AbortSignal) => evaluate(classifier, noise, { signal }),
   fitHead: (signal: AbortSignal) => fitHead(classifier, noise, { signal }),
