@@ -1,6 +1,5 @@
 /** Gradients that tfjs lacks, or gets wrong, whichever backend computes them. @module */
 import * as tf from "@tensorflow/tfjs";
-import { spread } from "./kernels.ts";
 import { bilinear, type Convention, nearest, resizeGradient } from "./resize.ts";
 
 /** The gradients of a kernel's inputs, by their names, out of those of its outputs, what was saved, and its settings. */
@@ -126,6 +125,17 @@ function giveEinsum(): void {
   }, { saveAllInputs: true });
 }
 
+/** A filter with zeros between its taps. */
+function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D {
+  const [h, w, inputs, outputs] = filter.shape, channels = inputs * outputs;
+  return tf.tidy(() => {
+    const taps = tf.reshape(filter, [h, 1, w, 1, channels]); // [h, 1, w, 1, inputs × outputs]
+    const apart = tf.pad(taps, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0]]);
+    const whole = tf.reshape<tf.Rank.R4>(apart, [h * down, w * across, inputs, outputs]); // [h × down, w × across, inputs, outputs]
+    return tf.slice(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
+  });
+}
+
 /** How a convolution's filter moves; its taps may lie apart. */
 type Filtering = { dilations?: number | [number, number]; strides: number; pad: "same" | "valid" };
 
@@ -154,33 +164,16 @@ function giveConvolutions(): void {
 }
 
 /** An average pool's settings. */
-interface Pool {
-  filterSize: [number, number];
-  strides: [number, number];
-  pad: "same" | "valid" | number;
-  dimRoundingMode?: "floor" | "round" | "ceil";
-}
+type Pool = tf.NamedAttrMap & { filterSize: number | number[] };
 
 /** tfjs divides by the whole window's size also where a part of it lay outside of the image; this makes it good. */
-function weighted(
-  dy: tf.Tensor,
-  x: tf.Tensor,
-  { filterSize, strides, pad, dimRoundingMode }: Pool,
-): tf.Tensor {
-  const solid = x.rank === 5, { computePool2DInfo, computePool3DInfo } = tf.backend_util;
-  const settings = [x.shape, filterSize, strides, 1, pad, dimRoundingMode] as unknown;
-  const { padInfo } = solid ? computePool3DInfo(...settings as Parameters<typeof computePool3DInfo>) : {
-    padInfo: {
-      front: 0,
-      back: 0,
-      ...computePool2DInfo(...settings as Parameters<typeof computePool2DInfo>).padInfo,
-    },
-  };
-  const { front, back, top, bottom, left, right } = padInfo;
-  const sides = [...solid ? [[front, back]] : [], [top, bottom], [left, right]] as [number, number][];
-  const inside = tf.pad(tf.onesLike(x), [[0, 0], ...sides, [0, 0]]);
-  const pool = (solid ? tf.avgPool3d : tf.avgPool) as typeof tf.avgPool;
-  return tf.div(dy, pool(inside as tf.Tensor4D, filterSize, strides, "valid"));
+function weighted(dy: tf.Tensor, x: tf.Tensor, { filterSize, ...pool }: Pool): tf.Tensor {
+  const window = typeof filterSize === "number" ? Array<number>(x.rank - 2).fill(filterSize) : filterSize;
+  const ones = tf.ones([...x.shape.slice(0, -1), 1]), filter = tf.ones([...window, 1, 1]);
+  const [name, dataFormat] = x.rank === 5 ? ["Conv3D", "NDHWC"] : ["Conv2D", "NHWC"];
+  const attrs = { ...pool, dataFormat: dataFormat!, dilations: 1 };
+  const inside = tf.engine().runKernel(name!, { x: ones, filter }, attrs) as tf.Tensor; // [B, ..., 1]
+  return tf.div(tf.mul(dy, filter.size), inside);
 }
 
 function giveImages(): void {

@@ -23,9 +23,6 @@ export function correctKernels(): void {
   replaceKernel("Round", "tensorflow", round);
   replaceKernel("Einsum", "tensorflow", einsum);
   replaceKernel("GatherV2", "tensorflow", gather);
-  for (const name of ["DepthwiseConv2dNative", "FusedDepthwiseConv2D"]) {
-    replaceKernel(name, "tensorflow", depthwise);
-  }
 }
 
 /** Theirs hands float32 over and says that it is what it was before: TensorFlow refuses that. */
@@ -55,34 +52,6 @@ const gather = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
   const blind = backend.binding.recorder && Object.create(backend, { readSync: { value: () => [] } });
   return own.kernelFunc(blind ? { ...args, backend: blind } : args);
 };
-
-/** TensorFlow's kernels know no dilation where oneDNN is off, as on processors without AVX-512: the filter gets zeros. */
-const depthwise = (own: tf.KernelConfig): tf.KernelFunc => (args) => {
-  const { dilations = 1 } = args.attrs as { dilations?: number | [number, number] };
-  const [down, across] = typeof dilations === "number" ? [dilations, dilations] : dilations;
-  if (down === 1 && across === 1) return own.kernelFunc(args);
-  const filter = spread(args.inputs.filter as tf.Tensor4D, down, across);
-  try {
-    return own.kernelFunc({
-      ...args,
-      inputs: { ...args.inputs, filter },
-      attrs: { ...args.attrs, dilations: 1 },
-    });
-  } finally {
-    filter.dispose();
-  }
-};
-
-/** A filter with zeros between its taps. */
-export function spread(filter: tf.Tensor4D, down: number, across: number): tf.Tensor4D {
-  const [h, w, inputs, outputs] = filter.shape, channels = inputs * outputs;
-  return tf.tidy(() => {
-    const taps = tf.reshape(filter, [h, 1, w, 1, channels]); // [h, 1, w, 1, inputs × outputs]
-    const apart = tf.pad(taps, [[0, 0], [0, down - 1], [0, 0], [0, across - 1], [0, 0]]);
-    const whole = tf.reshape<tf.Rank.R4>(apart, [h * down, w * across, inputs, outputs]); // [h × down, w × across, inputs, outputs]
-    return tf.slice(whole, [0, 0, 0, 0], [(h - 1) * down + 1, (w - 1) * across + 1, inputs, outputs]);
-  });
-}
 
 /** Refuses, on the backends "cpu" and "wasm", what they get wrong. */
 export function refuseCalls(backend: "cpu" | "wasm"): void {

@@ -4,18 +4,38 @@
  *
  * @module
  */
-import type { GraphNode, GraphOutput } from "./graph.ts";
+import type { GraphOutput } from "./graph.ts";
 import { DTYPE } from "./libtensorflow.ts";
 import type { GraphRecorder, Source } from "./recorder.ts";
 
-const sameSource = (a: Source, b: Source): boolean =>
-  "variable" in a
-    ? "variable" in b && a.variable === b.variable
-    : "argument" in a
-    ? "argument" in b && a.argument === b.argument
-    : "captured" in b && a.original === b.original;
+const sourceText = (source: Source): string =>
+  "variable" in source
+    ? `variable ${source.variable.id}`
+    : "argument" in source
+    ? `argument ${source.argument}`
+    : `captured ${source.original}`;
 
-const settings = ({ type, list, attributes }: GraphNode): string => JSON.stringify([type, list, attributes]);
+/** What a recording consists of, as texts, and whose node each is: operations, what they take, and at last what is given. */
+function* written(
+  { graph, nodes, placeholders, sources }: GraphRecorder,
+  ends: readonly GraphOutput[],
+): Generator<[text: string, name?: string]> {
+  const names = new Map(placeholders.map(({ node }, i) => [node, sourceText(sources[i]!)]));
+  const value = (end: GraphOutput): string => {
+    const { node, index } = end;
+    // No two texts have the same description.
+    if (!names.has(node)) {
+      names.set(node, graph.dtype(end) === DTYPE.STRING ? "text" : graph.constantText(node));
+    }
+    return `${names.get(node)}:${index}`;
+  };
+  for (const [i, { type, list, attributes, name, inputs }] of nodes.entries()) {
+    yield [JSON.stringify([type, list, attributes]), name];
+    for (const end of inputs) yield [value(end), end.node.type === "Const" ? end.node.name : name];
+    names.set(nodes[i]!, `operation ${i}`);
+  }
+  for (const end of ends) yield [value(end)];
+}
 
 /**
  * Where two recordings part.
@@ -26,33 +46,10 @@ const settings = ({ type, list, attributes }: GraphNode): string => JSON.stringi
 export function firstDifference(
   a: GraphRecorder,
   b: GraphRecorder,
-  ends: readonly (readonly GraphOutput[])[],
+  ends: readonly [readonly GraphOutput[], readonly GraphOutput[]],
 ): (string | undefined)[] | undefined {
-  const twins = new Map<GraphNode, GraphNode>();
-  const isText = (end: GraphOutput) => a.graph.dtype(end) === DTYPE.STRING; // of which no two have the same description
-  const constants = (x: GraphOutput, y: GraphOutput): boolean =>
-    x.node.type === "Const" && y.node.type === "Const" &&
-    (isText(x) && isText(y) || a.graph.constantText(x.node) === b.graph.constantText(y.node)) &&
-    twins.set(x.node, y.node).has(x.node);
-  const same = (x: GraphOutput, y: GraphOutput | undefined): boolean =>
-    y !== undefined && x.index === y.index && (twins.get(x.node) === y.node || constants(x, y));
-  a.placeholders.forEach(({ node }, i) => {
-    const twin = b.placeholders[i];
-    if (twin && sameSource(a.sources[i]!, b.sources[i]!)) twins.set(node, twin.node);
-  });
-  for (let i = 0; i < Math.max(a.nodes.length, b.nodes.length); i++) {
-    const x = a.nodes[i], y = b.nodes[i];
-    if (!x || !y || settings(x) !== settings(y) || x.inputs.length !== y.inputs.length) {
-      return [x?.name, y?.name];
-    }
-    const k = x.inputs.findIndex((end, k) => !same(end, y.inputs[k]));
-    if (k >= 0) {
-      return [[x.inputs[k]!.node, x], [y.inputs[k]!.node, y]].map(([input, user]) =>
-        input!.type === "Const" ? input!.name : user!.name
-      );
-    }
-    twins.set(x, y);
-  }
-  const [first, second] = ends as [GraphOutput[], GraphOutput[]];
-  return first.length === second.length && first.every((end, i) => same(end, second[i])) ? undefined : [];
+  const one = [...written(a, ends[0])], other = [...written(b, ends[1])];
+  const length = Math.max(one.length, other.length);
+  const k = Array.from({ length }).findIndex((_, k) => one[k]?.[0] !== other[k]?.[0]);
+  return k < 0 ? undefined : [one[k]?.[1], other[k]?.[1]];
 }
