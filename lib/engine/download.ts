@@ -1,8 +1,10 @@
 /** Fetches TensorFlow's C library with the user's own pip, into our own cache. @module */
+import { basename, dirname } from "node:path";
 import { host } from "./host.ts";
 import { onInterrupt, onTerminate } from "./interrupt.ts";
 import { seal } from "./sums.ts";
 import { sha256, unpack } from "./wheel.ts";
+import wheels from "./wheels.json" with { type: "json" };
 
 /** Environment variables. */
 export type Environment = Record<string, string>;
@@ -34,29 +36,7 @@ export const [LIBRARY, FRAMEWORK] = Deno.build.os === "darwin"
   : ["libtensorflow_cc.so.2", "libtensorflow_framework.so.2"] as const;
 
 /** By operating system and processor. Linux on x86_64 is tested, the others are not. */
-export const WHEELS: Readonly<Record<string, Wheel>> = {
-  "linux-x86_64": {
-    name: "tensorflow-cpu",
-    platform: "manylinux_2_27_x86_64",
-    sha256: "2b847d217b02ee7731ed91431daf3250daa0196c3c94614d23be27232e6e5b6c",
-    bytes: 273_829_956,
-    kept: 853_787_275,
-  },
-  "linux-aarch64": {
-    name: "tensorflow",
-    platform: "manylinux_2_27_aarch64",
-    sha256: "4b24aca16d527a3cf1c37f720c04c484c3d20f4d0fdfa98632ac8b9f3be6eb5c",
-    bytes: 281_828_020,
-    kept: 883_540_547,
-  },
-  "darwin-aarch64": {
-    name: "tensorflow",
-    platform: "macosx_12_0_arm64",
-    sha256: "51f46f4806139d01fc7920cc72a4c75876f80649bf40ff083ab6212ceb43ca88",
-    bytes: 223_405_849,
-    kept: 741_283_963,
-  },
-};
+export const WHEELS: Readonly<Record<string, Wheel>> = wheels;
 
 /** What `tensorflow[and-cuda]` comes to on Linux x86_64: wheels, and what is kept. */
 export const GPU_BYTES = { bytes: 3_500_000_000, kept: 7_500_000_000 };
@@ -68,39 +48,37 @@ export class DownloadError extends Error {
 }
 
 /** Says something that must not be missed, whether anyone watches or not. */
-const say = (line: string) => console.error(line);
+const say = (line: string) => console.error(`TensorFlow ${VERSION}: ${line}`);
 const mega = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
 
-const GPU_INSTALL = `install tensorflow[and-cuda]==${VERSION} --only-binary=:all: --no-compile`;
+const QUIET = "--no-cache-dir --disable-pip-version-check --no-input --progress-bar=off";
+const GPU_INSTALL =
+  `install tensorflow[and-cuda]==${VERSION} --only-binary=:all: --no-compile ${QUIET} --target`;
 const KEPT = /^tensorflow\/(libtensorflow_(cc|framework)\.[^/]+|THIRD_PARTY_NOTICES\.txt|include\/LICENSE)$/;
 const PIPS = [["python3", "-m", "pip"], ["python", "-m", "pip"], ["pip3"], ["pip"]] as const;
 
-/** Runs a command to its end, in a group of its own, which ends with this process or by `signal`. Undefined if there is none. */
+/** Runs a command to its end, in a group of its own, which ends with this process or by `signal`. Undefined if it cannot. */
 export async function run(
   [command, ...args]: readonly string[],
   env: Environment,
   signal = AbortSignal.timeout(20_000),
 ): Promise<{ success: boolean; stdout: string; stderr: string } | undefined> {
-  const options = { args, env, clearEnv: true, detached: true, stdin: "null" } as const;
+  const streams = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
   let child: Deno.ChildProcess;
   try {
-    child = new Deno.Command(command!, { ...options, stdout: "piped", stderr: "piped" }).spawn();
-  } catch (error) {
-    const { NotFound, PermissionDenied, NotCapable } = Deno.errors;
-    if ([NotFound, PermissionDenied, NotCapable].some((kind) => error instanceof kind)) return undefined;
-    throw error;
+    child = new Deno.Command(command!, { args, env, clearEnv: true, detached: true, ...streams }).spawn();
+  } catch {
+    return undefined;
   }
   const end = () => {
     try {
       Deno.kill(-child.pid, "SIGKILL");
     } catch {
-      child.kill("SIGKILL"); // with leave to run some commands alone, the others of its group cannot be ended
+      child.kill("SIGKILL"); // who may run some commands alone cannot end the others of a group
     }
   };
-  const unlisten = [
-    onInterrupt(() => host.inNotebook() ? end() : Deno.exit(130)),
-    onTerminate(() => Deno.exit(143)),
-  ];
+  const stopInterrupt = onInterrupt(() => host.inNotebook() ? end() : Deno.exit(130));
+  const stopTerminate = onTerminate(() => Deno.exit(143));
   globalThis.addEventListener("unload", end);
   signal.addEventListener("abort", end);
   try {
@@ -109,7 +87,8 @@ export async function run(
   } finally {
     signal.removeEventListener("abort", end);
     globalThis.removeEventListener("unload", end);
-    unlisten.forEach((stop) => stop());
+    stopInterrupt();
+    stopTerminate();
   }
 }
 
@@ -129,114 +108,74 @@ function bytesIn(folder: string): number {
       const path = `${folder}/${name}`;
       bytes += isDirectory ? bytesIn(path) : Deno.statSync(path).size;
     }
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  } catch {
+    // It was moved.
   }
   return bytes;
 }
 
-interface Tools {
-  pip: readonly string[];
-  env: Environment;
-}
-
-const seconds = (n: number) => `${n} second${n === 1 ? "" : "s"}`;
-
-/**
- * Draws a download's progress while pip works, says when there is none, and ends pip when there was none for too long, or
- * when more comes than there should be.
- *
- * @returns What ends the watch.
- */
-function watch(
+/** Draws what has come below a folder, says when nothing comes, and stops what came to nothing, or to too much. */
+function follow(
   folder: string,
   { bytes, kept }: Size,
-  env: Environment,
+  patience: number,
   stop: AbortController,
 ): () => Promise<void> {
   const total = Math.round(bytes / 1e6), bar = host.progress({ title: "TensorFlow", total, unit: "MB" });
-  const patience = Number(env.NEPA_PIP_SECONDS || 300), says = Math.min(30, patience / 2);
+  const silence = Math.min(30, patience / 2), limit = 2 * (bytes + kept);
   let last = 0, since = performance.now(), said = false;
   const timer = setInterval(() => {
     const now = bytesIn(folder), done = Math.min(total, Math.round(now / 1e6));
     bar.update(done, done === total ? "unpacking" : "");
     if (now !== last) [last, since, said] = [now, performance.now(), false];
     const still = (performance.now() - since) / 1000;
-    if (still > says && !said) {
-      said = true;
-      say(
-        `TensorFlow: nothing has come for ${seconds(says)}; pip is ended after ${
-          seconds(patience)
-        } (NEPA_PIP_SECONDS)`,
-      );
+    if (still > silence && !said) {
+      say(`nothing came for ${silence} s; after ${patience} (NEPA_PIP_SECONDS) pip is ended`);
     }
-    if (still > patience) stop.abort(`nothing came for ${seconds(patience)} (NEPA_PIP_SECONDS)`);
-    if (now > 2 * (bytes + kept)) stop.abort(`more than ${mega(2 * (bytes + kept))} came`);
+    said ||= still > silence;
+    if (still > patience) stop.abort(`nothing came for ${patience} s (NEPA_PIP_SECONDS)`);
+    if (now > limit) stop.abort(`more than ${mega(limit)} came`);
   }, 200);
-  return async () => {
+  return () => {
     clearInterval(timer);
-    await bar.end();
+    return bar.end();
   };
 }
 
-/** Runs pip with its temporary files in `folder`, the download shown as a bar. */
-async function runPip(
-  command: string,
-  target: string,
-  folder: string,
-  size: Size,
-  { pip, env }: Tools,
-): Promise<void> {
-  const args = `${command} --no-cache-dir --disable-pip-version-check --no-input --progress-bar=off`.split(
-    " ",
-  );
-  await Deno.mkdir(`${folder}/tmp`);
-  const stop = new AbortController(), end = watch(folder, size, env, stop);
+/** Runs pip, its temporary files in the folder that it is to fill. */
+async function runPip(command: string, folder: string, size: Size, env: Environment): Promise<void> {
+  const pip = await findPip(env), temporary = `${folder}/tmp`, stop = new AbortController();
+  await Deno.mkdir(temporary);
+  const end = follow(folder, size, Number(env.NEPA_PIP_SECONDS || 300), stop);
   const result = await run(
-    [...pip, ...args, target, folder],
-    { ...env, TMPDIR: `${folder}/tmp` },
+    [...pip, ...command.split(" "), folder],
+    { ...env, TMPDIR: temporary },
     stop.signal,
   );
   await end();
-  await Deno.remove(`${folder}/tmp`, { recursive: true });
+  await Deno.remove(temporary, { recursive: true });
   if (result?.success) return;
   const lines = (result?.stderr ?? "").trim().split("\n").filter((line) => !line.startsWith("WARNING"));
   const reason = stop.signal.reason ?? (lines.slice(-3).join(" / ") || "it was interrupted");
-  throw new DownloadError(
-    `\`${
-      [...pip, args[0]].join(" ")
-    }\`: ${reason}. Try again when the network is up; \`pip config list\` shows the ` +
-      "index that pip uses",
-  );
+  const remedy = "Try again when the network is up; `pip config list` shows the index that pip uses";
+  throw new DownloadError(`\`${pip.join(" ")} ${command.split(" ")[0]}\`: ${reason}. ${remedy}`);
 }
 
-async function fetchWheel({ name, platform, ...wheel }: Wheel, folder: string, tools: Tools): Promise<void> {
-  const python = "--python-version 3.11 --implementation cp --abi cp311", what = `${name}==${VERSION}`;
-  const command = `download ${what} --no-deps --only-binary=:all: ${python} --platform ${platform}`;
-  await runPip(command, "--dest", folder, wheel, tools);
-  const file = [...Deno.readDirSync(folder)].find(({ name }) => name.endsWith(".whl"));
-  if (!file) throw new DownloadError(`pip left no wheel of ${what} in ${folder}`);
-  const path = `${folder}/${file.name}`, archive = await Deno.readFile(path), found = sha256(archive);
+async function fetchWheel(wheel: Wheel, folder: string, env: Environment): Promise<void> {
+  const what = `${wheel.name}==${VERSION} --no-deps --only-binary=:all:`;
+  const python = `--python-version 3.11 --implementation cp --abi cp311 --platform ${wheel.platform}`;
+  await runPip(`download ${what} ${python} ${QUIET} --dest`, folder, wheel, env);
+  const name = [...Deno.readDirSync(folder)].map(({ name }) => name).find((name) => name.endsWith(".whl"));
+  if (!name) throw new DownloadError(`pip left no wheel of ${wheel.name} in ${folder}`);
+  const path = `${folder}/${name}`, archive = await Deno.readFile(path), found = sha256(archive);
   if (found !== wheel.sha256) {
     throw new DownloadError(
-      `${file.name}: expected sha256 ${wheel.sha256}, got ${found}; what pip's index serves is not the official ` +
-        "wheel. `pip config list` shows which index that is",
+      `${name}: expected sha256 ${wheel.sha256}, got ${found}; what pip's index serves is not the official wheel. ` +
+        "`pip config list` shows which index that is",
     );
   }
   await unpack(archive, folder, KEPT);
   await Deno.remove(path);
-}
-
-/** Runs `work` while no other process does the same. The system lets go of the lock when a process dies. */
-async function alone<T>(lock: string, work: () => Promise<T>): Promise<T> {
-  using file = await Deno.open(lock, { create: true, write: true });
-  const waiting = setTimeout(() => say("TensorFlow: another process is fetching it; waiting for that"), 1000);
-  try {
-    await file.lock(true);
-  } finally {
-    clearTimeout(waiting);
-  }
-  return await work();
 }
 
 /** Keeps the libraries' checksums, and sees to it that they outlast a loss of power. */
@@ -251,21 +190,18 @@ function secure(folder: string): void {
 }
 
 /** Removes what interrupted downloads left, downloads beside `folder`, and renames. */
-async function fill(folder: string, what: Wheel | "gpu", tools: Tools): Promise<void> {
-  if (await Deno.stat(folder).catch(() => undefined)) return;
-  const slash = folder.lastIndexOf("/"), prefix = `${folder.slice(slash + 1)}.partial-`;
-  for (const { name } of Deno.readDirSync(folder.slice(0, slash))) {
-    if (name.startsWith(prefix)) await Deno.remove(`${folder.slice(0, slash)}/${name}`, { recursive: true });
+async function fill(folder: string, what: Wheel | "gpu", env: Environment): Promise<void> {
+  const around = dirname(folder), prefix = `${basename(folder)}.partial-`;
+  for (const { name } of Deno.readDirSync(around)) {
+    if (name.startsWith(prefix)) await Deno.remove(`${around}/${name}`, { recursive: true });
   }
   const { bytes, kept } = what === "gpu" ? GPU_BYTES : what;
-  say(
-    `TensorFlow ${VERSION}: downloading ${mega(bytes)} with pip, once; ${mega(kept)} are kept in ${folder}`,
-  );
-  const partial = `${folder}.partial-${crypto.randomUUID()}`;
+  say(`downloading ${mega(bytes)} with pip, once; ${mega(kept)} are kept in ${folder}`);
+  const partial = `${around}/${prefix}${crypto.randomUUID()}`;
   await Deno.mkdir(partial);
   try {
-    if (what === "gpu") await runPip(GPU_INSTALL, "--target", partial, GPU_BYTES, tools);
-    else await fetchWheel(what, partial, tools);
+    if (what === "gpu") await runPip(GPU_INSTALL, partial, GPU_BYTES, env);
+    else await fetchWheel(what, partial, env);
     secure(what === "gpu" ? `${partial}/tensorflow` : partial);
     await Deno.rename(partial, folder);
   } catch (error) {
@@ -275,17 +211,19 @@ async function fill(folder: string, what: Wheel | "gpu", tools: Tools): Promise<
 }
 
 /**
- * Fetches TensorFlow into `folder`, unless another process just did. The folder appears when it is complete, by a
- * rename; what an interrupted download left beside it is removed by the next one.
+ * Fetches TensorFlow into `folder`, unless another process just did: the system lets go of the lock when a process dies. The
+ * folder appears when it is complete, by a rename; what an interrupted download left beside it is removed by the next one.
  *
  * @param what A wheel of which the libraries and licences are kept, or "gpu": all of `tensorflow[and-cuda]`.
  * @throws {DownloadError} With what helps.
  */
 export async function fetchTensorFlow(what: Wheel | "gpu", folder: string, env: Environment): Promise<void> {
   try {
-    const pip = await findPip(env);
-    await Deno.mkdir(folder.slice(0, folder.lastIndexOf("/")), { recursive: true });
-    await alone(`${folder}.lock`, () => fill(folder, what, { pip, env }));
+    await Deno.mkdir(dirname(folder), { recursive: true });
+    using file = await Deno.open(`${folder}.lock`, { create: true, write: true });
+    const waiting = setTimeout(() => say("another process is fetching it; waiting for that"), 1000);
+    await file.lock(true).finally(() => clearTimeout(waiting));
+    if (!await Deno.stat(folder).catch(() => undefined)) await fill(folder, what, env);
   } catch (error) {
     if (error instanceof DownloadError) throw error;
     throw new DownloadError(`${folder} could not be filled: ${(error as Error).message}`, { cause: error });

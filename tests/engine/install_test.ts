@@ -233,8 +233,8 @@ Deno.test({
     const { found, stderr } = await outcome(
       start({ ...w, environment: { ...w.environment, NEPA_PIP_SECONDS: "0.6" } }),
     );
-    assertStringIncludes(stderr, "nothing has come for 0.3 seconds; pip is ended after 0.6 seconds");
-    assertStringIncludes(String(found.missing), "nothing came for 0.6 seconds (NEPA_PIP_SECONDS). Try again");
+    assertStringIncludes(stderr, "nothing came for 0.3 s; after 0.6 (NEPA_PIP_SECONDS) pip is ended");
+    assertStringIncludes(String(found.missing), "nothing came for 0.6 s (NEPA_PIP_SECONDS). Try again");
     await assertEnded(w);
     assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
   },
