@@ -1,4 +1,5 @@
 /** Where TensorFlow's C library comes from: the user's own path, the user's Python, our cache, or a download. @module */
+import { basename, dirname } from "node:path";
 import {
   DownloadError,
   type Environment,
@@ -31,28 +32,25 @@ export interface FindOptions {
   wheel?: Wheel;
 }
 
+const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
 /** The series whose C library the engine is written for. */
 const SERIES = VERSION.slice(0, VERSION.lastIndexOf(".") + 1);
 
-const isFile = (path: string) => Deno.stat(path).then((info) => info.isFile, () => false);
-
-/** The library in the folder of a Python package, or any other. */
-async function libraryIn(folder: string): Promise<string | undefined> {
-  const complete = await isFile(`${folder}/${LIBRARY}`) && await isFile(`${folder}/${FRAMEWORK}`);
-  return complete ? `${folder}/${LIBRARY}` : undefined;
+/** The library in a folder, with the other one beside it. */
+async function libraryIn(folder: string, library: string = LIBRARY): Promise<string | undefined> {
+  const there = [library, FRAMEWORK].map((name) => Deno.stat(`${folder}/${name}`));
+  const complete = await Promise.all(there).then((all) => all.every(({ isFile }) => isFile), () => false);
+  return complete ? `${folder}/${library}` : undefined;
 }
 
 async function explicit(path: string): Promise<FoundTensorFlow> {
-  let library = await libraryIn(path) ?? await libraryIn(`${path}/tensorflow`);
-  const slash = path.lastIndexOf("/"), folder = slash < 0 ? "." : path.slice(0, slash);
-  if (await isFile(path) && await isFile(`${folder}/${FRAMEWORK}`)) library = path;
-  if (!library) {
-    throw new Error(
-      `NEPA_TENSORFLOW: expected the path of ${LIBRARY}, or of its folder, with ${FRAMEWORK} beside it, got "${path}". ` +
-        "Correct it, or unset it to let the library be found or downloaded",
-    );
-  }
-  return { library, version: undefined, source: "NEPA_TENSORFLOW", notes: [] };
+  const library = await libraryIn(path) ?? await libraryIn(`${path}/tensorflow`) ??
+    await libraryIn(dirname(path), basename(path));
+  if (library) return { library, version: undefined, source: "NEPA_TENSORFLOW", notes: [] };
+  throw new Error(
+    `NEPA_TENSORFLOW: expected the path of ${LIBRARY}, or of its folder, with ${FRAMEWORK} beside it, got "${path}". ` +
+      "Correct it, or unset it to let the library be found or downloaded",
+  );
 }
 
 /** Finds the package without importing it: that would take seconds. */
@@ -73,8 +71,7 @@ async function inPython(env: Environment, notes: string[]): Promise<FoundTensorF
   for (const python of ["python3", "python"]) {
     const answer = (await run([python, "-c", ASK_PYTHON], env))?.stdout.trim().split("\n").at(-1);
     if (!answer?.startsWith("[")) continue;
-    const [folder, version] = JSON.parse(answer) as [string, string];
-    const library = await libraryIn(folder);
+    const [folder, version] = JSON.parse(answer) as [string, string], library = await libraryIn(folder);
     if (version.startsWith(SERIES) && library) return { library, version, source: `${python}'s own`, notes };
     const reason = library ? `${SERIES}x is needed` : `${LIBRARY} is not in it`;
     const note = `TensorFlow ${version} of ${python} (${folder}) was passed over: ${reason}`;
@@ -92,7 +89,7 @@ export function cacheRoot(env: Environment): string | undefined {
 function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
   const root = cacheRoot(env);
   if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
-  return `${root}/tensorflow-${VERSION}-${kind}-${Deno.build.os}-${Deno.build.arch}`;
+  return `${root}/tensorflow-${VERSION}-${kind}-${PLATFORM}`;
 }
 
 async function inCache(
@@ -100,34 +97,23 @@ async function inCache(
   env: Environment,
   notes: string[],
 ): Promise<FoundTensorFlow | undefined> {
-  const folder = cacheFolder(kind, env);
-  const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
+  const folder = cacheFolder(kind, env),
+    library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
   const source = env.HOME && folder.startsWith(env.HOME) ? folder.replace(env.HOME, "~") : folder;
   return library ? { library, version: VERSION, source, notes } : undefined;
 }
 
-async function downloaded(
-  kind: "cpu" | "gpu",
-  { wheel, environment }: FindOptions,
-  notes: string[],
-): Promise<FoundTensorFlow> {
-  const env = environment ?? Deno.env.toObject(), platform = `${Deno.build.os}-${Deno.build.arch}`;
-  const folder = cacheFolder(kind, env), what = kind === "gpu" ? kind : wheel ?? WHEELS[platform];
+async function downloaded(kind: "cpu" | "gpu", wheel: Wheel | undefined, env: Environment, notes: string[]) {
+  const folder = cacheFolder(kind, env), what = kind === "gpu" ? kind : wheel ?? WHEELS[PLATFORM];
   if (env.NEPA_OFFLINE === "1") {
     throw new DownloadError("NEPA_OFFLINE=1 forbids the download: unset it, or set NEPA_TENSORFLOW");
   }
-  if (!what) {
-    throw new DownloadError(
-      `TensorFlow ${VERSION} has no build for ${platform}` +
-        (Deno.build.os === "windows" ? ": run in the Windows Subsystem for Linux" : ""),
-    );
-  }
+  const remedy = Deno.build.os === "windows" ? ": run in the Windows Subsystem for Linux" : "";
+  if (!what) throw new DownloadError(`TensorFlow ${VERSION} has no build for ${PLATFORM}${remedy}`);
   await fetchTensorFlow(what, folder, env);
   const found = await inCache(kind, env, notes);
-  if (!found) {
-    throw new DownloadError(`${folder}: expected ${LIBRARY} in it; remove the folder and try again`);
-  }
-  return found;
+  if (found) return found;
+  throw new DownloadError(`${folder}: expected ${LIBRARY} in it; remove the folder and try again`);
 }
 
 /**
@@ -144,7 +130,7 @@ export async function findTensorFlow(
   if (env.NEPA_TENSORFLOW) return await explicit(env.NEPA_TENSORFLOW);
   try {
     return await inCache("gpu", env, notes) ?? await inPython(env, notes) ??
-      await inCache("cpu", env, notes) ?? await downloaded("cpu", options, notes);
+      await inCache("cpu", env, notes) ?? await downloaded("cpu", options.wheel, env, notes);
   } catch (error) {
     if (error instanceof DownloadError) return { missing: error.message, notes };
     throw error;
@@ -171,7 +157,7 @@ export async function installTensorFlow(
 ): Promise<FoundTensorFlow> {
   if (options.gpu) {
     if (Deno.build.os !== "linux") throw new DownloadError("TensorFlow's GPU build is for Linux");
-    return await downloaded("gpu", options, []);
+    return await downloaded("gpu", undefined, options.environment ?? Deno.env.toObject(), []);
   }
   const found = await findTensorFlow(options);
   if ("missing" in found) throw new DownloadError(found.missing);
