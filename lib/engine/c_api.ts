@@ -68,23 +68,19 @@ export const C_API = {
 } as const;
 
 /** What follows the operation and the attribute's name, by the kind of its value. */
-const VALUES = {
-  String: [B, U],
+const ONE = { String: [B, U], Int: [L], Float: ["f32"], Bool: ["u8"], Type: [I] } as const;
+const LISTS = {
   StringList: [B, B, I],
-  Int: [L],
   IntList: [B, I],
-  Float: ["f32"],
   FloatList: [B, I],
-  Bool: ["u8"],
   BoolList: [B, I],
-  Type: [I],
   TypeList: [B, I],
 } as const;
 
 /** Set attributes: of eager operations, and of a graph's. */
 export const SETTERS: Deno.ForeignLibraryInterface = Object.fromEntries(
   ["TFE_Op", "TF_"].flatMap((prefix) =>
-    Object.entries(VALUES).map(([kind, value]) =>
+    Object.entries({ ...ONE, ...LISTS }).map(([kind, value]) =>
       [`${prefix}SetAttr${kind}`, { parameters: [P, B, ...value], result: V }] as const
     )
   ),

@@ -1,5 +1,13 @@
 /** A TensorFlow graph under construction. @module */
-import { ATTR, type Attribute, cString, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import {
+  ATTR,
+  type Attribute,
+  cString,
+  DTYPE,
+  type LibTensorFlow,
+  memory,
+  type Pointer,
+} from "./libtensorflow.ts";
 
 /** One operation of a graph, and what it is made of. */
 export interface GraphNode {
@@ -54,12 +62,11 @@ export class Graph {
   }
 
   placeholder(dtype: number, shape: readonly number[]): GraphOutput {
-    const attributes = [{ name: "dtype", type: ATTR.TYPE, value: dtype }, {
-      name: "shape",
-      type: ATTR.SHAPE,
-      value: shape,
-    }];
-    return { node: this.add("Placeholder", attributes), index: 0 };
+    const kind = { name: "dtype", type: ATTR.TYPE, value: dtype };
+    return {
+      node: this.add("Placeholder", [kind, { name: "shape", type: ATTR.SHAPE, value: shape }]),
+      index: 0,
+    };
   }
 
   /** Adds a constant with a copy of a TF_Tensor. */
@@ -89,10 +96,7 @@ export class Graph {
     const { c } = this.#lib, end = { node, index: 0 }, dtype = this.dtype(end);
     if (dtype === DTYPE.STRING) return `Const ${Deno.UnsafePointer.value(node.operation)}`;
     return this.withValue(node, (value) => {
-      const size = Number(c.TF_TensorByteSize(value));
-      const data = size > 0
-        ? Deno.UnsafePointerView.getArrayBuffer(c.TF_TensorData(value)!, size)
-        : new ArrayBuffer(0);
+      const data = memory(c.TF_TensorData(value), Number(c.TF_TensorByteSize(value)));
       return `Const ${dtype} [${this.shape(end)}] ${new TextDecoder("latin1").decode(data)}`;
     });
   }
@@ -137,18 +141,11 @@ export class Graph {
     nodes?: readonly GraphNode[],
   ): Pointer {
     const { c, context } = this.#lib;
-    const operations = BigUint64Array.from(
-      nodes ?? [],
-      ({ operation }) => Deno.UnsafePointer.value(operation),
-    );
-    const fn = this.#lib.ok((s) => {
-      const [body, count] = [operations.length > 0 ? operations : null, nodes ? operations.length : -1];
-      const [ins, outs] = [encode(inputs), encode(outputs)];
-      return c.TF_GraphToFunction(
-        ...[this.#graph, cString(name), 0, count, body, inputs.length, ins] as const,
-        ...[outputs.length, outs, null, null, null, s] as const,
-      );
-    }, what)!;
+    const body = BigUint64Array.from(nodes ?? [], ({ operation }) => Deno.UnsafePointer.value(operation));
+    const some = [nodes ? body.length : -1, body.length > 0 ? body : null] as const;
+    const ends = [inputs.length, encode(inputs), outputs.length, encode(outputs), null, null, null] as const;
+    const make = (s: Pointer) => c.TF_GraphToFunction(this.#graph, cString(name), 0, ...some, ...ends, s);
+    const fn = this.#lib.ok(make, what)!;
     this.#lib.ok((s) => c.TFE_ContextAddFunction(context, fn, s), what);
     return fn;
   }

@@ -92,7 +92,7 @@ export class LibTensorFlow {
       throw new TensorFlowError(`TensorFlow: cannot open ${path}: ${(cause as Error).message}`, { cause });
     }
     this.#status = this.c.TF_NewStatus()!;
-    this.version = Deno.UnsafePointerView.getCString(this.c.TF_Version()!);
+    this.version = textAt(this.c.TF_Version());
     const options = this.c.TFE_NewContextOptions()!;
     this.c.TFE_ContextOptionsSetDevicePlacementPolicy(options, 2); // copy inputs to the op's device silently
     const context = silently(() => this.c.TFE_NewContext(options, this.#status));
@@ -104,11 +104,8 @@ export class LibTensorFlow {
 
   #listDevices(): string[] {
     const list = this.ok((s) => this.c.TFE_ContextListDevices(this.context, s), "list devices")!;
-    const names = Array.from({ length: this.c.TF_DeviceListCount(list) }, (_, i) => {
-      return Deno.UnsafePointerView.getCString(
-        this.ok((s) => this.c.TF_DeviceListName(list, i, s), "device")!,
-      );
-    });
+    const nameOf = (i: number) => textAt(this.ok((s) => this.c.TF_DeviceListName(list, i, s), "device"));
+    const names = Array.from({ length: this.c.TF_DeviceListCount(list) }, (_, i) => nameOf(i));
     this.c.TF_DeleteDeviceList(list);
     return names;
   }
@@ -117,7 +114,7 @@ export class LibTensorFlow {
   check(what: string, status: Pointer = this.#status): void {
     const code = this.c.TF_GetCode(status);
     if (code === 0) return;
-    const message = Deno.UnsafePointerView.getCString(this.c.TF_Message(status)!);
+    const message = textAt(this.c.TF_Message(status));
     this.c.TF_SetStatus(status, 0, cString("")); // not every function sets it when all is well
     throw new TensorFlowError(`TensorFlow, ${what}: ${message}`);
   }
@@ -147,19 +144,17 @@ export class LibTensorFlow {
         this.c.TF_StringInit(string);
         this.c.TF_StringCopy(string, characters, BigInt(characters.length));
       });
-    } else if (bytes > 0) {
-      const memory = Deno.UnsafePointerView.getArrayBuffer(this.c.TF_TensorData(tensor)!, bytes);
-      new Uint8Array(memory).set(new Uint8Array(values.buffer, values.byteOffset, bytes));
+    } else {
+      const own = new Uint8Array(values.buffer, values.byteOffset, bytes);
+      memory(this.c.TF_TensorData(tensor), bytes).set(own);
     }
     return tensor;
   }
 
   /** Where each string of a TF_Tensor is described. */
   #strings(tensor: Pointer): Pointer[] {
-    const count = Number(this.c.TF_TensorElementCount(tensor)), first = this.c.TF_TensorData(tensor);
-    return Array.from({ length: count }, (_, i) => {
-      return Deno.UnsafePointer.offset(first!, i * BYTES[DTYPE.STRING]!)!;
-    });
+    const length = Number(this.c.TF_TensorElementCount(tensor)), first = this.c.TF_TensorData(tensor)!;
+    return Array.from({ length }, (_, i) => Deno.UnsafePointer.offset(first, i * BYTES[DTYPE.STRING]!)!);
   }
 
   /** Gives `use` what is behind a handle. */
@@ -199,43 +194,29 @@ export class LibTensorFlow {
   /** Sets an attribute of an eager op (`"TFE_Op"`) or of a graph operation under construction (`"TF_"`). */
   setAttribute(prefix: "TFE_Op" | "TF_", op: Pointer, { name, type, value }: Attribute): void {
     if (type === ATTR.SHAPE) {
-      const dims = BigInt64Array.from((value ?? []) as number[], BigInt),
-        rank = value === null ? -1 : dims.length;
+      const dims = BigInt64Array.from((value ?? []) as number[], BigInt), rank = value ? dims.length : -1;
       if (prefix === "TF_") return this.c.TF_SetAttrShape(op, cString(name), dims, rank);
       return this.ok((s) => this.c.TFE_OpSetAttrShape(op, cString(name), dims, rank, s), `attribute ${name}`);
     }
-    const kind = KINDS[type];
-    if (!kind) throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
-    const list = Array.isArray(value), args = list ? kind.many(value) : kind.one(value);
-    this.#setters[`${prefix}SetAttr${kind.name}${list ? "List" : ""}`]!(op, cString(name), ...args);
+    if (!KINDS[type]) throw new TypeError(`attribute ${name}: expected a type from 0 to 5, got ${type}`);
+    const [kind, one, many] = KINDS[type], list = Array.isArray(value);
+    const set = this.#setters[`${prefix}SetAttr${kind}${list ? "List" : ""}`]!;
+    set(op, cString(name), ...list ? many(value) : one(value));
   }
 }
 
-/** How C takes an attribute's value, and a list of them, by the attribute's type. */
+/** By an attribute's type: what C calls it, and how it takes a value and a list of them. */
 // deno-lint-ignore no-explicit-any
-const KINDS: Record<number, { name: string; one(value: any): unknown[]; many(values: any[]): unknown[] }> = {
-  [ATTR.STRING]: {
-    name: "String",
-    one: (text: string) => [encoder.encode(text), BigInt(encoder.encode(text).length)],
-    many: stringList,
-  },
+const KINDS: Record<
+  number,
+  [name: string, one: (value: any) => unknown[], many: (values: any[]) => unknown[]]
+> = {
+  [ATTR.STRING]: ["String", (text) => [cString(text), BigInt(cString(text).length - 1)], stringList],
   // A seed need not be whole.
-  [ATTR.INT]: {
-    name: "Int",
-    one: (value: number) => [BigInt(Math.trunc(value))],
-    many: (values) => [BigInt64Array.from(values, BigInt), values.length],
-  },
-  [ATTR.FLOAT]: {
-    name: "Float",
-    one: (value) => [value],
-    many: (all) => [Float32Array.from(all), all.length],
-  },
-  [ATTR.BOOL]: {
-    name: "Bool",
-    one: (value) => [Number(value)],
-    many: (all) => [Uint8Array.from(all), all.length],
-  },
-  [ATTR.TYPE]: { name: "Type", one: (value) => [value], many: (all) => [Int32Array.from(all), all.length] },
+  [ATTR.INT]: ["Int", (x) => [BigInt(Math.trunc(x))], (all) => [BigInt64Array.from(all, BigInt), all.length]],
+  [ATTR.FLOAT]: ["Float", (x) => [x], (all) => [Float32Array.from(all), all.length]],
+  [ATTR.BOOL]: ["Bool", (x) => [Number(x)], (all) => [Uint8Array.from(all), all.length]],
+  [ATTR.TYPE]: ["Type", (x) => [x], (all) => [Int32Array.from(all), all.length]],
 };
 
 /** Code that was cut off or overwritten would end the process. */
@@ -258,11 +239,11 @@ function stringList(list: string[]): unknown[] {
   return [addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length];
 }
 
+const textAt = (from: Deno.PointerValue): string => Deno.UnsafePointerView.getCString(from!);
+
 /** `size` bytes of TensorFlow's. */
-function memory(from: Deno.PointerValue, size: number): Uint8Array<ArrayBuffer> {
-  return from && size > 0
-    ? new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(from, size))
-    : new Uint8Array();
+export function memory(from: Deno.PointerValue, size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(from && size > 0 ? Deno.UnsafePointerView.getArrayBuffer(from, size) : []);
 }
 
 /** The bytes that the tensor needs, if `values` fit its shape and type. */
