@@ -1,6 +1,6 @@
 /**
  * The object through which the kernels of `@tensorflow/tfjs-node-gpu` talk to TensorFlow. Theirs is a compiled addon;
- * this one is the C library itself. While a {@linkcode Recorder} is set, ops go to it instead of being executed.
+ * this one is the C library itself. While a {@linkcode GraphRecorder} is set, ops go to it instead of being executed.
  *
  * @module
  */
@@ -11,8 +11,11 @@ import {
   DTYPE,
   type LibTensorFlow,
   type Pointer,
+  pointers,
+  typeOf,
   type Values,
 } from "./libtensorflow.ts";
+import type { GraphRecorder } from "./recorder.ts";
 
 /** What the kernels need to know of an op's output. */
 export interface TensorMetadata {
@@ -21,28 +24,17 @@ export interface TensorMetadata {
   dtype: number;
 }
 
-/** Takes ops and constants in place of TensorFlow's eager runtime. */
-export interface Recorder {
-  /** A tensor with known elements is made, as a real handle too. The TF_Tensor is the caller's. */
-  constant(id: number, tensor: Pointer): void;
-  op(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[];
-  /** Throws: the values of a tensor of the recording are not there yet. */
-  refuseRead(): never;
-}
-
 /** The binding: a table from tensor ids to TensorFlow handles. */
 export class Binding {
   readonly TF_Version: string;
 
-  recorder: Recorder | undefined;
-  readonly #lib: LibTensorFlow;
+  recorder: GraphRecorder | undefined;
   readonly #handles = new Map<number, Pointer>();
   readonly #outputs = new BigUint64Array(1024);
   readonly #count = new Int32Array(1);
   #nextId = 1;
 
-  constructor(lib: LibTensorFlow) {
-    this.#lib = lib;
+  constructor(private readonly lib: LibTensorFlow) {
     this.TF_Version = lib.version;
     Object.assign(this, prefixed("TF_", DTYPE), prefixed("TF_ATTR_", ATTR));
   }
@@ -53,15 +45,15 @@ export class Binding {
   }
 
   createTensor(shape: readonly number[], dtype: number, values: Values): number {
-    const tensor = this.#lib.newTensor(shape, dtype, values);
+    const tensor = this.lib.newTensor(shape, dtype, values);
     try {
       const id = this.freshId();
       this.recorder?.constant(id, tensor);
-      const handle = this.#lib.ok((s) => this.#lib.c.TFE_NewTensorHandle(tensor, s), "new tensor")!;
+      const handle = this.lib.ok((s) => this.lib.c.TFE_NewTensorHandle(tensor, s), "new tensor")!;
       this.#handles.set(id, dtype === DTYPE.STRING ? this.#ownStrings(handle) : handle);
       return id;
     } finally {
-      this.#lib.c.TF_DeleteTensor(tensor);
+      this.lib.c.TF_DeleteTensor(tensor);
     }
   }
 
@@ -69,8 +61,7 @@ export class Binding {
   #ownStrings(handle: Pointer): Pointer {
     const id = this.adopt(handle);
     try {
-      this.#execute("DeepCopy", [{ name: "T", type: ATTR.TYPE, value: DTYPE.STRING }], [id]);
-      return this.#output(0);
+      return this.#execute("DeepCopy", [typeOf("T", DTYPE.STRING)], [id])[0]!;
     } finally {
       this.deleteTensor(id);
     }
@@ -90,50 +81,48 @@ export class Binding {
     return handle;
   }
 
+  /** A second handle on a tensor's value; the caller's. */
+  copy(id: number): Pointer {
+    const handle = this.handle(id);
+    return this.lib.ok((s) => this.lib.c.TFE_TensorHandleCopySharingTensor(handle, s), "copy")!;
+  }
+
   deleteTensor(id: number): void {
     const handle = this.#handles.get(id);
     if (!handle) return;
     this.#handles.delete(id);
-    this.#lib.c.TFE_DeleteTensorHandle(handle);
+    this.lib.c.TFE_DeleteTensorHandle(handle);
   }
 
   tensorDataSync(id: number): Values {
     if (this.recorder && !this.#handles.has(id)) this.recorder.refuseRead();
-    return this.#lib.read(this.handle(id));
+    return this.lib.read(this.handle(id));
   }
 
   executeOp(name: string, attributes: readonly Attribute[], inputs: readonly number[]): TensorMetadata[] {
     if (this.recorder) return this.recorder.op(name, attributes, inputs);
-    const outputs = this.#execute(name, attributes, inputs);
-    return Array.from({ length: outputs }, (_, i) => this.metadata(this.#output(i)));
+    return this.#execute(name, attributes, inputs).map((handle) => this.metadata(handle));
   }
 
-  /** Gives the number of outputs. */
-  #execute(name: string, attributes: readonly Attribute[], inputs: readonly number[]): number {
-    const { c } = this.#lib;
-    const op = this.newOp(name, attributes, inputs);
+  #execute(name: string, attributes: readonly Attribute[], inputs: readonly number[]): Pointer[] {
+    const { c } = this.lib, op = this.newOp(name, attributes, inputs);
     try {
       this.#count[0] = this.#outputs.length;
-      this.#lib.ok((s) => c.TFE_Execute(op, this.#outputs, this.#count, s), name);
+      this.lib.ok((s) => c.TFE_Execute(op, this.#outputs, this.#count, s), name);
+      return pointers(this.#outputs, this.#count);
     } finally {
       c.TFE_DeleteOp(op);
     }
-    return this.#count[0]!;
-  }
-
-  /** Output `i` of what was executed last. */
-  #output(i: number): Pointer {
-    return Deno.UnsafePointer.create(this.#outputs[i]!)!;
   }
 
   /** An eager op with its attributes and inputs set; the caller executes and deletes it. */
   newOp(name: string, attributes: readonly Attribute[], inputs: readonly number[]): Pointer {
-    const { c, context } = this.#lib;
+    const { c, context } = this.lib;
     const handles = inputs.map((id) => this.handle(id));
-    const op = this.#lib.ok((s) => c.TFE_NewOp(context, cString(name), s), name)!;
+    const op = this.lib.ok((s) => c.TFE_NewOp(context, cString(name), s), name)!;
     try {
-      for (const attribute of attributes) this.#lib.setAttribute("TFE_Op", op, attribute);
-      for (const handle of handles) this.#lib.ok((s) => c.TFE_OpAddInput(op, handle, s), name);
+      for (const attribute of attributes) this.lib.setAttribute("TFE_Op", op, attribute);
+      for (const handle of handles) this.lib.ok((s) => c.TFE_OpAddInput(op, handle, s), name);
       return op;
     } catch (error) {
       c.TFE_DeleteOp(op);
@@ -143,16 +132,15 @@ export class Binding {
 
   /** Takes over a handle and reads its shape and type. */
   metadata(handle: Pointer): TensorMetadata {
-    const { c } = this.#lib;
-    const rank = this.#lib.ok((s) => c.TFE_TensorHandleNumDims(handle, s), "shape");
-    const shape = Array.from({ length: rank }, (_, i) => {
-      return Number(this.#lib.ok((s) => c.TFE_TensorHandleDim(handle, i, s), "shape"));
-    });
+    const { c } = this.lib;
+    const rank = this.lib.ok((s) => c.TFE_TensorHandleNumDims(handle, s), "shape");
+    const dim = (i: number) => Number(this.lib.ok((s) => c.TFE_TensorHandleDim(handle, i, s), "shape"));
+    const shape = Array.from({ length: rank }, (_, i) => dim(i));
     return { id: this.adopt(handle), shape, dtype: c.TFE_TensorHandleDataType(handle) };
   }
 
   isUsingGpuDevice(): boolean {
-    return this.#lib.devices.some((name) => name.includes("device:GPU"));
+    return this.lib.devices.some((name) => name.includes("device:GPU"));
   }
 
   getNumOfTensors(): number {

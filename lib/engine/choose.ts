@@ -31,12 +31,10 @@ interface Opened extends Pick<Engine, "streams" | "decodeJpeg"> {
 /** Why an engine cannot be had, and what helps. */
 class Unavailable extends Error {
   override name = "EngineUnavailableError";
-  /** What else was noticed. */
-  notes: string[];
 
-  constructor(message: string, notes: string[] = []) {
+  /** @param notes What else was noticed. */
+  constructor(message: string, readonly notes: string[] = []) {
     super(message);
-    this.notes = notes;
   }
 }
 
@@ -52,7 +50,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
     if ("missing" in found) throw new Unavailable(`TensorFlow: ${found.missing}`, found.notes);
     const tensorflow = await openTensorFlow(found.library);
     await tf.setBackend("tensorflow");
-    const { version, device } = tensorflow,
+    const { device, lib: { version } } = tensorflow,
       notes = [`TensorFlow ${version} from ${found.source}`, ...found.notes];
     if (!version.startsWith("2.21.")) {
       notes.push(`TensorFlow ${version} is not tested with this library, 2.21 is`);
@@ -171,18 +169,14 @@ async function attempt(name: EngineName, notes: string[]): Promise<Engine | unde
   }
 }
 
-/** webgpu, if there is hardware for it, or else wasm, or else cpu. */
-async function withoutTensorFlow(notes: string[]): Promise<Engine> {
-  const adapter = await findAdapter();
-  if (adapter && !adapter.hardware) notes.push(`webgpu was passed over: ${adapter.name} is software`);
-  return adapter?.hardware && await attempt("webgpu", notes) || await attempt("wasm", notes) ||
-    await take("cpu");
-}
-
 async function choose(): Promise<Engine> {
   if (automatic) return await take(automatic.name);
   const notes: string[] = [];
-  const engine = await attempt("tensorflow", notes) ?? await withoutTensorFlow(notes);
+  let engine = await attempt("tensorflow", notes);
+  const adapter = engine ? undefined : await findAdapter();
+  if (adapter && !adapter.hardware) notes.push(`webgpu was passed over: ${adapter.name} is software`);
+  if (adapter?.hardware) engine = await attempt("webgpu", notes);
+  engine ??= await attempt("wasm", notes) ?? await take("cpu");
   automatic = Object.assign(engine, { notes: [...engine.notes, ...notes] });
   if (notes.length > 0 || host.inNotebook() || Deno.stderr.isTerminal()) {
     host.say([`engine: ${engine}`, ...engine.notes].join("\n  "));

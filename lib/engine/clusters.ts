@@ -55,12 +55,9 @@ function beneath(end: GraphOutput): GraphOutput {
 
 /** The clusters of a process, by what they are made of; those of the oldest recordings first. */
 export class Clusters {
-  readonly #lib: LibTensorFlow;
   readonly #made = new Map<string, Cluster>();
 
-  constructor(lib: LibTensorFlow) {
-    this.#lib = lib;
-  }
+  constructor(private readonly lib: LibTensorFlow) {}
 
   /**
    * Makes a function of a recording.
@@ -74,7 +71,7 @@ export class Clusters {
     name: string,
     what: string,
   ): () => void {
-    const graph = new Graph(this.#lib), split = new Split(recorder, outputs), used: string[] = [];
+    const graph = new Graph(this.lib), split = new Split(recorder, outputs), used: string[] = [];
     const wires = new Map<GraphNode, GraphOutput[]>();
     recorder.placeholders.forEach((end) => {
       wires.set(end.node, [graph.placeholder(recorder.graph.dtype(end), recorder.graph.shape(end)!)]);
@@ -109,7 +106,7 @@ export class Clusters {
         for (const node of split.alone[level]!) wire({ node, index: 0 });
       });
       const inputs = recorder.placeholders.map(wire);
-      this.#lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire), what));
+      this.lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire), what));
     } catch (error) {
       this.#release(used);
       throw error;
@@ -144,8 +141,8 @@ export class Clusters {
     const idle = [...this.#made].filter(([, { users }]) => users === 0);
     for (const [key, { name, fn }] of idle.slice(0, -IDLE)) {
       this.#made.delete(key);
-      this.#lib.removeFunction(name);
-      this.#lib.c.TF_DeleteFunction(fn);
+      this.lib.removeFunction(name);
+      this.lib.c.TF_DeleteFunction(fn);
     }
   }
 }

@@ -12,7 +12,7 @@ import type { TensorMetadata } from "./binding.ts";
 import { elsewhere } from "./frozen.ts";
 import { TensorFlowError } from "./libtensorflow.ts";
 import { type Flat, flattenArguments } from "./nested.ts";
-import { discard, type Inputs, type Trace, trace, type Work } from "./record.ts";
+import { type Inputs, type Trace, trace, type Work } from "./record.ts";
 import type { Source } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 import { extend } from "./trace.ts";
@@ -98,9 +98,8 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
 }
 
 /** A second handle on a tensor's value, so that the caller may dispose the tensor while it is in use. */
-function hold({ lib, binding, backend }: TensorFlow, tensor: tf.Tensor): TensorMetadata {
-  const handle = binding.handle(backend.getInputTensorIds([tensor])[0]!);
-  return binding.metadata(lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(handle, s), "argument")!);
+function hold({ binding, backend }: TensorFlow, tensor: tf.Tensor): TensorMetadata {
+  return binding.metadata(binding.copy(backend.getInputTensorIds([tensor])[0]!));
 }
 
 /** Gives this engine the variables that another one holds: a recording would take their values for constants. */
@@ -120,7 +119,7 @@ function locate(engine: TensorFlow, work: Work, inputs: Inputs, error: Error): E
   if (!(error instanceof TensorFlowError) || operation === undefined) return error;
   try {
     const { recorder } = trace(engine, work, inputs), caller = recorder.caller(operation);
-    discard(engine, recorder);
+    recorder.discard();
     if (caller) extend(error, `\n${operation} was called at ${caller}`);
   } catch {
     // What the function depends on is gone by now: without the line, then.
@@ -175,8 +174,8 @@ function record(engine: TensorFlow, work: Work, inputs: Inputs, clustered: boole
     recording = { name, sources, captured, assigned, release, outputs: ends.length, ran: false, rebuild };
     return recording;
   } finally {
-    if (recording) recorder.dispose();
-    else discard(engine, recorder);
+    if (recording) recorder.graph.dispose();
+    else recorder.discard();
   }
 }
 
@@ -188,7 +187,7 @@ function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Tr
   const recorders = [second.recorder, first.recorder] as const;
   const nodes = firstDifference(...recorders, [second.ends, first.ends]);
   const caller = nodes?.map((node, i) => node && recorders[i]!.caller(node)).find((place) => place);
-  discard(engine, second.recorder);
+  second.recorder.discard();
   if (nodes || !nested) {
     throw new TypeError(
       `compile("${work.label}"): two recordings of the function differ: what JavaScript computes (Math.random(), a ` +

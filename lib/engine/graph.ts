@@ -7,6 +7,7 @@ import {
   type LibTensorFlow,
   memory,
   type Pointer,
+  typeOf,
 } from "./libtensorflow.ts";
 
 /** One operation of a graph, and what it is made of. */
@@ -29,17 +30,15 @@ export interface GraphOutput {
 
 /** Adds operations to a graph and makes functions of it. */
 export class Graph {
-  readonly #lib: LibTensorFlow;
   readonly #graph: Pointer;
   #nodes = 0;
 
-  constructor(lib: LibTensorFlow) {
-    this.#lib = lib;
+  constructor(private readonly lib: LibTensorFlow) {
     this.#graph = lib.c.TF_NewGraph()!;
   }
 
   #begin(type: string, name: string): Pointer {
-    return this.#lib.c.TF_NewOperation(this.#graph, cString(type), new TextEncoder().encode(`${name}\0`))!;
+    return this.lib.c.TF_NewOperation(this.#graph, cString(type), new TextEncoder().encode(`${name}\0`))!;
   }
 
   #name(type: string): string {
@@ -53,36 +52,32 @@ export class Graph {
     inputs: readonly GraphOutput[] = [],
     { list = 0, what = type, name = this.#name(type) }: { list?: number; what?: string; name?: string } = {},
   ): GraphNode {
-    const { c } = this.#lib, description = this.#begin(type, name);
+    const { c } = this.lib, description = this.#begin(type, name);
     if (list > 0) c.TF_AddInputList(description, encode(inputs.slice(0, list)), list);
     for (const end of inputs.slice(list)) c.TF_AddInput(description, encode([end]));
-    for (const attribute of attributes) this.#lib.setAttribute("TF_", description, attribute);
-    const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), what)!;
+    for (const attribute of attributes) this.lib.setAttribute("TF_", description, attribute);
+    const operation = this.lib.ok((s) => c.TF_FinishOperation(description, s), what)!;
     return { operation, name, type, attributes, inputs, list };
   }
 
   placeholder(dtype: number, shape: readonly number[]): GraphOutput {
-    const kind = { name: "dtype", type: ATTR.TYPE, value: dtype };
-    return {
-      node: this.add("Placeholder", [kind, { name: "shape", type: ATTR.SHAPE, value: shape }]),
-      index: 0,
-    };
+    const attributes = [typeOf("dtype", dtype), { name: "shape", type: ATTR.SHAPE, value: shape }];
+    return { node: this.add("Placeholder", attributes), index: 0 };
   }
 
   /** Adds a constant with a copy of a TF_Tensor. */
   constant(value: Pointer): GraphOutput {
-    const { c } = this.#lib, name = this.#name("Const"), description = this.#begin("Const", name);
-    const dtype = { name: "dtype", type: ATTR.TYPE, value: c.TF_TensorType(value) };
-    this.#lib.setAttribute("TF_", description, dtype);
-    this.#lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
-    const operation = this.#lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
+    const { c } = this.lib, name = this.#name("Const"), description = this.#begin("Const", name);
+    this.lib.setAttribute("TF_", description, typeOf("dtype", c.TF_TensorType(value)));
+    this.lib.ok((s) => c.TF_SetAttrTensor(description, cString("value"), value, s), "Const");
+    const operation = this.lib.ok((s) => c.TF_FinishOperation(description, s), "Const")!;
     return { node: { operation, name, type: "Const", attributes: [], inputs: [], list: 0 }, index: 0 };
   }
 
   /** Calls `use` with a constant's elements, a TF_Tensor. */
   withValue<T>({ operation }: GraphNode, use: (value: Pointer) => T): T {
-    const { c } = this.#lib, at = new BigUint64Array(1);
-    this.#lib.ok((s) => c.TF_OperationGetAttrTensor(operation, cString("value"), at, s), "Const");
+    const { c } = this.lib, at = new BigUint64Array(1);
+    this.lib.ok((s) => c.TF_OperationGetAttrTensor(operation, cString("value"), at, s), "Const");
     const value = Deno.UnsafePointer.create(at[0]!)!;
     try {
       return use(value);
@@ -93,7 +88,7 @@ export class Graph {
 
   /** A constant's type, shape and elements; strings are like no others. */
   constantText(node: GraphNode): string {
-    const { c } = this.#lib, end = { node, index: 0 }, dtype = this.dtype(end);
+    const { c } = this.lib, end = { node, index: 0 }, dtype = this.dtype(end);
     if (dtype === DTYPE.STRING) return `Const ${Deno.UnsafePointer.value(node.operation)}`;
     return this.withValue(node, (value) => {
       const data = memory(c.TF_TensorData(value), Number(c.TF_TensorByteSize(value)));
@@ -103,28 +98,28 @@ export class Graph {
 
   /** How many values a node gives. */
   outputs({ operation }: GraphNode): number {
-    return this.#lib.c.TF_OperationNumOutputs(operation);
+    return this.lib.c.TF_OperationNumOutputs(operation);
   }
 
   dtype(end: GraphOutput): number {
-    return this.#lib.c.TF_OperationOutputType(encode([end]));
+    return this.lib.c.TF_OperationOutputType(encode([end]));
   }
 
   /** As far as TensorFlow can tell without values; undefined or −1 where it cannot. */
   shape(end: GraphOutput): number[] | undefined {
-    const { c } = this.#lib, at = encode([end]);
-    const rank = this.#lib.ok((s) => c.TF_GraphGetTensorNumDims(this.#graph, at, s), end.node.type);
+    const { c } = this.lib, at = encode([end]);
+    const rank = this.lib.ok((s) => c.TF_GraphGetTensorNumDims(this.#graph, at, s), end.node.type);
     if (rank < 0) return undefined;
     const dims = new BigInt64Array(rank);
     if (rank > 0) {
-      this.#lib.ok((s) => c.TF_GraphGetTensorShape(this.#graph, at, dims, rank, s), end.node.type);
+      this.lib.ok((s) => c.TF_GraphGetTensorShape(this.#graph, at, dims, rank, s), end.node.type);
     }
     return Array.from(dims, Number);
   }
 
   /** Lets the graph call a function. */
   admit(fn: Pointer): void {
-    this.#lib.ok((s) => this.#lib.c.TF_GraphCopyFunction(this.#graph, fn, null, s), "function");
+    this.lib.ok((s) => this.lib.c.TF_GraphCopyFunction(this.#graph, fn, null, s), "function");
   }
 
   /**
@@ -140,18 +135,18 @@ export class Graph {
     what: string,
     nodes?: readonly GraphNode[],
   ): Pointer {
-    const { c, context } = this.#lib;
+    const { c, context } = this.lib;
     const body = BigUint64Array.from(nodes ?? [], ({ operation }) => Deno.UnsafePointer.value(operation));
     const some = [nodes ? body.length : -1, body.length > 0 ? body : null] as const;
     const ends = [inputs.length, encode(inputs), outputs.length, encode(outputs), null, null, null] as const;
     const make = (s: Pointer) => c.TF_GraphToFunction(this.#graph, cString(name), 0, ...some, ...ends, s);
-    const fn = this.#lib.ok(make, what)!;
-    this.#lib.ok((s) => c.TFE_ContextAddFunction(context, fn, s), what);
+    const fn = this.lib.ok(make, what)!;
+    this.lib.ok((s) => c.TFE_ContextAddFunction(context, fn, s), what);
     return fn;
   }
 
   dispose(): void {
-    this.#lib.c.TF_DeleteGraph(this.#graph);
+    this.lib.c.TF_DeleteGraph(this.#graph);
   }
 }
 

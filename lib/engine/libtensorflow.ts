@@ -49,6 +49,9 @@ export interface Attribute {
   value: boolean | number | string | null | readonly (number | boolean | string)[];
 }
 
+/** An attribute that is a type of elements. */
+export const typeOf = (name: string, value: number): Attribute => ({ name, type: ATTR.TYPE, value });
+
 /**
  * The elements of a tensor, as tfjs hands them over: of complex numbers the real and the imaginary part by turns, of a
  * string its bytes. A resource is read as the bytes of its handle.
@@ -157,8 +160,8 @@ export class LibTensorFlow {
     return Array.from({ length }, (_, i) => Deno.UnsafePointer.offset(first, i * BYTES[DTYPE.STRING]!)!);
   }
 
-  /** Gives `use` what is behind a handle. */
-  #resolved<T>(handle: Pointer, use: (tensor: Pointer) => T): T {
+  /** Gives `use` what is behind a handle, a TF_Tensor. */
+  resolved<T>(handle: Pointer, use: (tensor: Pointer) => T): T {
     const tensor = this.ok((s) => this.c.TFE_TensorHandleResolve(handle, s), "read")!;
     try {
       return use(tensor);
@@ -169,7 +172,7 @@ export class LibTensorFlow {
 
   /** Gives `use` the bytes behind a handle. They are TensorFlow's: not to be changed, and gone afterwards. */
   look<T>(handle: Pointer, use: (bytes: Uint8Array<ArrayBuffer>) => T): T {
-    return this.#resolved(handle, (tensor) => {
+    return this.resolved(handle, (tensor) => {
       return use(memory(this.c.TF_TensorData(tensor), Number(this.c.TF_TensorByteSize(tensor))));
     });
   }
@@ -178,7 +181,7 @@ export class LibTensorFlow {
   read(handle: Pointer): Values {
     const dtype = this.c.TFE_TensorHandleDataType(handle);
     if (dtype === DTYPE.STRING) {
-      return this.#resolved(handle, (tensor) =>
+      return this.resolved(handle, (tensor) =>
         this.#strings(tensor).map((string) => {
           const size = Number(this.c.TF_StringGetSize(string));
           return memory(this.c.TF_StringGetDataPointer(string), size).slice();
@@ -205,11 +208,13 @@ export class LibTensorFlow {
   }
 }
 
-/** By an attribute's type: what C calls it, and how it takes a value and a list of them. */
 // deno-lint-ignore no-explicit-any
+type Given = any;
+
+/** By an attribute's type: what C calls it, and how it takes a value and a list of them. */
 const KINDS: Record<
   number,
-  [name: string, one: (value: any) => unknown[], many: (values: any[]) => unknown[]]
+  [name: string, one: (value: Given) => unknown[], many: (all: Given[]) => unknown[]]
 > = {
   [ATTR.STRING]: ["String", (text) => [cString(text), BigInt(cString(text).length - 1)], stringList],
   // A seed need not be whole.
@@ -238,6 +243,10 @@ function stringList(list: string[]): unknown[] {
   const addresses = BigUint64Array.from(strings, (b) => Deno.UnsafePointer.value(Deno.UnsafePointer.of(b)));
   return [addresses, BigUint64Array.from(strings, (b) => BigInt(b.length - 1)), list.length];
 }
+
+/** The first `count` of addresses. */
+export const pointers = (addresses: BigUint64Array, [count]: Int32Array): Pointer[] =>
+  Array.from(addresses.subarray(0, count), (value) => Deno.UnsafePointer.create(value)!);
 
 const textAt = (from: Deno.PointerValue): string => Deno.UnsafePointerView.getCString(from!);
 

@@ -26,7 +26,7 @@ export interface Inputs {
   rebuild: Flat["rebuild"];
 }
 
-/** What a function called. The one who has it disposes `recorder`, and deletes what it captured. */
+/** What a function called. The one who has it discards `recorder`, or disposes its graph. */
 export interface Trace {
   recorder: GraphRecorder;
   /** The new values of variables, and the results. */
@@ -35,18 +35,8 @@ export interface Trace {
   result: Flat;
 }
 
-/** Lets go of a trace that becomes no function. */
-export function discard({ binding }: TensorFlow, recorder: GraphRecorder): void {
-  for (const id of recorder.captured) binding.deleteTensor(id);
-  recorder.dispose();
-}
-
 /** Records a function. */
-export function trace(
-  engine: TensorFlow,
-  { label, fn, precision }: Work,
-  { held, rebuild }: Inputs,
-): Trace {
+export function trace(engine: TensorFlow, { label, fn, precision }: Work, { held, rebuild }: Inputs): Trace {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
     throw new TypeError(
@@ -67,16 +57,14 @@ export function trace(
       const result = flattenResult(label, call(fn, rebuild(standIns) as never[]));
       refuseNewVariables(known, label);
       const assigned = [...variables.keys()].filter((v) => v.dataId !== variables.get(v)!.dataId);
-      const ends = backend.getInputTensorIds([...assigned, ...result.tensors]).map((id) =>
-        recorder.ending(id)
-      );
-      traced = { recorder, ends, assigned, result };
+      const given = backend.getInputTensorIds([...assigned, ...result.tensors]);
+      traced = { recorder, ends: given.map((id) => recorder.ending(id)), assigned, result };
     });
     return traced!;
   } finally {
     binding.recorder = undefined;
     restoreVariables(engine, variables);
-    if (!traced) discard(engine, recorder);
+    if (!traced) recorder.discard();
   }
 }
 
@@ -94,10 +82,7 @@ function call(fn: Work["fn"], args: never[]): unknown {
 }
 
 /** What a variable held before the recording. */
-interface Held {
-  dataId: tf.DataId;
-  id: number;
-}
+type Held = { dataId: tf.DataId; id: number };
 
 /** Puts a stand-in behind every variable; gives what has to be put back. */
 function standInForVariables(engine: TensorFlow, recorder: GraphRecorder): Map<tf.Variable, Held> {
@@ -115,9 +100,8 @@ function standInForVariables(engine: TensorFlow, recorder: GraphRecorder): Map<t
 }
 
 /** Gives a variable the value of the tensor `id`, in data of its own. */
-function assignHandle({ backend, binding, lib }: TensorFlow, variable: tf.Variable, id: number): void {
-  const handle = lib.ok((s) => lib.c.TFE_TensorHandleCopySharingTensor(binding.handle(id), s), "variable")!;
-  const value = backend.createOutputTensor(binding.metadata(handle));
+function assignHandle({ backend, binding }: TensorFlow, variable: tf.Variable, id: number): void {
+  const value = backend.createOutputTensor(binding.metadata(binding.copy(id)));
   variable.assign(value);
   value.dispose();
 }

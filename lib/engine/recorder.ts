@@ -4,9 +4,9 @@
  * @module
  */
 import type * as tf from "@tensorflow/tfjs";
-import type { Recorder, TensorMetadata } from "./binding.ts";
+import type { TensorMetadata } from "./binding.ts";
 import { Graph, type GraphNode, type GraphOutput } from "./graph.ts";
-import { ATTR, type Attribute, DTYPE, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import { type Attribute, DTYPE, type Pointer, typeOf } from "./libtensorflow.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 import { callerOf } from "./trace.ts";
 import type { Precision } from "./types.ts";
@@ -18,13 +18,14 @@ const CONSTANT_BYTES = 1 << 16;
 const LARGE = 64;
 
 /** An input of the recorded function: an argument, a variable's value, or a tensor that the function closes over. */
-export type Source = { argument: number } | { variable: tf.Variable } | {
-  captured: number;
-  original: number;
-};
+export type Source = { argument: number } | { variable: tf.Variable } | Captured;
+type Captured = { captured: number; original: number };
+
+/** What stands for a source, until an op uses it. */
+type StandIn = { source: Source; shape: readonly number[]; dtype: number };
 
 /** Builds a graph from ops. */
-export class GraphRecorder implements Recorder {
+export class GraphRecorder {
   readonly graph: Graph;
   /** In the order in which they were called: inputs before what uses them. */
   readonly nodes: GraphNode[] = [];
@@ -34,13 +35,9 @@ export class GraphRecorder implements Recorder {
   /** The node of each source. */
   readonly placeholders: GraphOutput[] = [];
   readonly captured: number[] = [];
-  readonly #engine: TensorFlow;
-  readonly #lib: LibTensorFlow;
-  readonly #label: string;
-  readonly #precision: Precision;
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
-  readonly #standIns = new Map<number, { source: Source; shape: readonly number[]; dtype: number }>();
+  readonly #standIns = new Map<number, StandIn>();
   /** Where each operation and constant was called for, by its node's name. */
   readonly #stacks = new Map<string, Error>();
 
@@ -48,24 +45,24 @@ export class GraphRecorder implements Recorder {
    * @param label Of the function, for error messages.
    * @param precision Of its matrix products.
    */
-  constructor(engine: TensorFlow, label: string, precision: Precision) {
-    this.#engine = engine;
-    this.#lib = engine.lib;
-    this.#label = label;
-    this.#precision = precision;
+  constructor(
+    private readonly engine: TensorFlow,
+    private readonly label: string,
+    private readonly precision: Precision,
+  ) {
     this.graph = new Graph(engine.lib);
   }
 
   /** The id of a tensor that stands for `source`. */
   standIn(source: Source, shape: readonly number[], dtype: number): number {
-    const id = this.#engine.binding.freshId();
+    const id = this.engine.binding.freshId();
     this.#standIns.set(id, { source, shape, dtype });
     return id;
   }
 
   refuseRead(): never {
     throw new TypeError(
-      `compile("${this.#label}"): the function reads a tensor's values (dataSync, arraySync, print, or an op that needs ` +
+      `compile("${this.label}"): the function reads a tensor's values (dataSync, arraySync, print, or an op that needs ` +
         `them), which do not exist while it is recorded. Return that tensor, or compute what depends on it outside and ` +
         `pass it as an argument.`,
     );
@@ -79,12 +76,12 @@ export class GraphRecorder implements Recorder {
     const ends = inputs.map((id) => this.output(id));
     // The ops that take a list (Pack, ConcatV2, AddN, Einsum) take it first and call its length N.
     const list = attributes.find((a) => a.name === "N")?.value as number | undefined ?? 0;
-    const rest = attributes.filter((a) => a.name !== "N"), what = `${name} while recording "${this.#label}"`;
+    const rest = attributes.filter((a) => a.name !== "N"), what = `${name} while recording "${this.label}"`;
     const node = name === "BatchMatMulV2"
       ? this.#product(ends, rest, what)
-      : this.#add(this.graph.add(name, rest, ends, { list, what }));
+      : this.#add(name, rest, ends, { list, what });
     return Array.from({ length: this.graph.outputs(node) }, (_, index) => {
-      const end = { node, index }, id = this.#engine.binding.freshId(), shape = this.#shape(end, name);
+      const end = { node, index }, id = this.engine.binding.freshId(), shape = this.#shape(end, name);
       this.#known.set(id, this.#same(end, shape) ?? end);
       return { id, shape, dtype: this.graph.dtype(end) };
     });
@@ -101,8 +98,9 @@ export class GraphRecorder implements Recorder {
     return stack && callerOf(stack);
   }
 
-  #add(node: GraphNode): GraphNode {
-    this.nodes.push(this.#noticed(node));
+  #add(...operation: Parameters<Graph["add"]>): GraphNode {
+    const node = this.#noticed(this.graph.add(...operation));
+    this.nodes.push(node);
     return node;
   }
 
@@ -111,16 +109,14 @@ export class GraphRecorder implements Recorder {
     const shapes = ends.map((end) => this.graph.shape(end)), plain = shapes.every((s) => s?.length === 2);
     const outside = plain || shapes.every((shape) => shape?.slice(-2).every((n) => n >= LARGE));
     const add = (ends: readonly GraphOutput[], attributes: readonly Attribute[]) => {
-      const node = this.#add(
-        plain
-          ? this.graph.add("MatMul", attributes.map(asMatMul), ends, { what })
-          : this.graph.add("BatchMatMulV2", attributes, ends, { what }),
-      );
+      const node = plain
+        ? this.#add("MatMul", attributes.map(asMatMul), ends, { what })
+        : this.#add("BatchMatMulV2", attributes, ends, { what });
       if (outside) this.products.add(node);
       return node;
     };
-    const rounded = this.#precision === "bfloat16" && this.graph.dtype(ends[0]!) === DTYPE.FLOAT &&
-      (outside || this.#engine.device === "gpu"); // XLA on a CPU gains nothing from it
+    const rounded = this.precision === "bfloat16" && this.graph.dtype(ends[0]!) === DTYPE.FLOAT &&
+      (outside || this.engine.device === "gpu"); // XLA on a CPU gains nothing from it
     if (!rounded) return add(ends, attributes);
     const typed = attributes.map((a) => a.name === "T" ? { ...a, value: DTYPE.BFLOAT16 } : a);
     const product = add(ends.map((end) => this.#cast(end, DTYPE.BFLOAT16)), typed);
@@ -128,9 +124,8 @@ export class GraphRecorder implements Recorder {
   }
 
   #cast(end: GraphOutput, to: number): GraphOutput {
-    const type = (name: string, value: number) => ({ name, type: ATTR.TYPE, value });
-    const attributes = [type("SrcT", this.graph.dtype(end)), type("DstT", to)];
-    return { node: this.#add(this.graph.add("Cast", attributes, [end])), index: 0 };
+    const types = [typeOf("SrcT", this.graph.dtype(end)), typeOf("DstT", to)];
+    return { node: this.#add("Cast", types, [end]), index: 0 };
   }
 
   /** What a node only passes on: a reshape to the same shape, a cast to the same type. */
@@ -153,26 +148,21 @@ export class GraphRecorder implements Recorder {
   }
 
   #capture(id: number): GraphOutput {
-    const { c } = this.#lib, handle = this.#engine.binding.handle(id);
-    const copy = this.#lib.ok((s) => c.TFE_TensorHandleCopySharingTensor(handle, s), "capture")!;
-    const { id: held, shape, dtype } = this.#engine.binding.metadata(copy);
+    const { lib, binding } = this.engine, copy = binding.copy(id);
+    const { id: held, shape, dtype } = binding.metadata(copy);
     const size = shape.reduce((a, b) => a * b, 1);
     if (size * 8 > CONSTANT_BYTES || dtype === DTYPE.RESOURCE) {
       this.captured.push(held);
       return this.#placeholder({ source: { captured: held, original: id }, shape, dtype });
     }
-    const tensor = this.#lib.ok((s) => c.TFE_TensorHandleResolve(copy, s), "capture")!;
     try {
-      return this.graph.constant(tensor);
+      return lib.resolved(copy, (tensor) => this.graph.constant(tensor));
     } finally {
-      c.TF_DeleteTensor(tensor);
-      this.#engine.binding.deleteTensor(held);
+      binding.deleteTensor(held);
     }
   }
 
-  #placeholder(
-    { source, shape, dtype }: { source: Source; shape: readonly number[]; dtype: number },
-  ): GraphOutput {
+  #placeholder({ source, shape, dtype }: StandIn): GraphOutput {
     const end = this.graph.placeholder(dtype, shape);
     this.sources.push(source);
     this.placeholders.push(end);
@@ -183,7 +173,7 @@ export class GraphRecorder implements Recorder {
     const shape = this.graph.shape(end);
     if (!shape || shape.some((d) => d < 0)) {
       throw new TypeError(
-        `compile("${this.#label}"): the shape of what ${name} gives depends on values, which do not exist while the ` +
+        `compile("${this.label}"): the shape of what ${name} gives depends on values, which do not exist while the ` +
           `function is recorded. Call ${name} outside and pass its result as an argument.`,
       );
     }
@@ -194,16 +184,17 @@ export class GraphRecorder implements Recorder {
   ending(id: number): GraphOutput {
     const end = this.output(id), { type } = end.node;
     if (type !== "Placeholder" && type !== "Const") return end;
-    return { node: this.#add(this.graph.add("Identity", [], [end])), index: 0 };
+    return { node: this.#add("Identity", [], [end]), index: 0 };
   }
 
-  dispose(): void {
+  /** Lets go of what it captured too, which a function would need. */
+  discard(): void {
+    for (const id of this.captured) this.engine.binding.deleteTensor(id);
     this.graph.dispose();
   }
 }
 
+const MATMUL: Readonly<Record<string, string>> = { adj_x: "transpose_a", adj_y: "transpose_b" };
+
 /** BatchMatMulV2's attributes by MatMul's names. */
-function asMatMul(attribute: Attribute): Attribute {
-  const names: Record<string, string> = { adj_x: "transpose_a", adj_y: "transpose_b" };
-  return { ...attribute, name: names[attribute.name] ?? attribute.name };
-}
+const asMatMul = (given: Attribute): Attribute => ({ ...given, name: MATMUL[given.name] ?? given.name });

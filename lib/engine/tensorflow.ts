@@ -10,7 +10,15 @@ import { Clusters } from "./clusters.ts";
 import { openCusolver } from "./cuda.ts";
 import { keepCompiled, sealCompiled } from "./kept.ts";
 import { correctKernels } from "./kernels.ts";
-import { ATTR, type Attribute, cString, DTYPE, LibTensorFlow, type Pointer } from "./libtensorflow.ts";
+import {
+  ATTR,
+  type Attribute,
+  cString,
+  DTYPE,
+  LibTensorFlow,
+  type Pointer,
+  pointers,
+} from "./libtensorflow.ts";
 import type { Box } from "./types.ts";
 
 /** The device that functions run on, by its full name: the first of a kind, by default of GPUs, else the processor. */
@@ -51,10 +59,6 @@ export class TensorFlow {
   /** Keeps the checksums of what XLA has compiled since. */
   sealCompiled(): void {
     if (this.kept) sealCompiled(this.kept);
-  }
-
-  get version(): string {
-    return this.lib.version;
   }
 
   /** "gpu" where TensorFlow sees one, else "cpu". */
@@ -99,18 +103,18 @@ export class TensorFlow {
       { name: "channels", type: ATTR.INT, value: 3 },
       { name: "dct_method", type: ATTR.STRING, value: "INTEGER_ACCURATE" },
     ];
-    const window = Int32Array.of(box.top, box.left, box.height, box.width);
+    const window = Int32Array.of(box.top, box.left, box.height, box.width), { binding } = this;
     const ids = [
-      this.binding.createTensor([], DTYPE.STRING, [bytes]),
-      this.binding.createTensor([4], DTYPE.INT32, window),
+      binding.createTensor([], DTYPE.STRING, [bytes]),
+      binding.createTensor([4], DTYPE.INT32, window),
     ];
     try {
-      const op = this.binding.newOp("DecodeAndCropJpeg", attributes, ids), { devices } = this.lib;
+      const op = binding.newOp("DecodeAndCropJpeg", attributes, ids), { devices } = this.lib;
       const [handle] = await this.#offThread(op, mainDevice(devices, "CPU"), 1, "decoding a JPEG");
-      ids.push(this.binding.adopt(handle!));
+      ids.push(binding.adopt(handle!));
       return this.lib.look(handle!, use);
     } finally {
-      ids.forEach((id) => this.binding.deleteTensor(id));
+      ids.forEach((id) => binding.deleteTensor(id));
     }
   }
 
@@ -122,7 +126,7 @@ export class TensorFlow {
       this.lib.ok((s) => c.TFE_OpSetDevice(op, cString(device), s), what);
       await c.TFE_ExecuteOffThread(op, handles, count, status);
       this.lib.check(what, status);
-      return Array.from(handles.subarray(0, count[0]!), (value) => Deno.UnsafePointer.create(value)!);
+      return pointers(handles, count);
     } finally {
       c.TFE_DeleteOp(op);
       c.TF_DeleteStatus(status);
@@ -139,13 +143,11 @@ let opened: { library: string; engine: TensorFlow } | undefined;
  * @throws {TensorFlowError} If it cannot be opened, or another copy is open: there is one for each process.
  */
 export async function openTensorFlow(library: string): Promise<TensorFlow> {
+  if (opened?.library === library) return opened.engine;
   if (opened) {
-    if (opened.library !== library) {
-      throw new TypeError(
-        `TensorFlow: ${opened.library} is open in this process; restart it to use ${library}`,
-      );
-    }
-    return opened.engine;
+    throw new TypeError(
+      `TensorFlow: ${opened.library} is open in this process; restart it to use ${library}`,
+    );
   }
   setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   const flags = Deno.env.get("XLA_FLAGS");
@@ -164,10 +166,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   patched.isArray ??= Array.isArray;
   const { NodeJSKernelBackend } = await import("@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js");
   const binding = new Binding(lib);
-  const Backend = NodeJSKernelBackend as unknown as new (
-    binding: Binding,
-    packageName: string,
-  ) => NodeBackend;
+  const Backend = NodeJSKernelBackend as unknown as new (binding: Binding, name: string) => NodeBackend;
   const backend = new Backend(binding, "@tensorflow/tfjs-node-gpu");
   tf.registerBackend("tensorflow", () => backend, 3);
   await import("@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js");
