@@ -54,7 +54,8 @@ function columnsOf(
   };
   const typed = (type: string) => all.filter(({ element }) => noted[element.name]?._type === type);
   const images = typed("Image"), named = typed("ClassLabel");
-  const possible = images.length > 0 ? images : all.filter(bytesIn), image = one("image", chosen.image, possible);
+  const possible = images.length > 0 ? images : all.filter(bytesIn),
+    image = one("image", chosen.image, possible);
   const common = { image, among: possible.length > 1 ? image.element.name : undefined };
   const called = all.filter((column) => column.element.name === "label" && column !== image);
   const labels = named.length > 0 ? named : called, none = chosen.label === undefined && labels.length === 0;
@@ -225,13 +226,18 @@ export async function unpackParquet(
   options: Pick<ParquetOptions, "image" | "label" | "broken"> = {},
 ): Promise<void> {
   checkOptions("unpackParquet", options, { ...COLUMNS, broken: DECODING.broken });
-  const source = await parquetSource([files].flat(), options), { classes, labels } = source, part = `${folder}.part`;
-  const there = await Deno.stat(folder).catch(() => undefined), odd = classes.find((name) => !/^[^./\\\0][^/\\\0]*$/.test(name));
+  const source = await parquetSource([files].flat(), options),
+    { classes, labels } = source,
+    part = `${folder}.part`;
+  const there = await Deno.stat(folder).catch(() => undefined),
+    odd = classes.find((name) => !/^[^./\\\0][^/\\\0]*$/.test(name));
   expect(!there, "unpackParquet: folder", "one that is not there yet", folder);
   expect(odd === undefined, "unpackParquet: classes", "names that folders can have", odd);
   await using bar = progress({ title: "unpacking", total: labels.length, unit: "images" });
   try {
-    for (const inner of classes.length > 0 ? classes : [""]) await Deno.mkdir(`${part}/${inner}`, { recursive: true });
+    for (const inner of classes.length > 0 ? classes : [""]) {
+      await Deno.mkdir(`${part}/${inner}`, { recursive: true });
+    }
     for (const [row, label] of labels.entries()) {
       const bytes = await source.bytesOf(row).catch((error) => {
         if (options.broken !== "skip") throw error;

@@ -1,5 +1,5 @@
 /** How images become the numbers that a network takes: the official `preprocessor_config.json` both ways. @module */
-import { expect, type Rule } from "../base/check.ts";
+import { expect, isCount, numberThat, oneOf, type Rule, shown } from "../base/check.ts";
 
 /** What is done to an image before the network. Heights and widths in pixels, images as 0 to 255. */
 export interface Preprocessor {
@@ -76,35 +76,45 @@ export function toOfficialPreprocessor(preprocessor: Preprocessor): Record<strin
  *
  * @param json The parsed file.
  * @param fallback What absent keys mean.
+ * @param file What to call it in errors.
  * @returns The preprocessing.
  * @throws {RangeError} If a value cannot be.
  */
 export function fromOfficialPreprocessor(
   json: Record<string, unknown>,
   fallback: Preprocessor,
+  file: string = "preprocessor_config.json",
 ): Preprocessor {
   const pick = <T>(key: string, instead: T, [expected, holds]: Rule): T => {
-    const value = json[key] ?? instead, name = `preprocessor_config.json: ${key}`;
-    expect(value === instead || holds(value), name, expected, JSON.stringify(value));
+    const value = json[key] ?? instead, name = `${file}: ${key}`;
+    expect(value === instead || holds(value), name, expected, shown(value));
     return value as T;
   };
   const { length } = fallback.imageMean, plain = json.do_normalize === false;
-  const areNumbers = (v: unknown) => Array.isArray(v) && v.length === length && v.every(Number.isFinite);
-  const numbers: Rule = [`${length} numbers`, areNumbers], number: Rule = ["a number", Number.isFinite];
-  const size: Rule = ["a height and a width", (v) => sizeOf(v) !== undefined];
+  const numbers = (from: number, to: number): Rule => [
+    `${length} numbers from ${from} to ${to}`,
+    (value) =>
+      Array.isArray(value) && value.length === length &&
+      value.every(numberThat("", (x) => x >= from && x <= to)[1]),
+  ];
+  const size: Rule = [`a height and a width from 1 to ${LONGEST_SIDE}`, (v) => sizeOf(v) !== undefined];
+  const factor = numberThat("a number from 1e-9 to 1e9", (x) => x >= 1e-9 && x <= 1e9);
   return {
-    imageMean: plain ? Array(length).fill(0) : pick("image_mean", fallback.imageMean, numbers),
-    imageStd: plain ? Array(length).fill(1) : pick("image_std", fallback.imageStd, numbers),
+    imageMean: plain ? Array(length).fill(0) : pick("image_mean", fallback.imageMean, numbers(-1e6, 1e6)),
+    imageStd: plain ? Array(length).fill(1) : pick("image_std", fallback.imageStd, numbers(1e-6, 1e6)),
     size: sizeOf(pick<unknown>("size", fallback.size, size))!,
-    resample: pick("resample", fallback.resample, number),
-    rescaleFactor: json.do_rescale === false ? 1 : pick("rescale_factor", fallback.rescaleFactor, number),
+    resample: pick("resample", fallback.resample, oneOf(0, 1, 2, 3, 4, 5)),
+    rescaleFactor: json.do_rescale === false ? 1 : pick("rescale_factor", fallback.rescaleFactor, factor),
   };
 }
+
+/** The longest side, in pixels, that images are resized to. */
+const LONGEST_SIDE = 65_536;
 
 /** A size is written as a number, as height and width, or by the shortest edge. */
 function sizeOf(size: unknown): Preprocessor["size"] | undefined {
   const sides = typeof size === "object" ? size as Record<string, unknown> : { shortest_edge: size };
   const height = sides.height ?? sides.shortest_edge, width = sides.width ?? sides.shortest_edge;
-  const whole = Number.isSafeInteger(height) && Number.isSafeInteger(width);
+  const whole = [height, width].every((side) => isCount(side) && side <= LONGEST_SIDE);
   return whole ? { height: height as number, width: width as number } : undefined;
 }

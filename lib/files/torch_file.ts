@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { ForeignError } from "../base/check.ts";
+import { ForeignError, shown } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import type { Entry } from "@zip.js/zip.js";
 import { decode, type Dtype, HEADER_LIMIT, type HostTensor, sizeOf, type TensorInfo } from "./safetensors.ts";
@@ -76,7 +76,7 @@ function unpickle(bytes: Uint8Array): unknown {
   const named = () => {
     const end = bytes.indexOf(0x0a, bytes.indexOf(0x0a, at) + 1) + 1, length = Math.max(0, end - at);
     const name = text(length).trim();
-    return NAMES.get(name) ?? refuse(`expected tensors alone, got ${JSON.stringify(name)}, which is not run`);
+    return NAMES.get(name) ?? refuse(`expected tensors alone, got ${shown(name)}, which is not run`);
   };
   const called = ([callee, args]: unknown[]) =>
     typeof callee === "function" && Array.isArray(args) ? callee(...args) : refuse("expected a call");

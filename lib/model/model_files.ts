@@ -70,7 +70,9 @@ export async function loadNetwork<T extends Network>(
   }, options.ema);
   const { config, values, classes } = found,
     plain = defaultPreprocessor(config.imageSize, config.numChannels);
-  const preprocessor = found.preprocessor ? fromOfficialPreprocessor(found.preprocessor, plain) : plain;
+  const preprocessor = found.preprocessor
+    ? fromOfficialPreprocessor(found.preprocessor, plain, `${folder}/preprocessor_config.json`)
+    : plain;
   const initial: Initial = (name, shape) => tf.tensor(values.get(name)!, shape);
   const made = make(config, { preprocessor, initial }, classes), official = shapes(config, classes.length);
   for (const [name, variable] of made.parameters) {

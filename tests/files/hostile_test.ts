@@ -65,6 +65,26 @@ Deno.test("sizes in a configuration that no weight has are refused before anythi
   assertEquals(tf.memory().numTensors, before);
 });
 
+Deno.test("preprocessing that no image survives is refused by file and field", async () => {
+  const wrong = {
+    image_std: [[0], [-0.5], [1e-320], [null], ["0.5"], [0.5, 0.5], 0.5],
+    image_mean: [["0"], [1e300], {}],
+    size: [0, -1, 1e9, 2.5, { height: 0, width: 4 }, "big"],
+    resample: [7, -1, "bilinear"],
+    rescale_factor: [0, -1, 1e-320, "1/255"],
+  };
+  await withFolder(async (folder) => {
+    await configured(folder, "pretrain-a", {});
+    const file = `${folder}/preprocessor_config.json`;
+    for (const [field, values] of Object.entries(wrong)) {
+      for (const value of values) {
+        await Deno.writeTextFile(file, JSON.stringify({ [field]: value }));
+        await assertRejects(() => Nepa.load(folder), RangeError, `${file}: ${field}: expected`);
+      }
+    }
+  });
+});
+
 Deno.test("labels that are no names, or more than any file has, are refused by their number", async () => {
   const wrong = [
     [{ id2label: { 0: "a", 1: 7 } }, "id2label: 1: expected a name, got 7"],

@@ -111,6 +111,6 @@ Deno.test("a preprocessing file with the wrong number of channels is refused", (
   assertThrows(
     () => fromOfficialPreprocessor({ image_mean: [0.5] }, defaultPreprocessor(28, 3)),
     RangeError,
-    "image_mean: expected 3 numbers, got [0.5]",
+    "image_mean: expected 3 numbers from -1000000 to 1000000, got [0.5]",
   );
 });
