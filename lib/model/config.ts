@@ -1,5 +1,6 @@
 /** What a NEPA network is made of: every field of the official configuration, checked, with presets. @module */
-import { didYouMean, expect, isCount } from "../base/check.ts";
+import * as is from "../base/check.ts";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
 
 /** The activation functions of the MLP, by their official names. */
 export type Activation = "gelu" | "gelu_new" | "silu" | "swish" | "relu" | "selu";
@@ -91,53 +92,57 @@ export const presets: Readonly<Record<Preset, Partial<NepaConfig>>> = Object.fre
   large: preset([224, 3, 14], [1024, 24, 16], true),
 });
 
-type Rule = readonly [expected: string, holds: (value: unknown) => boolean];
-
-const number = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
-const count: Rule = ["an integer from 1 up", isCount];
-const flag: Rule = ["true or false", (v) => typeof v === "boolean"];
-const positive: Rule = ["a number above 0", (v) => number(v) && v > 0];
-const notNegative: Rule = ["a number from 0 up", (v) => number(v) && v >= 0];
-const probability: Rule = ["a number from 0 to below 1", (v) => number(v) && v >= 0 && v < 1];
-const orNull = ([expected, holds]: Rule): Rule => [`${expected}, or null`, (v) => v === null || holds(v)];
-const factor: Rule = ["a number from 1 up", (v) => number(v) && v >= 1];
-const activations: readonly string[] = ["gelu", "gelu_new", "silu", "swish", "relu", "selu"];
+const number = is.numberThat("a number", () => true),
+  factor = is.numberThat("a number from 1", (x) => x >= 1);
 
 /** Each field's official default, and what it may be. */
 const rules: { [Field in keyof NepaConfig]-?: readonly [NepaConfig[Field], Rule] } = {
-  hiddenSize: [768, count],
-  numHiddenLayers: [12, count],
-  numAttentionHeads: [12, count],
-  intermediateSize: [3072, count],
-  useGatedMlp: [false, flag],
-  hiddenAct: ["gelu", [`one of ${activations.join(", ")}`, (v) => activations.includes(v as string)]],
-  hiddenDropoutProb: [0, probability],
-  attentionProbsDropoutProb: [0, probability],
-  initializerRange: [0.02, notNegative],
-  layerNormEps: [1e-12, notNegative],
-  positions: [undefined, ['"table", or nothing', (v) => v === undefined || v === "table"]],
-  ropeTheta: [100, positive],
-  imageSize: [224, count],
-  patchSize: [16, count],
-  numChannels: [3, count],
-  qkvBias: [true, flag],
-  qkNorm: [false, flag],
-  qkNormBias: [false, flag],
-  qkNormAffine: [false, flag],
-  layerscaleValue: [1e-5, orNull(["a number", number])],
-  dropPathProb: [0, probability],
-  addPoolingLayer: [false, flag],
-  joinTokens: [false, flag],
-  isCausal: [true, flag],
-  posEmbedShift: [null, orNull(notNegative)],
-  posEmbedJitter: [null, orNull(factor)],
-  posEmbedRescale: [2, orNull(factor)],
+  hiddenSize: [768, is.count],
+  numHiddenLayers: [12, is.count],
+  numAttentionHeads: [12, is.count],
+  intermediateSize: [3072, is.count],
+  useGatedMlp: [false, is.flag],
+  hiddenAct: ["gelu", is.oneOf("gelu", "gelu_new", "silu", "swish", "relu", "selu")],
+  hiddenDropoutProb: [0, is.belowOne],
+  attentionProbsDropoutProb: [0, is.belowOne],
+  initializerRange: [0.02, is.notNegative],
+  layerNormEps: [1e-12, is.notNegative],
+  positions: [undefined, is.oneOf("table")],
+  ropeTheta: [100, is.positive],
+  imageSize: [224, is.count],
+  patchSize: [16, is.count],
+  numChannels: [3, is.count],
+  qkvBias: [true, is.flag],
+  qkNorm: [false, is.flag],
+  qkNormBias: [false, is.flag],
+  qkNormAffine: [false, is.flag],
+  layerscaleValue: [1e-5, is.orNull(number)],
+  dropPathProb: [0, is.belowOne],
+  addPoolingLayer: [false, is.flag],
+  joinTokens: [false, is.flag],
+  isCausal: [true, is.flag],
+  posEmbedShift: [null, is.orNull(is.notNegative)],
+  posEmbedJitter: [null, is.orNull(factor)],
+  posEmbedRescale: [2, is.orNull(factor)],
 };
 
 const fields = Object.keys(rules) as (keyof NepaConfig)[];
-const defaults = Object.fromEntries(
-  fields.flatMap((field) => rules[field][0] === undefined ? [] : [[field, rules[field][0]]]),
-) as unknown as NepaConfig;
+
+/** Those of an object's fields that are there, by the names that the object has for them. */
+export function given<T>(
+  fields: readonly string[],
+  from: object,
+  nameOf = (field: string) => field,
+): Partial<T> {
+  const all = fields.map((field) => [field, (from as Record<string, unknown>)[nameOf(field)]] as const);
+  return Object.fromEntries(all.filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+const checks = Object.fromEntries(fields.map((field) => [field, rules[field][1]]));
+const defaults = given(
+  fields,
+  Object.fromEntries(fields.map((field) => [field, rules[field][0]])),
+) as NepaConfig;
 
 /** Refuses a width that cannot be cut into heads, or has no room for the positions on two axes. */
 export function checkWidth(
@@ -168,22 +173,9 @@ export function checkWidth(
  * ```
  */
 export function nepaConfig(options: NepaOptions = {}): NepaConfig {
-  const { preset: name, ...given } = options;
-  const named = name === undefined || Object.hasOwn(presets, name);
-  expect(named, "preset", `one of ${Object.keys(presets).join(", ")}`, name);
-  for (const field of Object.keys(given)) {
-    if (!Object.hasOwn(rules, field)) {
-      throw new TypeError(
-        `configuration: unknown option ${field}${didYouMean(field, ["preset", ...fields])}`,
-      );
-    }
-  }
-  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const config: NepaConfig = { ...defaults, ...(name ? presets[name] : {}), ...set };
-  for (const field of fields) {
-    const [, [expected, holds]] = rules[field], value: unknown = config[field];
-    expect(holds(value), field, expected, typeof value === "string" ? `"${value}"` : value);
-  }
+  checkOptions("configuration", options, { preset: is.oneOf(...Object.keys(presets)), ...checks });
+  const { preset } = options;
+  const config: NepaConfig = { ...defaults, ...(preset && presets[preset]), ...given(fields, options) };
   const { hiddenSize, imageSize, patchSize } = config;
   checkWidth("hiddenSize", hiddenSize, config);
   expect(imageSize % patchSize === 0, "imageSize", `a multiple of patchSize = ${patchSize}`, imageSize);
@@ -263,10 +255,8 @@ export function fromOfficialConfig(
   type: "vit_nepa" | "ijepa" = "vit_nepa",
 ): NepaConfig {
   expect(json.model_type === type, "config.json", `model_type "${type}"`, JSON.stringify(json.model_type));
-  const given = Object.fromEntries(
-    fields.flatMap((field) => json[snake(field)] === undefined ? [] : [[field, json[snake(field)]]]),
-  );
-  return nepaConfig(type === "ijepa" ? { ...TABLE, ...given } : given);
+  const found = given<NepaConfig>(fields, json, snake);
+  return nepaConfig(type === "ijepa" ? { ...TABLE, ...found } : found);
 }
 
 /** Products of one forward pass of T tokens through the blocks. */

@@ -1,7 +1,7 @@
 /** What an I-JEPA is made of: its encoders, its predictor, its masks and how the target encoder follows. @module */
-import { checkOptions, didYouMean, expect, type Rule } from "../base/check.ts";
+import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { checkWidth, encoderConfig, encoderFields, type NepaConfig, presets } from "./config.ts";
+import { checkWidth, encoderConfig, encoderFields, given, type NepaConfig, presets } from "./config.ts";
 import type { BlockOptions } from "./masks.ts";
 
 /** What predictor, masks and target encoder have of their own. */
@@ -31,11 +31,9 @@ const pair = (expected: string, holds: (x: number) => boolean): Rule => [
 ];
 
 const RULES: Record<keyof OwnConfig, Rule> = {
-  ...{
-    predictorHiddenSize: is.count,
-    predictorNumHiddenLayers: is.count,
-    predictorIntermediateSize: is.count,
-  },
+  predictorHiddenSize: is.count,
+  predictorNumHiddenLayers: is.count,
+  predictorIntermediateSize: is.count,
   ...{ masks: is.oneOf("corrected", "published"), targetBlocks: is.count, minKeep: is.index },
   targetScale: pair("above 0, at most 1", (x) => x > 0 && x <= 1),
   contextScale: pair("above 0, at most 1", (x) => x > 0 && x <= 1),
@@ -48,13 +46,8 @@ export const ownFields = Object.keys(RULES) as (keyof OwnConfig)[];
 
 /** The published masks and momentum (arXiv 2301.08243). */
 const DEFAULTS: Omit<OwnConfig, "predictorIntermediateSize"> = {
-  ...{
-    predictorHiddenSize: 384,
-    predictorNumHiddenLayers: 6,
-    masks: "corrected",
-    targetBlocks: 4,
-    minKeep: 10,
-  },
+  ...{ predictorHiddenSize: 384, predictorNumHiddenLayers: 6 },
+  ...{ masks: "corrected", targetBlocks: 4, minKeep: 10 },
   ...{ targetScale: [0.15, 0.2], targetAspect: [0.75, 1.5], contextScale: [0.85, 1], momentum: [0.996, 1] },
 };
 
@@ -84,10 +77,7 @@ const PRESETS: Readonly<Record<IJepaPreset, Partial<IJepaConfig>>> = {
 
 type Encoders = Pick<NepaConfig, typeof encoderFields[number]>;
 
-const encodersPart = (options: Partial<NepaConfig>): Partial<Encoders> =>
-  Object.fromEntries(
-    encoderFields.flatMap((field) => options[field] === undefined ? [] : [[field, options[field]]]),
-  );
+const encodersPart = (options: object) => given<Encoders>(encoderFields, options);
 
 /** The configuration of both encoders. */
 export const encoderOf = (config: Partial<IJepaConfig>): NepaConfig => encoderConfig(encodersPart(config));
@@ -118,27 +108,26 @@ export const predictorOf = (config: IJepaConfig): NepaConfig => ({
  * ```
  */
 export function ijepaConfig(options: IJepaOptions = {}): IJepaConfig {
-  const { preset, ...given } = options, names = Object.keys(PRESETS);
-  expect(preset === undefined || names.includes(preset), "preset", `one of ${names.join(", ")}`, preset);
-  const known: string[] = [...encoderFields, ...ownFields];
-  const unknown = Object.keys(given).find((name) => !known.includes(name));
-  if (unknown !== undefined) {
-    throw new TypeError(
-      `configuration: unknown option ${unknown}${didYouMean(unknown, ["preset", ...known])}`,
-    );
-  }
-  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const shared = preset !== undefined && preset in presets
-    ? encodersPart(presets[preset as keyof typeof presets])
-    : {};
-  const all: Partial<IJepaConfig> = { ...DEFAULTS, ...shared, ...preset && PRESETS[preset], ...set };
-  const own = Object.fromEntries(ownFields.map((field) => [field, all[field]]));
-  checkOptions("", own, RULES);
+  const encoders = Object.fromEntries(encoderFields.map((field) => [field, is.any]));
+  checkOptions("configuration", options, {
+    preset: is.oneOf(...Object.keys(PRESETS)),
+    ...encoders,
+    ...RULES,
+  });
+  const { preset } = options,
+    shared = preset && preset in presets ? presets[preset as keyof typeof presets] : {};
+  const set = given<IJepaConfig>([...encoderFields, ...ownFields], options);
+  const all: Partial<IJepaConfig> = {
+    ...DEFAULTS,
+    ...encodersPart(shared),
+    ...preset && PRESETS[preset],
+    ...set,
+  };
   const encoder = encoderOf(all);
   checkWidth("predictorHiddenSize", all.predictorHiddenSize!, encoder);
   const config = {
     ...encodersPart(encoder) as Encoders,
-    ...own as unknown as OwnConfig,
+    ...given<OwnConfig>(ownFields, all) as OwnConfig,
     predictorIntermediateSize: all.predictorIntermediateSize ?? 4 * all.predictorHiddenSize!,
   };
   return Object.freeze(config);

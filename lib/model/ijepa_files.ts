@@ -10,7 +10,7 @@ import { type LoadOptions, modelFolder } from "../files/hub.ts";
 import { CheckpointError, fromOfficial, type Readable, writeModelFolder } from "../files/model_folder.ts";
 import { openTorchFile, TorchFileError } from "../files/torch_file.ts";
 import { readVariables } from "../files/variables.ts";
-import { encoderFields, snake, toOfficialConfig } from "./config.ts";
+import { encoderFields, given, snake, toOfficialConfig } from "./config.ts";
 import { BESIDE, IJepa, IJepaEncoder } from "./ijepa.ts";
 import {
   type IJepaConfig,
@@ -65,8 +65,8 @@ export async function loadIJepa(source: string, options: IJepaLoadOptions): Prom
     config: is.any,
     seed: is.index,
   });
-  const { preset, config: given = {}, seed = 0, ...where } = options,
-    named = preset ? { preset, ...given } : given;
+  const { preset, config: own = {}, seed = 0, ...where } = options,
+    named = preset ? { preset, ...own } : own;
   if (/\.(pth|pt)(\.tar)?$/.test(source)) return await loadPublic(source, named, seed);
   const folder = await modelFolder(source, where),
     layout = { models: { ijepa: "IJepaModel" }, labelled: false };
@@ -81,14 +81,8 @@ export async function loadIJepa(source: string, options: IJepaLoadOptions): Prom
   const beside = await Deno.stat(`${folder}/${BESIDE}`).then(() => true, () => false);
   let model: IJepa | undefined;
   try {
-    const own = ownFields.flatMap((field) =>
-      json[snake(field)] === undefined ? [] : [[field, json[snake(field)]]]
-    );
-    const fields = Object.fromEntries([
-      ...encoderFields.map((field) => [field, encoder.config[field]]),
-      ...own,
-    ]);
-    model = new IJepa({ ...fields, ...given }, { seed, preprocessor: encoder.preprocessor });
+    const fields = { ...given(encoderFields, encoder.config), ...given(ownFields, json, snake) };
+    model = new IJepa({ ...fields, ...own }, { seed, preprocessor: encoder.preprocessor });
     assignCopies(model.encoder.parameters, encoder.parameters);
     if (beside) await readVariables([model.parameters, `${folder}/${BESIDE}`, fromOfficial]);
     else assignCopies(model.context.parameters, encoder.parameters);

@@ -39,15 +39,21 @@ Deno.test("an option set to undefined counts as left out", () => {
 
 Deno.test("a value that cannot be is refused by its field's name", () => {
   const cases: [Record<string, unknown>, string][] = [
-    [{ hiddenSize: 0 }, "hiddenSize: expected an integer from 1 up, got 0"],
+    [{ hiddenSize: 0 }, "hiddenSize: expected an integer from 1, got 0"],
     [{ hiddenSize: 770 }, "hiddenSize: expected a multiple of 4 · numAttentionHeads = 48, got 770"],
     [{ imageSize: 30, patchSize: 7 }, "imageSize: expected a multiple of patchSize = 7, got 30"],
-    [{ hiddenAct: "tanh" }, 'hiddenAct: expected one of gelu, gelu_new, silu, swish, relu, selu, got "tanh"'],
+    [
+      { hiddenAct: "tanh" },
+      'hiddenAct: expected one of "gelu", "gelu_new", "silu", "swish", "relu", "selu", got "tanh"',
+    ],
     [{ dropPathProb: 1 }, "dropPathProb: expected a number from 0 to below 1, got 1"],
     [{ layerscaleValue: NaN }, "layerscaleValue: expected a number, or null, got NaN"],
-    [{ posEmbedRescale: 0.5 }, "posEmbedRescale: expected a number from 1 up, or null, got 0.5"],
+    [{ posEmbedRescale: 0.5 }, "posEmbedRescale: expected a number from 1, or null, got 0.5"],
     [{ qkvBias: 1 }, "qkvBias: expected true or false, got 1"],
-    [{ preset: "huge" }, "preset: expected one of mini, nano, tiny, small, base, large, got huge"],
+    [
+      { preset: "huge" },
+      'preset: expected one of "mini", "nano", "tiny", "small", "base", "large", got "huge"',
+    ],
   ];
   for (const [options, message] of cases) {
     assertThrows(() => nepaConfig(options as NepaOptions), RangeError, message);
