@@ -125,10 +125,7 @@ export function ijepaConfig(options: IJepaOptions = {}): IJepaConfig {
   };
   const encoder = encoderOf(all);
   checkWidth("predictorHiddenSize", all.predictorHiddenSize!, encoder);
-  const config = {
-    ...encodersPart(encoder) as Encoders,
-    ...given<OwnConfig>(ownFields, all) as OwnConfig,
-    predictorIntermediateSize: all.predictorIntermediateSize ?? 4 * all.predictorHiddenSize!,
-  };
-  return Object.freeze(config);
+  const { predictorIntermediateSize = 4 * all.predictorHiddenSize! } = all;
+  const own = given<OwnConfig>(ownFields, { ...all, predictorIntermediateSize }) as OwnConfig;
+  return Object.freeze({ ...encodersPart(encoder) as Encoders, ...own });
 }
