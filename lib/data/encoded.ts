@@ -1,12 +1,13 @@
 /** Data sets of JPEG, PNG and WebP images that are decoded as they are asked for. @module */
 import type Sharp from "sharp";
 import { type Box, jpegDecoder } from "@nepa/engine";
-import { count, flag, oneOf } from "../base/check.ts";
+import { count, expect, flag, oneOf } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import { pixelsOf } from "./checks.ts";
-import type { Change, Image, SplittableDataset } from "./dataset.ts";
+import type { Change, Dataset, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
+import type { Preprocessor } from "./preprocessor.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
 import { ahead, Fetched, type Whole } from "./rows.ts";
@@ -137,7 +138,7 @@ class Decoder {
     const bytes = this.#kept.has(row) ? new Uint8Array() : await this.source.bytesOf(row);
     try {
       const header = this.#headers[row] ??= await this.#header(row, bytes), { small } = header;
-      const part = choose(header), scale = scaleOf(header, part);
+      const part = choose(header), scale = part.exact ? 1 : scaleOf(header, part);
       this.#refuseLarge(row, part.kept ?? part.to, "once it is resized; cut a part out first");
       const box = small ? wholeOf(header) : pixelsIn(part, scale, header);
       const [top, left] = [part.top / scale - box.top, part.left / scale - box.left];
@@ -269,6 +270,14 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     return hashOf(this.whole.decoding + await this.whole.contents(), this.rows);
   }
 
+  /** The same images, each brought to a size whatever its own sides are. */
+  squeezed(size: Extent, resample: Resample): EncodedDataset {
+    const { begins } = resize(size, resample), decoding = JSON.stringify([size, resample, this.whole.decoding]);
+    const part = (image: Extent, random: Random) => ({ ...begins!.part(image, random), exact: true });
+    const view: Transform = Object.assign((image: Image) => image, { begins: { ...begins!, part } });
+    return new EncodedDataset({ ...this.whole, ...size, view, decoding }, this.rows);
+  }
+
   protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
     const { view, decoder } = this.whole, transform = change?.transform ?? view;
     const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
@@ -276,4 +285,28 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     const { height, width } = change?.size ?? this;
     return pixelsOf(rest(begun, random), [height, width, this.channels], i, transform);
   }
+}
+
+/** How images come to a network's size. */
+export type Prepare = "crop" | "official";
+
+/** What may be said of it. */
+export const PREPARE = oneOf("crop", "official");
+
+/** Pillow's numbers of its filters. */
+const FILTERS: Readonly<Record<number, Resample>> = { 2: "bilinear", 3: "bicubic" };
+
+/**
+ * Images as probes read them: as they are, or as a model's image processor makes them of encoded ones.
+ *
+ * @throws {RangeError} If they are not encoded and have another size, or the processor another filter than those two.
+ */
+export function prepared(set: Dataset, processor: Preprocessor, prepare: Prepare = "crop"): Dataset {
+  const { size: { height, width }, resample } = processor, filter = FILTERS[resample];
+  if (prepare === "crop") return set;
+  expect(filter !== undefined, "preprocessor: resample", "2, bilinear, or 3, bicubic", resample);
+  if (set instanceof EncodedDataset) return set.squeezed({ height, width }, filter);
+  const expected = `images of ${height}x${width}, or encoded ones such as imageFolder's, where prepare is "official"`;
+  expect(set.height === height && set.width === width, set.name, expected, `${set.height}x${set.width}`);
+  return set;
 }

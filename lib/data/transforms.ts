@@ -53,6 +53,8 @@ export interface Part extends Box {
   to: Extent;
   resample: Resample;
   kept?: Box;
+  /** Whether no smaller version of the image will do to begin with. */
+  exact?: boolean;
 }
 
 /** Height and width in pixels. */

@@ -1,6 +1,7 @@
 /** Attentive probes: a frozen network's tokens, read by one learned query and one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
+import { PREPARE, prepared } from "../data/encoded.ts";
 import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
@@ -21,7 +22,7 @@ import { checkSets } from "./sources.ts";
 import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */
-export interface AttentiveOptions extends Pick<Reading, "causal" | "signal">, OverlapOption {
+export interface AttentiveOptions extends Pick<Reading, "causal" | "signal" | "prepare">, OverlapOption {
   /** As for `linearProbe`. Default "final". */
   layer?: Layer;
   /** Parts that the query is cut into, each with its own look at the tokens; divides D. Default: the network's, else D/32. */
@@ -43,6 +44,7 @@ const RULES: Record<keyof AttentiveOptions, Rule> = {
     layer: is.any,
     signal: is.any,
     causal: is.flag,
+    prepare: PREPARE,
     heads: is.count,
     epochs: is.count,
     batchSize: is.count,
@@ -51,7 +53,7 @@ const RULES: Record<keyof AttentiveOptions, Rule> = {
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
-export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap" | "signal">>;
+export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap" | "signal" | "prepare">>;
 
 /** What {@linkcode attentiveProbe} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class AttentiveResult extends Judgement {
@@ -223,10 +225,11 @@ export async function attentiveProbe(
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
   checkOptions("attentiveProbe", options, RULES);
-  const { layer = "final", causal = model.causal, overlap: _, signal: own, ...given } = options;
+  const { layer = "final", causal = model.causal, overlap: _, signal: own, prepare, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
-  const [, judged] = checkSets(model, train, test, options);
+  const sets = [train, test].map((set) => prepared(set, model.preprocessor, prepare)) as [Dataset, Dataset];
+  const [, judged] = checkSets(model, ...sets, options);
   const { size: { height, width }, imageMean } = model.preprocessor;
   const [, tokens, D] = tf.tidy(() => {
     return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!
@@ -236,7 +239,7 @@ export async function attentiveProbe(
   const settings: AttentiveSettings = { heads: model.heads ?? headsOf(D), ...training, ...given };
   expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
   return await stoppable("attentiveProbe", own, async (signal) => {
-    const [fitted, tested] = await readSets(model, [train, test], [layer], { pool: "all", causal, signal });
+    const [fitted, tested] = await readSets(model, sets, [layer], { pool: "all", causal, signal });
     const features = { data: fitted!.get(layer)!, size: D };
     const head = new AttentiveHead(features, tokens, train.classes.length, settings);
     try {

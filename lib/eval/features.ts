@@ -1,6 +1,7 @@
 /** Features: a frozen network's tokens of every image of a data set, as rows. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit } from "../data/dataset.ts";
+import { type Prepare, PREPARE, prepared } from "../data/encoded.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
@@ -16,15 +17,21 @@ export type { Layer } from "../model/method.ts";
 export interface Reading extends Pick<FeatureOptions, "pool" | "causal"> {
   /** Ends the work, which throws the signal's reason then; so does the Stop button. */
   signal?: AbortSignal | undefined;
+  /**
+   * How encoded images (`imageFolder`, `parquetImages`) come to the network's size: "crop", as the set was opened, where the
+   * middle is cut out; or "official", as the model's image processor does, which resizes the whole to `preprocessor.size` by
+   * its filter, whatever the sides are. Images of other sets have to have that size. Default "crop".
+   */
+  prepare?: Prepare;
 }
 
 /**
  * The features of all images, in their order, several layers at one pass.
  *
  * @param model Not changed.
- * @param dataset Images of the network's size.
+ * @param dataset Images of the network's size, or encoded ones to be `prepare`d.
  * @param layers Which.
- * @param reading How tokens become one row, and whether attention is causal.
+ * @param reading How tokens become one row, whether attention is causal, how images come to the network's size.
  * @returns For each layer [N, D], or [N, T·D] if all tokens are joined.
  * @throws {RangeError} If the images do not fit the network, or there is no such layer or pooling.
  *
@@ -46,8 +53,9 @@ export async function readFeatures(
   layers: readonly Layer[],
   reading: Reading = {},
 ): Promise<Map<Layer, Float32Array>> {
-  checkOptions("readFeatures", reading, { pool: any, causal: flag, signal: any });
-  const read = (signal: AbortSignal) => readSets(model, [dataset], layers, { ...reading, signal });
+  checkOptions("readFeatures", reading, { pool: any, causal: flag, signal: any, prepare: PREPARE });
+  const set = prepared(dataset, model.preprocessor, reading.prepare);
+  const read = (signal: AbortSignal) => readSets(model, [set], layers, { ...reading, signal });
   return (await stoppable("readFeatures", reading.signal, read))[0]!;
 }
 

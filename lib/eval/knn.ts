@@ -1,6 +1,7 @@
 /** k nearest neighbours: how near images of one class lie in a frozen network's features. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
+import { PREPARE } from "../data/encoded.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
@@ -50,7 +51,7 @@ export class KnnResult extends Judgement {
 
 const RULES: Record<keyof KnnOptions, Rule> = {
   ...{ k: any, temperature: positive, centred: flag },
-  ...{ layer: any, pool: any, causal: flag, overlap: OVERLAP, signal: any },
+  ...{ layer: any, pool: any, causal: flag, prepare: PREPARE, overlap: OVERLAP, signal: any },
 };
 
 /** Test images compared at once. */

@@ -12,6 +12,7 @@ export type { Validation } from "./evaluate.ts";
 export { fitHead } from "./fit_head.ts";
 export { readFeatures } from "./features.ts";
 export type { Layer, Reading } from "./features.ts";
+export type { Prepare } from "../data/encoded.ts";
 export { linearProbe, ProbeResult } from "./probe.ts";
 export type { Probe, ProbeOptions } from "./probe.ts";
 export type { FeatureFunction, FeatureSet, FeatureSets, Read } from "./sources.ts";

@@ -1,6 +1,7 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
+import { PREPARE } from "../data/encoded.ts";
 import type { Normalisation } from "../data/transforms.ts";
 import { barChart } from "../display/bars.ts";
 import type { Figure } from "../display/figure.ts";
@@ -64,7 +65,7 @@ const LAMBDAS = [1e-3, 1e-4, 1e-5, 1e-6, 1e-7];
 const HELD_OUT = 5000;
 
 const RULES: Record<keyof ProbeOptions, Rule> = {
-  ...{ layer: any, pool: any, causal: flag, layers: flag, references: flag },
+  ...{ layer: any, pool: any, causal: flag, prepare: PREPARE, layers: flag, references: flag },
   lambdas: ["positive numbers, each below the one before it", isFalling],
   ...{ seed: index, overlap: OVERLAP, signal: any },
 };

@@ -8,7 +8,8 @@ import { shapeOf } from "../data/preprocessor.ts";
 import { progress } from "../display/progress.ts";
 import { uncompiled } from "@nepa/engine";
 import type { Encoder, Layer } from "../model/method.ts";
-import { readOne, readSets } from "./features.ts";
+import { type Reading, readOne, readSets } from "./features.ts";
+import { prepared } from "../data/encoded.ts";
 import type { Features } from "./logistic.ts";
 
 /** Features of one's own, and the classes of what they were made of. */
@@ -52,10 +53,10 @@ export interface Asked<O> {
 export type Source = Encoder | FeatureFunction | FeatureSets;
 
 /** Options that only a network has an answer to, and that only images have. */
-const READING = ["layer", "layers", "references", "pool", "causal"], IMAGES = ["overlap"];
+const READING = ["layer", "layers", "references", "pool", "causal", "prepare"], IMAGES = ["overlap"];
 
 /** Takes a probe's arguments apart, and refuses those that cannot be. */
-export async function asked<O extends OverlapOption>(
+export async function asked<O extends OverlapOption & Reading>(
   where: string,
   rules: Readonly<Record<string, Rule>>,
   [source, ...rest]: readonly [Source, ...unknown[]],
@@ -67,8 +68,9 @@ export async function asked<O extends OverlapOption>(
       throw new TypeError(`${where}: expected ${expected}, got ${shown(source)}`);
     }
     checkOptions(where, options, rules);
-    const images = imagesIn(where, rest);
-    const sets = checkSets(source, ...images, options);
+    const [train, test] = imagesIn(where, rest), { preprocessor } = source;
+    const as = (set: Dataset) => prepared(set, preprocessor, options.prepare);
+    const images = [as(train), as(test)] as const, sets = checkSets(source, ...images, options);
     const read = (what: readonly Read[], signal: AbortSignal) =>
       readSets(source, images, what as readonly Layer[], { ...options, signal });
     return { sets, options, network: { model: source, images }, read };
