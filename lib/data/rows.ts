@@ -196,14 +196,15 @@ export abstract class Rows<W extends Whole> {
 
   /** Whether image `i` is also among others', as far as can be told. */
   rowsIn(others: Rows<Whole>): (i: number) => boolean {
-    const { whole, rows } = this, there = others.whole;
-    if (whole === there || whole.origin !== undefined && whole.origin === there.origin) {
-      const theirs = new Set(others.rows);
-      return (i) => theirs.has(rows[i]!);
-    }
-    if (!whole.fileOf || !there.fileOf) return () => false;
-    const theirs = new Set(Array.from(others.rows, (row) => there.fileOf!(row)));
-    return (i) => theirs.has(whole.fileOf!(rows[i]!));
+    const { whole: { origin }, rows } = this, there = others.whole, files = this.whole.fileOf && there.fileOf;
+    const same = this.whole === there || origin !== undefined && origin === there.origin;
+    if (!same && !files) return () => false;
+    const key = ({ whole }: Rows<Whole>, row: number) => same ? row : whole.fileOf!(row);
+    const both: [Rows<Whole>, Rows<Whole>] = this.length < others.length ? [this, others] : [others, this];
+    const [small, large] = both, shared = new Set<unknown>();
+    const few = new Set(Array.from(small.rows, (row) => key(small, row)));
+    for (const row of large.rows) if (few.has(key(large, row))) shared.add(key(large, row));
+    return (i) => shared.has(key(this, rows[i]!));
   }
 
   /** The indices of a pass, batch after batch, in order. */

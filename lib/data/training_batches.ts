@@ -27,7 +27,7 @@ export interface TrainingBatch {
   images: tf.Tensor4D;
   /** With `views: n`: n versions of the images, the first of which is `images`. */
   views?: tf.Tensor4D[];
-  /** [B] int32, indices into the classes; zeros where there are none. */
+  /** [B] int32, indices into the classes, -1 for an image without a label; zeros where there are no classes. */
   labels: tf.Tensor1D;
   /** Passes over the data begun before this one. */
   readonly epoch: number;

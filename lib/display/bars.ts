@@ -24,7 +24,8 @@ const RULES: Record<keyof BarChartOptions, Rule> = {
 /** Values by name. */
 export type Named<T> = Readonly<Record<string, T>> | ReadonlyMap<string, T>;
 
-const entriesOf = <T>(named: Named<T>): [string, T][] =>
+/** Names and values, in order. */
+export const entriesOf = <T>(named: Named<T>): [string, T][] =>
   named instanceof Map ? [...named] : Object.entries(named);
 
 /** Mean and sample standard deviation; of one number, the number and NaN. */

@@ -22,9 +22,13 @@ export interface Judged {
   readonly notes: readonly string[];
 }
 
-/** A record whose names come in the order of its entries, also where they look like numbers. */
-export function ordered<T>(entries: readonly (readonly [name: string, value: T])[]): Record<string, T> {
+/** Numbers by name in the order of the entries, also where names look like numbers. */
+export function ordered(
+  entries: readonly (readonly [name: string, value: number])[],
+): Record<string, number> {
   const record = Object.fromEntries(entries), names = [...new Set(entries.map(([name]) => name))];
+  const text = () => `{ ${names.map((name) => `${JSON.stringify(name)}: ${record[name]}`).join(", ")} }`;
+  Object.defineProperty(record, consoleDisplay, { value: text, configurable: true });
   return new Proxy(record, { ownKeys: () => names });
 }
 

@@ -67,7 +67,7 @@ export interface LossContext<M = Nepa> {
   readonly images: tf.Tensor4D;
   /** The same images, augmented apart, as many as `views` asks for. */
   readonly views: readonly tf.Tensor4D[];
-  /** [B] class numbers, int32. */
+  /** [B] class numbers, int32; reading them refuses data sets some of whose images have no label. */
   readonly labels: tf.Tensor1D;
   /** What the model gives for `images`. Computed when it is first read. */
   readonly outputs: Outputs;

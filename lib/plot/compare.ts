@@ -1,5 +1,6 @@
 /** Several runs over each other: from their folders, or while they go on side by side. @module */
 import { basename } from "node:path";
+import { entriesOf, type Named } from "../display/bars.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { inNotebook, say } from "../display/jupyter.ts";
 import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
@@ -97,7 +98,7 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * Drives several runs side by side, a step of each in turn, and draws them over each other as {@linkcode compareRuns} does:
  * live in a notebook, silently elsewhere. Ctrl-C and the notebook's Stop button end all of them after the current step.
  *
- * @param runs By the names that stand in the figure.
+ * @param runs By the names that stand in the figure; of a Map, in its order.
  * @returns The figure; see `plotRun` for where it stands.
  * @throws {RangeError} If there is none.
  * @throws {NonFiniteError} And whatever else ends a run; all are drawn before.
@@ -112,9 +113,9 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * console.log(await plotRuns({ "with the shift": run(true), without: run(false) }));
  * ```
  */
-export async function plotRuns(runs: Readonly<Record<string, Run<unknown>>>): Promise<Figure> {
-  const named = Object.entries(runs).map(([name, { history, notices }]) => ({ name, history, notices })),
-    all = Object.values(runs);
+export async function plotRuns(runs: Named<Run<unknown>>): Promise<Figure> {
+  const entries = entriesOf(runs), all = entries.map(([, run]) => run);
+  const named = entries.map(([name, { history, notices }]) => ({ name, history, notices }));
   expect(all.length > 0, "runs", "one or more", "none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
   const done = () => Math.max(...named.map(({ history }) => history.at(-1)?.step ?? 0));

@@ -116,7 +116,10 @@ export function finetune(
       noteFitted(dataset, classifier, ema);
       return referee.measure(step);
     },
-    dispose: () => referee.dispose(),
+    dispose: () => {
+      if (plan.checkpoint) noteFitted(dataset, classifier, ema); // one that was read whole from its folder
+      referee.dispose();
+    },
     from: callSite(new Error()),
   });
   const { prepare: _, ...others } = settings;

@@ -265,6 +265,23 @@ Deno.test("evaluating on images that were trained on works and says so", async (
   assertEquals(tf.memory().numTensors, before);
 });
 
+Deno.test("a training that is read whole from its folder is known to have been fitted to its images", async () => {
+  await withFolder(async (folder) => {
+    for (const resume of [false, true]) {
+      const classifier = new NepaClassifier(config, { classes: noise.classes, seed: 1 });
+      const settings = {
+        batchSize: 8,
+        steps: 1,
+        compile: false,
+        checkpoint: { folder: `${folder}/run`, resume },
+      };
+      await finetune(classifier, noise, settings).finish();
+      assertEquals((await evaluate(classifier, noise)).notes.length, 1, `resume: ${resume}`);
+      classifier.dispose();
+    }
+  });
+});
+
 Deno.test("a probe beside a pretraining is fitted to training images that do not judge it", async () => {
   const own = new Nepa(config, { seed: 1 }),
     options = { steps: 1, batchSize: 8, every: { probe: 1 }, compile: false };

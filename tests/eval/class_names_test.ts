@@ -3,22 +3,27 @@ import {
   arrayDataset,
   attentiveProbe,
   barChart,
+  DataError,
   type Dataset,
   evaluate,
   finetune,
   fitHead,
+  idxImages,
   knn,
   linearProbe,
   lowShot,
   type MemoryDataset,
   Nepa,
   NepaClassifier,
+  parquetImages,
   plotClassMap,
   pretrain,
   Random,
   tf,
   useEngine,
 } from "nepa";
+import { withFolder } from "../support/folder.ts";
+import { parquetFile } from "../support/parquet.ts";
 import { config as tiny } from "../support/tiny.ts";
 
 await useEngine("wasm");
@@ -158,6 +163,46 @@ Deno.test("names that only count, as LABEL_0 does, and classes without names are
   assertEquals(tf.memory().numTensors, before);
 });
 
+Deno.test("IDX files without names match by number, Parquet files of one set by name; one class is not fitted to", async () => {
+  await withFolder(async (folder) => {
+    const set = columns(["a", "b", "c"], 5, 1),
+      train = columns(["a", "b", "c"]),
+      idx = (...head: number[]) => [0, 0, 8, ...head];
+    const images = Uint8Array.from([
+      ...idx(3, 0, 0, 0, 15, 0, 0, 0, 8, 0, 0, 0, 8),
+      ...[...set.labels.keys()].flatMap((i) => [...set.get(i).image]),
+    ]);
+    await Deno.writeFile(`${folder}/images`, images);
+    await Deno.writeFile(`${folder}/labels`, Uint8Array.from([...idx(1, 0, 0, 0, 15), ...set.labels]));
+    assert(
+      await probes.knn!(train, await idxImages({ images: `${folder}/images`, labels: `${folder}/labels` })) >
+        0.9,
+    );
+    const orders = [["a", "b", "c"], ["c", "a"]].map((classes) => columns(classes));
+    await Promise.all(orders.map((part, i) => Deno.writeFile(`${folder}/${i}`, parquetFile(part))));
+    const { labels } = await parquetImages([`${folder}/0`, `${folder}/1`], { channels: 1 });
+    assertEquals([...labels], [0, 1, 2, 0, 2].flatMap((label) => Array(12).fill(label)));
+    await assertRejects(
+      () => parquetImages([`${folder}/1`, `${folder}/0`]),
+      DataError,
+      "expected classes among c, a",
+    );
+  });
+  const flat = columns(["a"]), classifier = new NepaClassifier(config, { classes: ["a"] });
+  const asks = [
+    ...Object.values(probes).map((probe) => () => probe(flat, flat)),
+    () => fitHead(classifier, flat),
+  ];
+  for (const ask of asks) {
+    await assertRejects(
+      ask,
+      RangeError,
+      "columns a: expected two classes or more, a folder for each, got one, a",
+    );
+  }
+  classifier.dispose();
+});
+
 Deno.test("names are the same however their letters are encoded; two alike are refused where they would be looked up", async () => {
   const of = ["a", "b", "c"], train = columns(of, 12, 0, ["é", "b", "c"]);
   assert(await probes.knn!(train, columns(of, 5, 1, ["e\u0301", "b", "c"])) > 0.9);
@@ -281,6 +326,7 @@ Deno.test("results and figures keep classes in their order, also where names loo
   const result = await linearProbe(model, set(1), set(2), { layers: true, lambdas: [1e-5] });
   assertEquals([result.classes, Object.keys(result.perClass)], [NAMES, NAMES]);
   assertEquals(Object.keys(result.perLayer!), ["embedding", "1", "2", "final"]);
+  assertEquals(Deno.inspect(result.perLayer).match(/"\w+":/g), ['"embedding":', '"1":', '"2":', '"final":']);
   assertEquals(JSON.stringify(result.perLayer).match(/"\w+":/g), [
     '"embedding":',
     '"1":',
