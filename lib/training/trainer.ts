@@ -100,6 +100,7 @@ export class Trainer implements Training {
    */
   constructor(dataset: Dataset, plan: Plan, task: Task) {
     const { batchSize, seed, augment, betas } = plan, { finish, preprocessor, size, averages, frozen } = task;
+    this.#flops = task.flops(batchSize); // which refuses what cannot be trained
     this.steps = plan.steps;
     this.#plan = plan;
     this.#task = task;
@@ -126,7 +127,6 @@ export class Trainer implements Training {
       views: task.views ?? 1,
     };
     this.#feeder = new Feeder(dataset, options);
-    this.#flops = task.flops(batchSize);
   }
 
   /** The batch that update k takes, which decides about its images, their augmentation and the network's draws. */

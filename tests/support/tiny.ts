@@ -1,5 +1,13 @@
 /** A very small network and images for it. @module */
-import { arrayDataset, finetune, type FinetuneOptions, Nepa, NepaClassifier } from "nepa";
+import {
+  arrayDataset,
+  finetune,
+  type FinetuneOptions,
+  IJepa,
+  type IJepaOptions,
+  Nepa,
+  NepaClassifier,
+} from "nepa";
 import { pretrain, type PretrainOptions, Random, type Run } from "nepa";
 
 const random = new Random(0), count = 96;
@@ -47,6 +55,30 @@ export function tinyTuning(options: FinetuneOptions, seed = 1): Run<NepaClassifi
     validation: noise.subset(0.25),
     overlap: "allow",
     every: { validation: 2 },
+    ...options,
+  });
+}
+
+/** A very small I-JEPA of 4 by 4 patches. */
+export const tinyJepa = (seed = 1, more: IJepaOptions = {}): IJepa =>
+  new IJepa({
+    ...{
+      imageSize: 8,
+      patchSize: 2,
+      numChannels: 1,
+      hiddenSize: 16,
+      numHiddenLayers: 2,
+      numAttentionHeads: 2,
+    },
+    ...{ intermediateSize: 16, predictorHiddenSize: 8, predictorNumHiddenLayers: 1, minKeep: 0, ...more },
+  }, { seed });
+
+/** Its training, kept where the options say. */
+export function tinyJepaRun(options: PretrainOptions<IJepa>, seed = 1): Run<IJepa> {
+  return pretrain(tinyJepa(seed), noise, {
+    batchSize: 8,
+    validation: noise.subset(0.25),
+    every: { collapse: 7 },
     ...options,
   });
 }
