@@ -46,9 +46,10 @@ export function checkpoints(folder: string): string[] {
 /** What differs between a run that was killed and one that was not, up to the newest checkpoint; undefined: nothing. */
 function difference(folder: string, reference: string, whole: boolean): string | undefined {
   const read = (path: string) => Deno.readFileSync(path), newest = checkpoints(folder).at(-1);
-  for (const file of newest ? ["model", "optimizer", "ema/model", "best/model"] : []) {
+  for (const file of newest ? ["model", "optimizer", "ema/model", "best/model", "ijepa"] : []) {
     const paths = [folder, reference].map((run) => `${run}/${newest}/${file}.safetensors`);
-    if (file === "best/model" && !paths.some((path) => existsSync(path))) continue;
+    const needed = file === "model" || file === "optimizer";
+    if (!needed && !paths.some((path) => existsSync(path))) continue;
     const [a, b] = paths.map(read);
     if (!a!.every((byte, i) => byte === b![i]) || a!.length !== b!.length) return `${newest}/${file} differs`;
   }
@@ -75,7 +76,7 @@ function killed(process: Deno.ChildProcess): boolean {
  * @param engine Of the children.
  * @param count Kills.
  * @param steps Updates of a run.
- * @param kind "pretrain", or "finetune", which ends with its best weights.
+ * @param kind "pretrain", "ijepa", or "finetune", which ends with its best weights.
  */
 export async function killRuns(
   place: string,

@@ -1,4 +1,5 @@
 /** How far this toolkit's numbers lie from the official code's: shared by the test and by the table of `bench/parity.ts`. */
+import { dirname } from "node:path";
 import * as tf from "@tensorflow/tfjs";
 import { collapse } from "../../lib/eval/collapse.ts";
 import { attentionMap, displayContrast, predictionMap } from "../../lib/plot/maps.ts";
@@ -14,7 +15,7 @@ import { nepaConfig } from "../../lib/model/config.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
 import { uncompiled } from "../../lib/engine/uncompiled.ts";
 
-import { type Fixture, folder, images, type Measure, Measures, open, readTensors } from "./measures.ts";
+import { at, type Fixture, folder, images, type Measure, Measures, open, readTensors } from "./measures.ts";
 import { ijepa } from "./parity_ijepa.ts";
 import { ema, optimisation, schedules } from "./parity_training.ts";
 
@@ -89,7 +90,7 @@ async function compareAll(measures: Measures, fixture: Fixture, result: Result, 
 
 /** Outputs, loss, gradients and ablations of a pretraining model. */
 async function pretrain(name: string, compile: Engine["compile"], weights = name): Promise<Measure[]> {
-  const fixture = await open(name), measures = new Measures(name), model = await Nepa.load(folder + weights);
+  const fixture = await open(name), measures = new Measures(name), model = await Nepa.load(at(weights));
   const input = images(fixture.get("pixel_values"));
   const whole = compile((input: tf.Tensor4D) =>
     named(
@@ -140,7 +141,7 @@ async function pretrain(name: string, compile: Engine["compile"], weights = name
 /** Outputs, losses and gradients of a classifier. */
 async function classify(name: string, compile: Engine["compile"]): Promise<Measure[]> {
   const fixture = await open(name), measures = new Measures(name);
-  const classifier = await NepaClassifier.load(folder + name), input = images(fixture.get("pixel_values"));
+  const classifier = await NepaClassifier.load(at(name)), input = images(fixture.get("pixel_values"));
   const labels = tf.tensor1d(fixture.get("labels").data as Int32Array, "int32");
   const soft = fixture.get("soft_labels"), shares = tf.tensor2d(soft.data, soft.shape as [number, number]);
   const whole = compile((input: tf.Tensor4D, labels: tf.Tensor1D, shares: tf.Tensor2D): Result => {
@@ -291,3 +292,15 @@ export const fixtures: ReadonlyMap<string, (compile: Engine["compile"]) => Promi
   ["ijepa", (compile) => ijepa("ijepa", compile)],
   ["collapse", collapsed],
 ]);
+
+/** How a folder in the fixtures' format is measured, by the `kind` in its `expect.json`. */
+export const kinds: Readonly<
+  Record<string, (path: string, compile: Engine["compile"]) => Promise<Measure[]>>
+> = {
+  async pretrain(path, compile) {
+    const { json } = await open(path), { weights } = json as { weights?: string };
+    return await pretrain(path, compile, weights ? `${dirname(path)}/${weights}` : path);
+  },
+  classification: (path, compile) => classify(path, compile),
+  ijepa,
+};

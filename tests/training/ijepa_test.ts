@@ -4,7 +4,7 @@ import {
   type Dataset,
   evaluate,
   finetune,
-  IJepa,
+  type IJepa,
   knn,
   linearProbe,
   lowShot,

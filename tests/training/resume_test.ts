@@ -86,6 +86,15 @@ Deno.test("a run killed with kill -9 at five moments ends with the same bytes as
   });
 });
 
+Deno.test("I-JEPA killed at two moments ends with the same bytes, its target encoder's among them", async () => {
+  await withFolder(async (place) => {
+    const { passed, failed } = await killRuns(place, "wasm", 2, 12, 0, "ijepa");
+    assertEquals([passed, failed], [2, 0]);
+    const files = [...Deno.readDirSync(`${place}/reference/step-00000012`)].map(({ name }) => name);
+    assert(["model.safetensors", "ijepa.safetensors"].every((name) => files.includes(name)));
+  });
+});
+
 Deno.test("a fine-tuning that is killed ends with the same best weights as one never stopped", async () => {
   await withFolder(async (place) => {
     const { passed, failed } = await killRuns(place, "wasm", 3, 12, 1, "finetune");
