@@ -79,7 +79,10 @@ type Show = (state: State, end?: "stays" | "goes") => void | Promise<void>;
 
 function inCell(): Show {
   const live = liveDisplay();
+  let shown = false;
   return (state, end) => {
+    if (end === "goes" && !shown) return;
+    shown = true;
     if (!end) return live.draw(progressBundle(state));
     return live.finish(end === "goes" ? { "text/plain": "" } : progressBundle(state));
   };

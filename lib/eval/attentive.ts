@@ -147,7 +147,7 @@ export class AttentiveHead {
       optimizer.update(gradients, rates);
       return value;
     }, { name: "attentive probe" });
-    await using bar = progress({ title: "attentive probe", total: steps, unit: "steps" });
+    await using bar = progress({ title: "attentive probe", total: steps, unit: "steps", text: "compiling" });
     try {
       for (let epoch = 0; epoch < epochs; epoch++) {
         const order = new Random(seed, "attentive probe", epoch).permutation(labels.length);

@@ -116,8 +116,13 @@ export async function evaluate(
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
   try {
-    await using bar = progress({ title: "evaluation", total: dataset.length, unit: "images" });
-    const tell = (done: number) => bar.update(done);
+    await using bar = progress({
+      title: "evaluation",
+      total: dataset.length,
+      unit: "images",
+      text: "compiling",
+    });
+    const tell = (done: number) => bar.update(done, "");
     const read = (signal: AbortSignal) => evaluation.read(dataset, { signal, tell });
     return await stoppable("evaluate", options.signal, read);
   } finally {

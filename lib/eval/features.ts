@@ -73,11 +73,13 @@ export async function readSets(
       model.tokens(images, layers, { causal }).map((x) => poolTokens(x, pool, model.prefix)),
     { name: "features" },
   );
-  await using bar = quiet ? undefined : progress({ title: "features", total, unit: "images" });
+  await using bar = quiet
+    ? undefined
+    : progress({ title: "features", total, unit: "images", text: "compiling" });
   let before = 0;
   try {
     for (const set of sets) {
-      const tell = (done: number) => bar?.update(before + done);
+      const tell = (done: number) => bar?.update(before + done, "");
       found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal }));
       before += set.length;
     }

@@ -287,7 +287,7 @@ async function fitAndGuess(
   title: string,
 ): Promise<FitAndGuesses> {
   const size = features.length / train.length, heldOut = Math.min(HELD_OUT, Math.floor(train.length / 5));
-  await using bar = progress({ title, total: lambdas.length + 1, unit: "fits" });
+  await using bar = progress({ title, total: lambdas.length + 1, unit: "fits", text: "" });
   const regression = new LogisticRegression({ data: features, size }, train.labels, {
     classes: train.classes.length,
     order: new Random(seed, "probe").permutation(train.length),

@@ -14,7 +14,9 @@ export function waits(model: object, place: string): void {
   waiting.set(model, place);
   if (watched || inNotebook()) return;
   watched = true;
-  globalThis.addEventListener("unload", () => new Set(waiting.values()).forEach((place) => say(text(place))));
+  globalThis.addEventListener("unload", () => {
+    if (Deno.exitCode === 0) new Set(waiting.values()).forEach((place) => say(text(place)));
+  });
 }
 
 /** A run of the model was begun, or given up. */

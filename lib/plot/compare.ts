@@ -96,12 +96,13 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
 
 /**
  * Drives several runs side by side, a step of each in turn, and draws them over each other as {@linkcode compareRuns} does:
- * live in a notebook, silently elsewhere. Ctrl-C and the notebook's Stop button end all of them after the current step.
+ * live in a notebook, elsewhere with a progress bar. Ctrl-C and the notebook's Stop button end all of them after the current step.
  *
  * @param runs By the names that stand in the figure; of a Map, in its order.
  * @returns The figure; see `plotRun` for where it stands.
  * @throws {RangeError} If there is none.
- * @throws {NonFiniteError} And whatever else ends a run; all are drawn before.
+ * @throws {RunInterrupted} After Ctrl-C in a script.
+ * @throws {NonFiniteError} And whatever else ends a run; in a notebook all are drawn before.
  *
  * @example
  * ```ts

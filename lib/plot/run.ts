@@ -210,12 +210,12 @@ export function timeLeft(steps: number): (done: number) => string[] {
 }
 
 /**
- * Drives a run to its end, or to where it is stopped: drawn live in a notebook, with a progress bar in a terminal,
- * silently elsewhere.
+ * Drives a run to its end, or to where it is stopped: drawn live in a notebook, elsewhere as `Run.finish` does.
  *
  * @returns The figure of the run, see {@linkcode runFigure}. In a notebook it stands below the cell already; it moves
  * down where it is the cell's value too.
- * @throws {NonFiniteError} And whatever else ends the run; it is drawn before.
+ * @throws {RunInterrupted} After Ctrl-C in a script.
+ * @throws {NonFiniteError} And whatever else ends the run; in a notebook it is drawn before.
  *
  * @example
  * ```ts

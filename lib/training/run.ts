@@ -306,7 +306,7 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
     return this.#prepared.ready;
   }
 
-  /** Drives the run to its end, with a progress bar where there is somebody to see it. */
+  /** Drives the run to its end, with a progress bar in a terminal and a notebook, and now and then a line elsewhere. */
   async finish(): Promise<RunResult> {
     if (this.#done === this.steps) return this.result();
     await using bar = progress({ title: "training", total: this.steps, unit: "steps", text: "compiling" });

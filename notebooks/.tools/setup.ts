@@ -56,6 +56,13 @@ export async function jupyterEnvironment(purpose: keyof typeof REQUIREMENTS): Pr
     }
     console.error(`installing ${missing.join(", ")} into .venv`);
     if (installed.length === 0) await createVenv();
+    const { progress } = await import("../../lib/display/progress.ts");
+    await using _ = progress({
+      title: "Jupyter",
+      total: missing.length,
+      unit: "packages",
+      text: "installing",
+    });
     const options = ["--quiet", "--disable-pip-version-check", "--no-input"];
     await python(PYTHON, ["-m", "pip", "install", ...options, ...missing]);
     await writeJson(stamp, [...installed, ...missing]);

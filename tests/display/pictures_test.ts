@@ -83,6 +83,30 @@ Deno.test("bars begin at zero and are as high as their values, several values ar
   assert(seeds.includes("72.0 ± 2.0") && seeds.includes(">50.0<"));
 });
 
+Deno.test("a spike of one step is in a board's light frame and in its figure, whatever the line's length", () => {
+  const x = Array.from({ length: 4801 }, (_, i) => i + 1);
+  for (const at of [0, 1, 2, 777, 2400, 4799, 4800]) {
+    for (const spike of [50, -50]) {
+      const y = x.map((i) => i === x[at] ? spike : i === 3000 ? NaN : Math.sin(i));
+      const chart = { title: "Loss", left: 60, top: 90, right: 380, bottom: 240 };
+      const lines = [{ name: "each step", x, y, color: "#ff0000" }];
+      const words = { title: "", subtitle: "", xTitle: "", width: 400, height: 300 };
+      const board: LineBoard = { ...words, charts: [{ ...chart, lines }] };
+      const [trace] = boardFigure(board).toJSON().data as { x: number[]; y: number[] }[];
+      assertEquals(trace!.x[trace!.y.indexOf(spike)], x[at]);
+      assert(trace!.x.length <= 1001 && trace!.x.every((v, i) => i === 0 || v > trace!.x[i - 1]!));
+      assertEquals(trace!.x.at(-1), 4801);
+      const heights = /<path d="M([^h]*)h0"/.exec(lightSvg(board))![1]!.split("L").map((p) =>
+        +p.split(" ")[1]!
+      );
+      const edge = spike > 0 ? Math.min(...heights) : Math.max(...heights);
+      assert(
+        heights.length <= 301 && heights.filter((h) => h === edge).length === 1 && edge > 90 && edge < 240,
+      );
+    }
+  }
+});
+
 Deno.test("light frames and the figure of a board draw the same line in the same place", async () => {
   const x = Array.from({ length: 400 }, (_, i) => i + 1), y = x.map((i) => Math.exp(-i / 100));
   const line = { name: "fall", x, y, color: "#ff0000", width: 3 };

@@ -87,6 +87,31 @@ Deno.test("without a terminal and a notebook, progress is silent", async () => {
   assertEquals(await count(false), "");
 });
 
+/** What is said on standard error while the clock runs 40 times as fast. */
+async function lines(env: Record<string, string>): Promise<string[]> {
+  const url = new URL("../../lib/display/progress.ts", import.meta.url);
+  const code = `const now = performance.now.bind(performance);
+    performance.now = () => 40 * now();
+    const { progress } = await import("${url}");
+    const bar = progress({ title: "long work", total: 4, unit: "parts", text: "compiling" });
+    await new Promise((resolve) => setTimeout(resolve, 600)); // 24 seconds
+    for (let i = 0; i < 20; i++) {
+      bar.update(2, "half");
+      await new Promise((resolve) => setTimeout(resolve, 40)); // 32 seconds together
+    }
+    await bar.end("done");
+    bar.update(3);`;
+  const { stderr } = await new Deno.Command(Deno.execPath(), { args: ["eval", code], env }).output();
+  return new TextDecoder().decode(stderr).trim().split("\n");
+}
+
+Deno.test("without a terminal and a notebook, a line is said after 10 seconds and every 30, unless NEPA_QUIET=1", async () => {
+  const [first, second, ...others] = await lines({ NEPA_QUIET: "" });
+  assertEquals([first, others], ["long work  0/4 parts  compiling", []]);
+  assert(/^long work {2}2\/4 parts {2}in 0:\d\d {2}half$/.test(second!), second);
+  assertEquals(await lines({ NEPA_QUIET: "1" }), [""]);
+});
+
 Deno.test({
   name: "in a terminal, progress redraws one line and ends it",
   ignore: !(await new Deno.Command("which", { args: ["script"], stdout: "null" }).output()).success,

@@ -104,9 +104,11 @@ import { Run } from "../lib/training/run.ts";
 import { progress } from "../lib/display/progress.ts";
 import { LowShotResult } from "../lib/training/low_shot.ts";
 import { LineFit } from "../tests/support/line_fit.ts";
-const sent: string[] = [], broadcast = Deno.jupyter.broadcast; // listens in
+const sent: string[] = [], texts: string[] = [], broadcast = Deno.jupyter.broadcast; // listens in
 Deno.jupyter.broadcast = (type, content) => {
-  sent.push([type, ...Object.keys((content as { data: object }).data)].join(" "));
+  const { data } = content as { data: Record<string, string> };
+  sent.push([type, ...Object.keys(data)].join(" "));
+  texts.push(String(data["text/plain"]).split(String.fromCharCode(10))[0]!);
   return broadcast(type, content);
 };`;
   const cells = [prelude, ...sources].map((source) => ({ kind: "code" as const, source }));
@@ -118,7 +120,7 @@ const FIGURE = ["application/vnd.plotly.v1+json", "image/png", "text/plain"];
 const formats = (outputs: Output[]) => outputs.map(({ data = {} }) => Object.keys(data).sort());
 
 Deno.test("in a notebook a run moves as light frames and ends as one figure", async () => {
-  const [drawn, told, asValue, broken, bar, result, several, shared] = await runCells([
+  const [drawn, told, asValue, broken, bar, result, several, shared, first, again, gone] = await runCells([
     `const run = new Run({}, new LineFit({ steps: 40, every: 10, delay: 25 })); const figure = await plotRun(run);`,
     `console.log(sent.join("\\n"));`,
     `await plotRun(new Run({}, new LineFit({ steps: 10 })))`,
@@ -136,6 +138,11 @@ await bar.end("done");`,
     `const before = sent.length, pair = [1, 2].map(() => new Run({}, new LineFit({ steps: 40, every: 10, delay: 12 })));
 await plotRuns({ one: pair[0]!, two: pair[1]! })`,
     `console.log(sent.slice(before, -1).join("\\n"));`,
+    `console.log(texts[0], texts[before]);`,
+    `await plotRun(run)`,
+    `const counting = progress({ title: "counting", total: 3, text: "" });
+counting.update(2);
+await counting.end();`,
   ]);
   assertEquals(formats(drawn!), [FIGURE]);
   const frames = told!.flatMap(({ text = [] }) => text).join("").trim().split("\n");
@@ -162,6 +169,12 @@ await plotRuns({ one: pair[0]!, two: pair[1]! })`,
   const light = shared!.flatMap(({ text = [] }) => text).join("").split("\n")
     .filter((frame) => frame.endsWith("text/html text/plain"));
   assert(light.length >= 2, light.join());
+  assertEquals(first![0]!.text!.join(""), "0 of 40 steps · compiling 0 of 40 steps · compiling\n");
+  assert(
+    !/compiling|0:00/.test(String(again!.at(-1)!.data!["text/plain"])),
+    "the figure of a run that is over",
+  );
+  assertEquals(gone!.map(({ data }) => data), [{ "text/plain": [] }], "a bar without a last word goes");
 });
 
 Deno.test("without a terminal and a notebook plotRun is silent", async () => {

@@ -8,6 +8,8 @@ import {
   lowShot,
   Nepa,
   NepaClassifier,
+  nepaLoss,
+  type Objective,
   readFeatures,
   tf,
   useEngine,
@@ -162,4 +164,26 @@ Deno.test("a loop's own error is not hidden by an interruption, and a disposed m
     run.model.dispose();
     break;
   }
+});
+
+Deno.test("the trivial guesses of a cosine are drawn beside a cosine alone", async () => {
+  await useEngine("cpu");
+  const drawn = async (objective?: Objective) => {
+    const run = tinyRun({ steps: 2, compile: false, ...(objective && { objective }) });
+    await run.finish();
+    assert(run.history[1]!.metrics!.previousPatch < 1, "measured it is all the same");
+    return runFigure(run).toJSON().data.some(({ name }) => name === "previous patch");
+  };
+  const squares: Objective = {
+    name: "squares",
+    loss: ({ embeddings, predictions }) =>
+      tf.mean(tf.squaredDifference(predictions, embeddings)) as tf.Scalar,
+  };
+  const more: Objective = { name: "more", loss: (context) => tf.add(nepaLoss(context), 1) as tf.Scalar };
+  const cosine: Objective = {
+    name: "mine",
+    loss: (context) => ({ loss: nepaLoss(context), one: tf.scalar(1) }),
+  };
+  assertEquals(await Promise.all([drawn(), drawn(cosine)]), [true, true]);
+  assertEquals(await Promise.all([drawn(squares), drawn(more)]), [false, false]);
 });
