@@ -1,16 +1,14 @@
 /** NVIDIA GPUs: whether there is a driver, what TensorFlow needs beside it, what to say where it is not used. @module */
 import { GPU_BYTES } from "./download.ts";
 
-const DRIVER = [
-  "/proc/driver/nvidia/version",
-  ...[
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64",
-    "/usr/lib/wsl/lib",
-    "/usr/local/nvidia/lib64",
-  ].map((folder) => `${folder}/libcuda.so.1`),
+const FOLDERS = [
+  "lib/x86_64-linux-gnu",
+  "lib/aarch64-linux-gnu",
+  "lib64",
+  "lib/wsl/lib",
+  "local/nvidia/lib64",
 ];
+const DRIVER = ["/proc/driver/nvidia/version", ...FOLDERS.map((folder) => `/usr/${folder}/libcuda.so.1`)];
 
 async function anyFile(paths: readonly string[]): Promise<boolean> {
   const present = paths.map((path) => Deno.stat(path).then((info) => info.isFile, () => false));
@@ -20,14 +18,9 @@ async function anyFile(paths: readonly string[]): Promise<boolean> {
 /** cuSOLVER, where `tensorflow[and-cuda]` puts it: in a package beside TensorFlow's. */
 async function cusolver(library: string): Promise<string | undefined> {
   const folder = `${library.slice(0, library.lastIndexOf("/"))}/../nvidia/cusolver/lib`;
-  try {
-    for await (const { name } of Deno.readDir(folder)) {
-      if (/^libcusolver\.so\.\d+$/.test(name)) return `${folder}/${name}`;
-    }
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  return undefined;
+  const files = await Array.fromAsync(Deno.readDir(folder)).catch(() => []);
+  const file = files.find(({ name }) => /^libcusolver\.so\.\d+$/.test(name));
+  return file && `${folder}/${file.name}`;
 }
 
 /**
@@ -39,10 +32,7 @@ async function cusolver(library: string): Promise<string | undefined> {
  * @param signs Files of which any one tells of a driver.
  * @returns Its path. Undefined where there is no driver, or no cuSOLVER that can be opened.
  */
-export async function openCusolver(
-  library: string,
-  signs: readonly string[] = DRIVER,
-): Promise<string | undefined> {
+export async function openCusolver(library: string, signs = DRIVER): Promise<string | undefined> {
   const path = await anyFile(signs) ? await cusolver(library) : undefined;
   if (path === undefined) return undefined;
   try {
@@ -59,10 +49,7 @@ export async function openCusolver(
  * @param library Path of `libtensorflow_cc.so.2`.
  * @param signs Files of which any one tells of a driver.
  */
-export async function gpuOffer(
-  library: string,
-  signs: readonly string[] = DRIVER,
-): Promise<string | undefined> {
+export async function gpuOffer(library: string, signs = DRIVER): Promise<string | undefined> {
   if (!await anyFile(signs)) return undefined;
   if (await cusolver(library)) {
     return "an NVIDIA driver and TensorFlow's GPU build are here, the GPU is not used: with TF_CPP_MIN_LOG_LEVEL=0 in " +

@@ -77,8 +77,7 @@ export async function run(
       child.kill("SIGKILL"); // who may run some commands alone cannot end the others of a group
     }
   };
-  const stopInterrupt = onInterrupt(() => host.inNotebook() ? end() : Deno.exit(130));
-  const stopTerminate = onTerminate(() => Deno.exit(143));
+  const unlisten = [onInterrupt(() => host.inNotebook() ? end() : Deno.exit(130)), onTerminate(Deno.exit)];
   globalThis.addEventListener("unload", end);
   signal.addEventListener("abort", end);
   try {
@@ -87,8 +86,7 @@ export async function run(
   } finally {
     signal.removeEventListener("abort", end);
     globalThis.removeEventListener("unload", end);
-    stopInterrupt();
-    stopTerminate();
+    unlisten.forEach((stop) => stop());
   }
 }
 

@@ -2,12 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 
 /** The operations that draw random numbers, by the names of tfjs' scopes. */
-const RANDOM = new Set(
-  [
-    ...["rand", "randomUniform", "randomUniformInt", "randomNormal", "randomStandardNormal", "randomGamma"],
-    ...["truncatedNormal", "multinomial"],
-  ].map((name) => `${name}__op`),
-);
+const RANDOM = /^(rand|random\w+|truncatedNormal|multinomial)__op$/;
 
 let recording = 0;
 
@@ -51,7 +46,7 @@ function withMethod<T extends object, K extends keyof T, R>(
 export function whileRecording<R>(work: () => R): R {
   const engine = tf.engine();
   const refusing = (own: typeof engine.startScope) => (name?: string) => {
-    if (name && RANDOM.has(name)) {
+    if (name && RANDOM.test(name)) {
       const inDropout = engine.state.scopeStack.some((scope) => scope.name === "dropout__op");
       refuseWhileRecording(`tf.${inDropout ? "dropout" : name.slice(0, -"__op".length)}`);
     }

@@ -1,19 +1,12 @@
 /** Gradients that tfjs lacks, or gets wrong, whichever backend computes them. @module */
 import * as tf from "@tensorflow/tfjs";
-import { bilinear, type Convention, nearest, resizeGradient } from "./resize.ts";
+import { bilinearGradient, type Convention } from "./resize.ts";
 
 /** The gradients of a kernel's inputs, by their names, out of those of its outputs, what was saved, and its settings. */
 type GradientsOf<A> = (dy: tf.Tensor, saved: tf.Tensor[], attrs: A) => Record<string, () => tf.Tensor>;
 
-/** What is saved for the way back beside some inputs. */
-type Saving = { outputsToSave?: boolean[]; saveAllInputs?: boolean };
-
-function give<A>(
-  kernelName: string,
-  inputsToSave: string[],
-  gradients: GradientsOf<A>,
-  more: Saving = {},
-): void {
+/** @param more What is saved for the way back beside some inputs. */
+function give<A>(kernelName: string, inputsToSave: string[], gradients: GradientsOf<A>, more = {}): void {
   tf.registerGradient({ kernelName, inputsToSave, ...more, gradFunc: gradients as unknown as tf.GradFunc });
 }
 
@@ -74,14 +67,15 @@ function returned(
   { size, shape }: tf.Tensor,
   move: (places: tf.Tensor) => tf.Tensor,
 ): tf.Tensor {
-  const places = move(tf.reshape(tf.range(0, size, 1, "int32"), shape));
+  const places = tf.cast(move(tf.reshape(tf.range(0, size, 1, "int32"), shape)), "int32");
   return tf.reshape(tf.unsortedSegmentSum(flat(dy), flat(places), size), shape);
 }
 
 function giveMoves(): void {
-  for (const name of ["StridedSlice", "DepthToSpace", "MirrorPad"]) {
-    give<tf.NamedAttrMap>(name, ["x"], (dy, [x], attrs) => ({
-      x: () => returned(dy, x!, (places) => tf.engine().runKernel(name, { x: places }, attrs)),
+  const moves = { StridedSlice: "x", DepthToSpace: "x", MirrorPad: "x", ResizeNearestNeighbor: "images" };
+  for (const [name, input] of Object.entries(moves)) {
+    give<tf.NamedAttrMap>(name, [input], (dy, [x], attrs) => ({
+      [input]: () => returned(dy, x!, (places) => tf.engine().runKernel(name, { [input]: places }, attrs)),
     }));
   }
   amend<{ axis: number; batchDims: number }>("GatherV2", (own) => (dy, saved, attrs) => {
@@ -182,11 +176,9 @@ function giveImages(): void {
       x: () => own(tf.getBackend() === "tensorflow" ? dy : weighted(dy, x!, attrs), [x!], attrs).x!(),
     }));
   }
-  for (const [name, weights] of [["ResizeBilinear", bilinear], ["ResizeNearestNeighbor", nearest]] as const) {
-    give<Convention>(name, ["images"], (dy, [x], convention) => ({
-      images: () => resizeGradient(dy as tf.Tensor4D, x as tf.Tensor4D, weights(convention)),
-    }));
-  }
+  give<Convention>("ResizeBilinear", ["images"], (dy, [x], convention) => ({
+    images: () => bilinearGradient(dy as tf.Tensor4D, x as tf.Tensor4D, convention),
+  }));
 }
 
 /** What has no gradient here, and what to write instead. */

@@ -1,4 +1,4 @@
-/** The gradient of resizing images, right for all of its conventions. @module */
+/** The gradient of bilinear resizing, right for all of its conventions. @module */
 import * as tf from "@tensorflow/tfjs";
 
 /** Where pixels' places are measured from. */
@@ -7,39 +7,23 @@ export interface Convention {
   halfPixelCenters: boolean;
 }
 
-/** How much each of `from` pixels gives to each of `to`: [to, from]. */
-type Weights = (from: number, to: number) => tf.Tensor2D;
-
-/** Pixels are this far apart in the source. */
-const apart = ({ alignCorners }: Convention, from: number, to: number): number =>
-  alignCorners && to > 1 ? (from - 1) / (to - 1) : from / to;
-
-/** The weights of the two next pixels. */
-export const bilinear = (convention: Convention): Weights => (from, to) => {
-  const step = apart(convention, from, to), weights = new Float32Array(to * from);
+/** How much each of `from` pixels gives to each of `to`, the two next ones: [to, from]. */
+function bilinear({ alignCorners, halfPixelCenters }: Convention, from: number, to: number): tf.Tensor2D {
+  const step = alignCorners && to > 1 ? (from - 1) / (to - 1) : from / to,
+    weights = new Float32Array(to * from);
   for (let i = 0; i < to; i++) {
-    const place = convention.halfPixelCenters ? (i + 0.5) * step - 0.5 : i * step, low = Math.floor(place);
+    const place = halfPixelCenters ? (i + 0.5) * step - 0.5 : i * step, low = Math.floor(place);
     weights[i * from + Math.max(low, 0)]! += 1 - (place - low);
     weights[i * from + Math.min(Math.ceil(place), from - 1)]! += place - low;
   }
   return tf.tensor2d(weights, [to, from]);
-};
-
-/** The next pixel's weight is 1. */
-export const nearest = (convention: Convention): Weights => (from, to) => {
-  const step = apart(convention, from, to), { alignCorners, halfPixelCenters } = convention;
-  const places = Int32Array.from({ length: to }, (_, i) => {
-    const place = (halfPixelCenters ? i + 0.5 : i) * step;
-    return Math.min(alignCorners ? Math.round(place) : Math.floor(place), from - 1);
-  });
-  return tf.oneHot(places, from) as tf.Tensor2D;
-};
+}
 
 /** dy [B, H', W', C], x [B, H, W, C] -> [B, H, W, C]: resizing is a product with a matrix along each side. */
-export function resizeGradient(dy: tf.Tensor4D, x: tf.Tensor4D, weights: Weights): tf.Tensor {
+export function bilinearGradient(dy: tf.Tensor4D, x: tf.Tensor4D, convention: Convention): tf.Tensor {
   const [batch, height, width, channels] = x.shape, [, toHeight, toWidth] = dy.shape;
-  const down = tf.expandDims(weights(height, toHeight)), // [1, H', H]
-    across = tf.expandDims(weights(width, toWidth)); // [1, W', W]
+  const down = tf.expandDims(bilinear(convention, height, toHeight)), // [1, H', H]
+    across = tf.expandDims(bilinear(convention, width, toWidth)); // [1, W', W]
   const rows = tf.matMul(down, tf.reshape(dy, [batch, toHeight, toWidth * channels]), true); // [B, H, W' × C]
   const all = tf.matMul(across, tf.reshape(rows, [batch * height, toWidth, channels]), true); // [B × H, W, C]
   return tf.reshape(all, x.shape); // [B × H, W, C] -> [B, H, W, C]
