@@ -65,12 +65,7 @@ export class Clusters {
    * @param name Of the function.
    * @returns Gives the clusters back when the function is no longer there.
    */
-  toFunction(
-    recorder: GraphRecorder,
-    outputs: readonly GraphOutput[],
-    name: string,
-    what: string,
-  ): () => void {
+  toFunction(recorder: GraphRecorder, outputs: readonly GraphOutput[], name: string): () => void {
     const graph = new Graph(this.lib), split = new Split(recorder, outputs), used: string[] = [];
     const wires = new Map<GraphNode, GraphOutput[]>();
     recorder.placeholders.forEach((end) => {
@@ -94,7 +89,7 @@ export class Clusters {
     try {
       split.parts.forEach((parts, level) => {
         for (const part of parts) {
-          const key = describe(recorder.graph, part), { name, fn } = this.#take(key, part, recorder, what);
+          const key = describe(recorder.graph, part), { name, fn } = this.#take(key, part, recorder);
           used.push(key);
           graph.admit(fn);
           const call = graph.add(name, COMPILE, part.args.map(wire));
@@ -106,7 +101,7 @@ export class Clusters {
         for (const node of split.alone[level]!) wire({ node, index: 0 });
       });
       const inputs = recorder.placeholders.map(wire);
-      this.lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire), what));
+      this.lib.c.TF_DeleteFunction(graph.toFunction(name, inputs, outputs.map(wire)));
     } catch (error) {
       this.#release(used);
       throw error;
@@ -116,7 +111,7 @@ export class Clusters {
     return () => this.#release(used);
   }
 
-  #take(key: string, { args, members, results }: Part, recorder: GraphRecorder, what: string): Cluster {
+  #take(key: string, { args, members, results }: Part, recorder: GraphRecorder): Cluster {
     const found = this.#made.get(key);
     if (found) {
       found.users++;
@@ -124,7 +119,7 @@ export class Clusters {
     }
     // Named after what it does: XLA finds the code that another process kept by the name.
     const name = `cluster_${createHash("sha256").update(key).digest("hex").slice(0, 32)}`,
-      fn = recorder.graph.toFunction(name, args, results, what, members);
+      fn = recorder.graph.toFunction(name, args, results, members);
     const cluster = { name, fn, users: 1 };
     this.#made.set(key, cluster);
     return cluster;

@@ -42,12 +42,12 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
 ): Compiled<A, R> {
   const { name: label = fn.name || "function", xla = true, precision = "float32", cacheSize = 8 } = options;
   const clustered = xla && engine.device === "cpu", recordings = new Map<string, Recording>();
-  const work: Work = { label, fn, precision };
+  const work: Work = { label, fn, precision, clustered, xla: xla && !clustered };
   let disposed = false, compileSeconds = 0;
 
   function recordingFor(form: string, inputs: Inputs): Recording {
     const key = form + inputs.held.map((t) => `${t.dtype}[${t.shape}]`).join();
-    const found = recordings.get(key) ?? record(engine, work, inputs, clustered);
+    const found = recordings.get(key) ?? record(engine, work, inputs);
     recordings.delete(key);
     recordings.set(key, found); // the last used is the last
     const [oldest] = recordings;
@@ -66,7 +66,7 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
       try {
         await bringVariables(engine);
         const started = performance.now(), recording = recordingFor(form, { held, rebuild });
-        const result = await run(engine, label, recording, held, xla && !clustered).catch((error) => {
+        const result = await run(engine, work, recording, held).catch((error) => {
           throw locate(engine, work, { held, rebuild }, error);
         });
         if (!recording.ran) {
@@ -136,13 +136,7 @@ function forget({ lib, binding }: TensorFlow, recording: Recording): void {
   for (const id of recording.captured) binding.deleteTensor(id);
 }
 
-async function run(
-  engine: TensorFlow,
-  label: string,
-  recording: Recording,
-  args: readonly TensorMetadata[],
-  xla: boolean,
-): Promise<tf.TensorContainer> {
+async function run(engine: TensorFlow, { label, xla }: Work, recording: Recording, args: TensorMetadata[]) {
   const { binding, backend } = engine;
   const inputs = recording.sources.map((source) => {
     if ("argument" in source) return args[source.argument]!.id;
@@ -164,31 +158,29 @@ async function run(
 }
 
 /** Makes a function of what `fn` calls; nothing of it may differ from one run of `fn` to the next. */
-function record(engine: TensorFlow, work: Work, inputs: Inputs, clustered: boolean): Recording {
-  const traced = trace(engine, work, inputs), { recorder, ends, assigned, result } = traced;
-  let recording: Recording | undefined;
+function record(engine: TensorFlow, work: Work, inputs: Inputs): Recording {
+  const traced = trace(engine, work, inputs), { recorder, ends, assigned, result: { rebuild } } = traced;
   try {
     refuseChanges(engine, work, inputs, traced);
-    const name = engine.functionName(work.label), { sources, captured } = recorder;
-    const release = toFunction(engine, traced, name, clustered), { rebuild } = result;
-    recording = { name, sources, captured, assigned, release, outputs: ends.length, ran: false, rebuild };
-    return recording;
-  } finally {
-    if (recording) recorder.graph.dispose();
-    else recorder.discard();
+    const name = engine.functionName(work.label), { graph, placeholders, sources, captured } = recorder;
+    let release = () => {};
+    if (work.clustered) release = engine.clusters.toFunction(recorder, ends, name);
+    else engine.lib.c.TF_DeleteFunction(graph.toFunction(name, placeholders, ends));
+    graph.dispose();
+    return { name, sources, captured, assigned, release, outputs: ends.length, ran: false, rebuild };
+  } catch (error) {
+    recorder.discard();
+    throw error;
   }
 }
 
 /** Records once more, at another time and with other random numbers, and refuses what is not the same. */
 function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Trace, end: 0 | 1 = 0): void {
   const { result: second, drew } = elsewhere(() => trace(engine, work, inputs), end);
-  const nested = first.result.form === second.result.form &&
-    first.assigned.every((variable, i) => variable === second.assigned[i]);
-  const recorders = [second.recorder, first.recorder] as const;
-  const nodes = firstDifference(...recorders, [second.ends, first.ends]);
-  const caller = nodes?.map((node, i) => node && recorders[i]!.caller(node)).find((place) => place);
+  const difference = firstDifference(second, first);
   second.recorder.discard();
-  if (nodes || !nested) {
+  if (difference) {
+    const { caller } = difference;
     throw new TypeError(
       `compile("${work.label}"): two recordings of the function differ: what JavaScript computes (Math.random(), a ` +
         "counter, a flag, the time) would be frozen into the compiled function. Compute it outside and pass it as an " +
@@ -196,18 +188,4 @@ function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Tr
     );
   }
   if (drew && end === 0) refuseChanges(engine, work, inputs, first, 1);
-}
-
-/** Adds the recorded graph to the context as a function: whole, or with XLA between the products. */
-function toFunction(
-  { lib, clusters }: TensorFlow,
-  { recorder, ends }: Trace,
-  name: string,
-  clustered: boolean,
-): () => void {
-  if (clustered) return clusters.toFunction(recorder, ends, name, `recording ${name}`);
-  lib.c.TF_DeleteFunction(
-    recorder.graph.toFunction(name, recorder.placeholders, ends, `recording ${name}`),
-  );
-  return () => {};
 }

@@ -28,6 +28,8 @@ export interface GraphOutput {
   readonly index: number;
 }
 
+type Ends = readonly GraphOutput[];
+
 /** Adds operations to a graph and makes functions of it. */
 export class Graph {
   readonly #graph: Pointer;
@@ -126,16 +128,9 @@ export class Graph {
    * Makes a function of these nodes, or of all, and adds it to the context. The caller deletes what it gets.
    *
    * @param name A name that no function has.
-   * @param what For the error message.
    */
-  toFunction(
-    name: string,
-    inputs: readonly GraphOutput[],
-    outputs: readonly GraphOutput[],
-    what: string,
-    nodes?: readonly GraphNode[],
-  ): Pointer {
-    const { c, context } = this.lib;
+  toFunction(name: string, inputs: Ends, outputs: Ends, nodes?: readonly GraphNode[]): Pointer {
+    const { c, context } = this.lib, what = `recording ${name}`;
     const body = BigUint64Array.from(nodes ?? [], ({ operation }) => Deno.UnsafePointer.value(operation));
     const some = [nodes ? body.length : -1, body.length > 0 ? body : null] as const;
     const ends = [inputs.length, encode(inputs), outputs.length, encode(outputs), null, null, null] as const;

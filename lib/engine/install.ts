@@ -33,6 +33,7 @@ export interface FindOptions {
 }
 
 const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
+type Kind = "cpu" | "gpu";
 /** The series whose C library the engine is written for. */
 const SERIES = VERSION.slice(0, VERSION.lastIndexOf(".") + 1);
 
@@ -86,24 +87,20 @@ export function cacheRoot(env: Environment): string | undefined {
   return root ? `${root}/nepa` : undefined;
 }
 
-function cacheFolder(kind: "cpu" | "gpu", env: Environment): string {
+function cacheFolder(kind: Kind, env: Environment): string {
   const root = cacheRoot(env);
   if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
   return `${root}/tensorflow-${VERSION}-${kind}-${PLATFORM}`;
 }
 
-async function inCache(
-  kind: "cpu" | "gpu",
-  env: Environment,
-  notes: string[],
-): Promise<FoundTensorFlow | undefined> {
-  const folder = cacheFolder(kind, env),
-    library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
+async function inCache(kind: Kind, env: Environment, notes: string[]): Promise<FoundTensorFlow | undefined> {
+  const folder = cacheFolder(kind, env);
+  const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
   const source = env.HOME && folder.startsWith(env.HOME) ? folder.replace(env.HOME, "~") : folder;
   return library ? { library, version: VERSION, source, notes } : undefined;
 }
 
-async function downloaded(kind: "cpu" | "gpu", wheel: Wheel | undefined, env: Environment, notes: string[]) {
+async function downloaded(kind: Kind, wheel: Wheel | undefined, env: Environment, notes: string[]) {
   const folder = cacheFolder(kind, env), what = kind === "gpu" ? kind : wheel ?? WHEELS[PLATFORM];
   if (env.NEPA_OFFLINE === "1") {
     throw new DownloadError("NEPA_OFFLINE=1 forbids the download: unset it, or set NEPA_TENSORFLOW");

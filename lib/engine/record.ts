@@ -18,6 +18,10 @@ export interface Work {
   label: string;
   fn: (...args: never[]) => unknown;
   precision: Precision;
+  /** Whether XLA compiles it whole. */
+  xla: boolean;
+  /** Or else between the products. */
+  clustered: boolean;
 }
 
 /** The arguments of a call: shapes and types, and how they are nested. */

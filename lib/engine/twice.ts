@@ -6,7 +6,8 @@
  */
 import type { GraphOutput } from "./graph.ts";
 import { DTYPE } from "./libtensorflow.ts";
-import type { GraphRecorder, Source } from "./recorder.ts";
+import type { Trace } from "./record.ts";
+import type { Source } from "./recorder.ts";
 
 const sourceText = (source: Source): string =>
   "variable" in source
@@ -16,10 +17,8 @@ const sourceText = (source: Source): string =>
     : `captured ${source.original}`;
 
 /** What a recording consists of, as texts, and whose node each is: operations, what they take, and at last what is given. */
-function* written(
-  { graph, nodes, placeholders, sources }: GraphRecorder,
-  ends: readonly GraphOutput[],
-): Generator<[text: string, name?: string]> {
+function* written({ recorder, ends, assigned, result }: Trace): Generator<[text: string, name?: string]> {
+  const { graph, nodes, placeholders, sources } = recorder;
   const names = new Map(placeholders.map(({ node }, i) => [node, sourceText(sources[i]!)]));
   const value = (end: GraphOutput): string => {
     const { node, index } = end;
@@ -35,21 +34,13 @@ function* written(
     names.set(nodes[i]!, `operation ${i}`);
   }
   for (const end of ends) yield [value(end)];
+  yield [`${result.form} ${assigned.map(({ id }) => id)}`];
 }
 
-/**
- * Where two recordings part.
- *
- * @param ends What each recording gives.
- * @returns The names of the nodes that differ, in `a` and in `b`; undefined if there are none.
- */
-export function firstDifference(
-  a: GraphRecorder,
-  b: GraphRecorder,
-  ends: readonly [readonly GraphOutput[], readonly GraphOutput[]],
-): (string | undefined)[] | undefined {
-  const one = [...written(a, ends[0])], other = [...written(b, ends[1])];
-  const length = Math.max(one.length, other.length);
+/** Whether two recordings differ, and the line that called for what does. */
+export function firstDifference(a: Trace, b: Trace): { caller: string | undefined } | undefined {
+  const one = [...written(a)], other = [...written(b)], length = Math.max(one.length, other.length);
   const k = Array.from({ length }).findIndex((_, k) => one[k]?.[0] !== other[k]?.[0]);
-  return k < 0 ? undefined : [one[k]?.[1], other[k]?.[1]];
+  const caller = ({ recorder }: Trace, name = "") => recorder.caller(name);
+  return k < 0 ? undefined : { caller: caller(a, one[k]?.[1]) ?? caller(b, other[k]?.[1]) };
 }
