@@ -100,20 +100,31 @@ Deno.test("a notebook in a folder of one's own uses the library by one line of d
   }
 });
 
-Deno.test("the Stop button ends a training after its step; later cells run, and the training goes on", async () => {
-  const [, stopped, after] = await runCells([
-    `import { fashionMnist, Nepa, pretrain, useEngine } from "nepa";
+Deno.test("the Stop button ends a training after its step, and a probe; later cells run, and the training goes on", async () => {
+  const [, stopped, after, probed, drawn] = await runCells([
+    `import { fashionMnist, linearProbe, Nepa, plotRun, pretrain, useEngine } from "nepa";
 await useEngine();
-const { train } = await fashionMnist();
+const { train, test } = await fashionMnist();
 const run = pretrain(new Nepa({ preset: "mini" }), train, { steps: 100_000, batchSize: 8 });`,
     `let sent = false; // what Stop does: a front end sends the kernel this signal
 for await (const { step } of run) if (step >= 3 && !sent) sent = (Deno.kill(Deno.pid, "SIGINT"), true);
 const done = run.history.length;
-console.log(run.reason, done >= 3 && done < 100_000);`,
+console.log(run.reason, done >= 3 && done < 100_000, run.history.at(-1)!.metrics!.collapsed);`,
     `for await (const _ of run) break;
 console.log(run.history.length - done);`,
+    `setTimeout(() => Deno.kill(Deno.pid, "SIGINT"), 500);
+const error = await linearProbe(run.model, train, test).catch((error) => error);
+console.log(String(error));`,
+    `setTimeout(() => Deno.kill(Deno.pid, "SIGINT"), 1000);
+const figure = String(await plotRun(run));
+console.log(/· interrupted$/m.test(figure), run.result().stopped, run.history.at(-1)!.metrics!.collapsed);`,
   ]);
-  assertEquals(printed(stopped!), "interrupted true\n");
+  assertEquals(printed(stopped!), "interrupted true false\n");
+  assertEquals(
+    printed(probed!).split("\n").at(-2),
+    "RunInterrupted: linearProbe: interrupted, nothing is kept",
+  );
+  assertEquals(printed(drawn!).split("\n").at(-2), "true true false");
   assertEquals(printed(after!), "1\n");
 });
 
