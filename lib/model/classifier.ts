@@ -13,8 +13,8 @@ import {
   makeParameters,
   Network,
   randomInitial,
-  type Shapes,
 } from "./network.ts";
+import type { Shapes } from "./network.ts";
 import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
 import { poolTokens } from "./encoder.ts";

@@ -23,17 +23,11 @@ import { encoderOf, type IJepaConfig, ijepaConfig, type IJepaOptions, predictorO
 import type { IJepaLoadOptions } from "./ijepa_files.ts";
 import { BlockSampler, causalMask, maskTensors } from "./masks.ts";
 import type { AfterContext, DrawContext, LossContext, Method, MethodRecipe, TokenOptions } from "./method.ts";
-import {
-  backboneShapes,
-  inParts,
-  makeParameters,
-  type NetworkInit,
-  randomInitial,
-  startingPoint,
-} from "./network.ts";
-import { gather, layerNorm, linear, smoothL1 } from "./ops.ts";
+import { backboneShapes, inParts, makeParameters, randomInitial, startingPoint } from "./network.ts";
+import type { NetworkInit } from "./network.ts";
+import { gather, layerNorm, smoothL1 } from "./ops.ts";
 import { embedPatches, positionTable } from "./patches.ts";
-import { transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
+import { project, transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
 
 /** The file of context encoder and predictor, beside the target encoder's. */
 export const BESIDE = "ijepa.safetensors";
@@ -102,11 +96,7 @@ export function predict(
   const P = config.hiddenSize, side = config.imageSize / config.patchSize;
   const table = tf.tensor(positionTable(P, side, side), [side ** 2, P]);
   const mapped = (x: tf.Tensor, name: string) =>
-    linear(
-      x.reshape([-1, x.shape.at(-1)!]) as tf.Tensor2D,
-      weights(`${name}.weight`) as tf.Tensor2D,
-      weights(`${name}.bias`),
-    );
+    project(x.reshape([-1, x.shape.at(-1)!]) as tf.Tensor2D, weights, name);
   const seen = tf.add(mapped(context, "embeddings").reshape([B, K, P]), gather(table, masks.context)); // [B, K, P]
   const asked = tf.add(gather(table, targets), weights("mask_token")!); // [B, M, n, P]
   const tokens = tf.concat([tf.tile(seen.expandDims(1), [1, M, 1, 1]), asked], 2).reshape([B * M, K + n, P]);
@@ -159,14 +149,9 @@ export class IJepaEncoder extends VisionEncoder {
 
   /** Patches down and across of images of the configured size; the table of positions has no other. */
   override grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
-    const { imageSize: side, numChannels: C } = this.config,
-      fits = images.shape.slice(1).join() === [side, side, C].join();
-    expect(
-      fits,
-      "images",
-      `[B, ${side}, ${side}, ${C}], the size of the table of positions`,
-      `[${images.shape}]`,
-    );
+    const { imageSize: side, numChannels: C } = this.config, { shape } = images;
+    const expected = `[B, ${side}, ${side}, ${C}], the size of the table of positions`;
+    expect(shape.slice(1).join() === [side, side, C].join(), "images", expected, `[${shape}]`);
     return super.grid(images);
   }
 
@@ -182,18 +167,15 @@ export class IJepaEncoder extends VisionEncoder {
     options: TokenOptions & { hidden?: boolean; attentions?: boolean; last?: boolean } = {},
   ): Encoded {
     checkOptions("forward", options, FORWARD_RULES);
-    const { causal = this.config.isCausal, hidden, attentions, draws } = options,
-      { config, preprocessor } = this;
+    const { causal = this.config.isCausal, hidden, attentions, draws } = options;
     const [rows, columns] = this.grid(images), batch = images.shape[0], N = rows * columns;
-    const given = draws && forwardDraws(draws, config, batch);
+    const given = draws && forwardDraws(draws, this.config, batch), { config, preprocessor } = this;
     return tf.tidy(() => {
       const mask = options.mask ?? (causal ? causalMask(N) : undefined);
-      return inParts(
-        batch,
-        { images, mask, draws: given },
-        ({ images, mask, draws }) =>
-          encode(images, this.weights, { config, preprocessor, mask, draws, hidden, attentions }),
-      );
+      const pass = { config, preprocessor, hidden, attentions };
+      return inParts(batch, { images, mask, draws: given }, ({ images, mask, draws }) => {
+        return encode(images, this.weights, { ...pass, mask, draws });
+      });
     });
   }
 
@@ -294,37 +276,31 @@ export class IJepa implements Method {
     if (!given) return this.encoder.forward(images);
     this.encoder.grid(images);
     const masks = given as Masks, batch = images.shape[0], { config, preprocessor } = this.encoder;
-    const [seen, asked] = [masks.context, masks.targets], all = [seen, asked].map((x) => x?.shape ?? "none");
+    const [seen, asked] = [masks.context, masks.targets];
     const fits = seen?.rank === 2 && asked?.rank === 3 &&
       [seen, asked].every(({ shape }) => shape[0] === batch);
-    expect(
-      fits,
-      "masks",
-      `context [${batch}, K] and targets [${batch}, M, n]`,
-      all.map((x) => `[${x}]`).join(" and "),
-    );
-    const { contextPadding, targetPadding } = paddings(given), predictor = predictorOf(this.config);
+    const got = [seen, asked].map((x) => `[${x?.shape ?? "none"}]`).join(" and ");
+    expect(fits, "masks", `context [${batch}, K] and targets [${batch}, M, n]`, got);
+    const padding = paddings(given), predictor = predictorOf(this.config);
     return tf.tidy(() =>
       inStreams(batch, (from, count) => {
-        const some = rowsOf(images, from, count),
-          visible = rowsOf(seen, from, count),
-          targets = rowsOf(asked, from, count);
-        const pass = { config, preprocessor, visible, mask: contextPadding };
-        const context = encode(some, (name) => this.parameters.get(`context.${name}`), pass).predictions;
-        const part: Masks = {
-          context: visible,
-          targets,
-          ...contextPadding && { contextPadding },
-          ...targetPadding && { targetPadding },
-        };
-        const predictions = predict(context, part, (name) =>
-          this.parameters.get(`predictor.${name}`), predictor);
-        const whole = encode(some, this.encoder.weights, { config, preprocessor }).predictions; // [B, N, D]
-        return {
+        const [some, visible, targets] = [
+          rowsOf(images, from, count),
+          rowsOf(seen, from, count),
+          rowsOf(asked, from, count),
+        ];
+        const weights = (part: string): Weights => (name) => this.parameters.get(`${part}.${name}`);
+        const pass = { config, preprocessor, visible, mask: padding.contextPadding };
+        const context = encode(some, weights("context"), pass).predictions;
+        const predictions = predict(
           context,
-          predictions,
-          targets: layerNorm(gather(whole, targets, 1, 1), TARGET_EPS) as tf.Tensor4D,
-        };
+          { context: visible, targets, ...padding },
+          weights("predictor"),
+          predictor,
+        );
+        const whole = encode(some, this.encoder.weights, { config, preprocessor }).predictions; // [B, N, D]
+        const normed = layerNorm(gather(whole, targets, 1, 1), TARGET_EPS) as tf.Tensor4D;
+        return { context, predictions, targets: normed };
       })
     );
   }

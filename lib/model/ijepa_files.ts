@@ -12,13 +12,8 @@ import { openTorchFile, TorchFileError } from "../files/torch_file.ts";
 import { readVariables } from "../files/variables.ts";
 import { encoderFields, given, snake, toOfficialConfig } from "./config.ts";
 import { BESIDE, IJepa, IJepaEncoder } from "./ijepa.ts";
-import {
-  type IJepaConfig,
-  ijepaConfig,
-  type IJepaOptions,
-  type IJepaPreset,
-  ownFields,
-} from "./ijepa_config.ts";
+import { ijepaConfig, ownFields } from "./ijepa_config.ts";
+import type { IJepaConfig, IJepaOptions, IJepaPreset } from "./ijepa_config.ts";
 import { loadNetwork } from "./model_files.ts";
 import { assignCopies, backboneShapes } from "./network.ts";
 
@@ -69,14 +64,8 @@ export async function loadIJepa(source: string, options: IJepaLoadOptions): Prom
     named = preset ? { preset, ...own } : own;
   if (/\.(pth|pt)(\.tar)?$/.test(source)) return await loadPublic(source, named, seed);
   const folder = await modelFolder(source, where),
-    layout = { models: { ijepa: "IJepaModel" }, labelled: false };
-  const encoder = await loadNetwork(
-    IJepaEncoder,
-    IJepaEncoder,
-    { ...layout, shapes: backboneShapes },
-    folder,
-    {},
-  );
+    layout = { models: { ijepa: "IJepaModel" }, labelled: false, shapes: backboneShapes };
+  const encoder = await loadNetwork(IJepaEncoder, IJepaEncoder, layout, folder, {});
   const json = JSON.parse(await Deno.readTextFile(`${folder}/config.json`)) as Record<string, unknown>;
   const beside = await Deno.stat(`${folder}/${BESIDE}`).then(() => true, () => false);
   let model: IJepa | undefined;
@@ -93,11 +82,10 @@ export async function loadIJepa(source: string, options: IJepaLoadOptions): Prom
     encoder.dispose();
   }
   if (!beside) {
-    notice(
-      `${source}: there is no ${BESIDE}: the context encoder is a copy of the target encoder, the predictor drawn anew`,
-    );
+    const anew = "the context encoder is a copy of the target encoder, the predictor drawn anew";
+    notice(`${source}: there is no ${BESIDE}: ${anew}`);
+    sayNormalisation(source, model.preprocessor);
   }
-  if (!beside) sayNormalisation(source, model.preprocessor);
   return model;
 }
 
@@ -159,20 +147,16 @@ export function fromPublic(tensors: Iterable<readonly [string, Values]>): Map<st
 function sizesOf(tensors: ReadonlyMap<string, Values>): Partial<IJepaConfig> {
   const shape = (name: string) => tensors.get(name)?.shape ?? [];
   const layers = (prefix: string) => {
-    const blocks = [...tensors.keys()].flatMap((name) =>
-      name.startsWith(`${prefix}.encoder.layer.`) ? [Number(name.split(".")[3])] : []
-    );
-    return Math.max(...blocks) + 1;
+    const blocks = [...tensors.keys()].filter((name) => name.startsWith(`${prefix}.encoder.layer.`));
+    return Math.max(...blocks.map((name) => Number(name.split(".")[3]))) + 1;
   };
   const [D, C, p] = shape("ijepa.embeddings.patch_embeddings.projection.weight");
   return {
     ...{ hiddenSize: D!, numChannels: C!, patchSize: p!, numHiddenLayers: layers("ijepa") },
     imageSize: Math.sqrt(shape("ijepa.embeddings.position_embeddings")[1]!) * p!,
     intermediateSize: shape("ijepa.encoder.layer.0.intermediate.dense.bias")[0]!,
-    ...{
-      predictorHiddenSize: shape("predictor.embeddings.bias")[0]!,
-      predictorNumHiddenLayers: layers("predictor"),
-    },
+    predictorHiddenSize: shape("predictor.embeddings.bias")[0]!,
+    predictorNumHiddenLayers: layers("predictor"),
     predictorIntermediateSize: shape("predictor.encoder.layer.0.intermediate.dense.bias")[0]!,
     qkvBias: tensors.has("ijepa.encoder.layer.0.attention.attention.query.bias"),
   };
@@ -227,16 +211,14 @@ export function buildIJepa(
   });
   const all = new Map([...model.parameters, ...model.state]);
   const wrong = [...all].flatMap(([name, { shape, size }]) => {
-    const got = tensors.get(name);
-    return got?.data.length === size
-      ? []
-      : [`${name}: expected [${shape}], got ${got ? `[${got.shape}]` : "none"}`];
+    const got = tensors.get(name), words = got ? `[${got.shape}]` : "none";
+    return got?.data.length === size ? [] : [`${name}: expected [${shape}], got ${words}`];
   });
   wrong.push(...names.filter((name) => !all.has(name)).map((name) => `${name}: unknown`));
   if (wrong.length > 0) {
     model.dispose();
     throw new CheckpointError(
-      `${path}: expected the tensors of this configuration;\n  ${wrong.join("\n  ")}`,
+      [`${path}: expected the tensors of this configuration;`, ...wrong].join("\n  "),
     );
   }
   const value = (name: string, shape: number[]) => tf.tensor(fromOfficial(name, tensors.get(name)!), shape);

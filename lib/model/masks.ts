@@ -86,9 +86,7 @@ export class BlockSampler {
       this.contextSize = Math.max(...contexts.map((size) => this.#mostSeen(size, targets)));
     } else {
       this.targetSize = least;
-      const counts = Array.from({ length: TRIES }, () => this.#blocks(random).context.length).sort((a, b) =>
-        a - b
-      );
+      const counts = Int32Array.from({ length: TRIES }, () => this.#blocks(random).context.length).sort();
       this.contextSize = counts[TRIES / 10]!; // nine images of ten have so many
       this.#refuse(Math.min(least, this.contextSize) - 1);
     }
@@ -97,15 +95,11 @@ export class BlockSampler {
   #refuse(most: number): void {
     const { minKeep, targetScale, contextScale, masks } = this.options;
     if (minKeep <= most) return;
-    const grid = `${masks} masks on ${this.rows} × ${this.columns} patches, targetScale ${
-      targetScale.join(" to ")
-    } and contextScale ${contextScale.join(" to ")}`;
+    const scales = `targetScale ${targetScale.join(" to ")} and contextScale ${contextScale.join(" to ")}`;
+    const grid = `${masks} masks on ${this.rows} × ${this.columns} patches, ${scales}`;
     const help = most < 0 ? "; give larger scales, or smaller patches" : "";
-    throw new RangeError(
-      `minKeep: expected ${
-        most < 0 ? "patches left of context and targets" : `at most ${most}`
-      } with ${grid}, got ${minKeep}${help}`,
-    );
+    const expected = most < 0 ? "patches left of context and targets" : `at most ${most}`;
+    throw new RangeError(`minKeep: expected ${expected} with ${grid}, got ${minKeep}${help}`);
   }
 
   /** The most patches that a context has once one target or more is taken out of its block. */

@@ -29,7 +29,7 @@ export interface BlockContext {
 }
 
 /** The linear map of that name. */
-function project(x: tf.Tensor2D, weights: Weights, name: string): tf.Tensor2D {
+export function project(x: tf.Tensor2D, weights: Weights, name: string): tf.Tensor2D {
   return linear(x, weights(`${name}.weight`) as tf.Tensor2D, weights(`${name}.bias`));
 }
 

@@ -1,14 +1,8 @@
 /** The course of a training run, drawn while it runs and when it is over. @module */
 import { type Figure, ink, palette } from "../display/figure.ts";
 import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../display/jupyter.ts";
-import {
-  boardFigure,
-  lightSvg,
-  type Line,
-  type LineBoard,
-  type LineChart,
-  warningLines,
-} from "../display/lines.ts";
+import { boardFigure, lightSvg, warningLines } from "../display/lines.ts";
+import type { Line, LineBoard, LineChart } from "../display/lines.ts";
 import { formatDuration } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { LOSS_WINDOW, METER, Run, type Step } from "../training/run.ts";
