@@ -53,7 +53,9 @@ const RULES: Record<keyof AttentiveOptions, Rule> = {
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
-export type AttentiveSettings = Required<Omit<AttentiveOptions, "layer" | "causal" | "overlap" | "signal" | "prepare">>;
+export type AttentiveSettings = Required<
+  Omit<AttentiveOptions, "layer" | "causal" | "overlap" | "signal" | "prepare">
+>;
 
 /** What {@linkcode attentiveProbe} found; shows itself as a table, in a notebook with the confusion matrix. */
 export class AttentiveResult extends Judgement {

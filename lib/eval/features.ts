@@ -1,7 +1,7 @@
 /** Features: a frozen network's tokens of every image of a data set, as rows. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Dataset, refuseMisfit } from "../data/dataset.ts";
-import { type Prepare, PREPARE, prepared } from "../data/encoded.ts";
+import { PREPARE, type Prepare, prepared } from "../data/encoded.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
