@@ -132,7 +132,7 @@ Deno.test("tensors of the public code need their heads, and all have to be there
 
 Deno.test("a configuration's fields are checked, each by its name", () => {
   const refuse = (options: object, text: string) => assertThrows(() => ijepaConfig(options), Error, text);
-  refuse({ preset: "tiny2" }, "preset: expected one of mini, nano");
+  refuse({ preset: "tiny2" }, 'preset: expected one of "mini", "nano"');
   refuse({ qkNorm: true }, "unknown option qkNorm");
   refuse({ predictorHidenSize: 8 }, "did you mean predictorHiddenSize?");
   refuse({ predictorHiddenSize: 10 }, "predictorHiddenSize: expected a multiple of 4 and of 12");
