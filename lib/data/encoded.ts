@@ -216,7 +216,7 @@ interface Origin extends Pick<Source, "fingerprint" | "contents"> {
   /** What else decides about the pixels. */
   decoding: string;
   /** What was left out. */
-  note: string;
+  left: readonly DataError[];
 }
 
 /** Some of the images of a source. */
@@ -237,9 +237,11 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
       const whole = [...tried.keys()].filter((row) => !isBroken(tried[row]));
       return await EncodedDataset.open(source.only!(whole), options, [...left, ...tried.filter(isBroken)]);
     }
-    const { resample = "bicubic", channels = 3 } = options, none = source.labels.length === 0;
-    const note = left.length > 0 ? `\nleft out: ${summary(left)}` : "";
-    if (none) throw new DataError("count", source.name, `expected images, found none${note}`);
+    const { resample = "bicubic", channels = 3 } = options;
+    if (source.labels.length === 0) {
+      const others = left.length > 0 ? `; left out: ${summary(left)}` : "";
+      throw new DataError("count", source.name, `expected images, found none${others}`);
+    }
     const { default: sharp } = await import("sharp");
     sharp.cache(false);
     sharp.concurrency(1); // for one image, since several are decoded beside one another
@@ -253,12 +255,14 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     }
     const view = compose(resize(side, resample), centerCrop(side));
     const decoding = JSON.stringify([side, channels, resample, options.orient ?? true]);
-    const whole = { ...source, height: side, width: side, channels, decoder, view, decoding, note };
+    const whole = { ...source, height: side, width: side, channels, decoder, view, decoding, left };
     return Object.assign(new EncodedDataset(whole), { skipped: left });
   }
 
   override toString(): string {
-    return super.toString() + (this.length === this.whole.labels.length ? this.whole.note : "");
+    const text = super.toString(), { left, labels } = this.whole;
+    if (left.length === 0 || this.length < labels.length) return text;
+    return `${text.replace(/$/m, `, ${left.length} left out`)}\nleft out: ${summary(left)}`;
   }
 
   /** Of the source, and of which of its images these are. */

@@ -1,5 +1,5 @@
 /** Images in Parquet files, as data sets on the Hugging Face hub have them. @module */
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import type { FileMetaData, SchemaTree } from "hyparquet";
 import { checkOptions, expect, orNull, text } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
@@ -226,13 +226,13 @@ export async function unpackParquet(
   options: Pick<ParquetOptions, "image" | "label" | "broken"> = {},
 ): Promise<void> {
   checkOptions("unpackParquet", options, { ...COLUMNS, broken: DECODING.broken });
-  const source = await parquetSource([files].flat(), options),
-    { classes, labels } = source,
-    part = `${folder}.part`;
-  const there = await Deno.stat(folder).catch(() => undefined),
-    odd = classes.find((name) => !/^[^./\\\0][^/\\\0]*$/.test(name));
+  const source = await parquetSource([files].flat(), options), { classes, labels } = source;
+  const there = await Deno.stat(folder).catch(() => undefined);
+  const odd = classes.find((name) => !/^[^./\\\0][^/\\\0]*$/.test(name));
   expect(!there, "unpackParquet: folder", "one that is not there yet", folder);
   expect(odd === undefined, "unpackParquet: classes", "names that folders can have", odd);
+  await Deno.mkdir(dirname(folder), { recursive: true });
+  const part = await Deno.makeTempDir({ dir: dirname(folder), prefix: `.${basename(folder)}-` });
   await using bar = progress({ title: "unpacking", total: labels.length, unit: "images" });
   try {
     for (const inner of classes.length > 0 ? classes : [""]) {

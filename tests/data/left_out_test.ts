@@ -35,6 +35,7 @@ Deno.test("a folder says what it leaves out and why, and has no class without im
       ...["loose.jpg", "loose.png", "readme"],
     ]);
     const text = String(set);
+    assert(text.includes("2 classes, 11 left out\n(a 2, b 1)\nleft out: "), text);
     for (
       const words of [
         "2 × expected a JPEG, PNG or WebP file, got .bmp",
