@@ -1,5 +1,5 @@
 /** Labelled images: what a data set is. @module */
-import { expect } from "../base/check.ts";
+import { expect, shown } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
@@ -152,7 +152,7 @@ function checkLabels({ name, length, labels, classes }: Given, each: boolean): v
   const help = none(labels[i])
     ? ", which is none; leave such images out by `subset`, of `labels` above -1"
     : "";
-  expect(false, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, `${labels[i]}${help}`);
+  expect(false, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, `${shown(labels[i])}${help}`);
 }
 
 /** Refuses a data set without images, or with one that has no label or none of its classes'. */

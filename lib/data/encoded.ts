@@ -276,7 +276,8 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
 
   /** The same images, each brought to a size whatever its own sides are. */
   squeezed(size: Extent, resample: Resample): EncodedDataset {
-    const { begins } = resize(size, resample), decoding = JSON.stringify([size, resample, this.whole.decoding]);
+    const { begins } = resize(size, resample),
+      decoding = JSON.stringify([size, resample, this.whole.decoding]);
     const part = (image: Extent, random: Random) => ({ ...begins!.part(image, random), exact: true });
     const view: Transform = Object.assign((image: Image) => image, { begins: { ...begins!, part } });
     return new EncodedDataset({ ...this.whole, ...size, view, decoding }, this.rows);
@@ -310,7 +311,8 @@ export function prepared(set: Dataset, processor: Preprocessor, prepare: Prepare
   if (prepare === "crop") return set;
   expect(filter !== undefined, "preprocessor: resample", "2, bilinear, or 3, bicubic", resample);
   if (set instanceof EncodedDataset) return set.squeezed({ height, width }, filter);
-  const expected = `images of ${height}x${width}, or encoded ones such as imageFolder's, where prepare is "official"`;
+  const expected =
+    `images of ${height}x${width}, or encoded ones such as imageFolder's, where prepare is "official"`;
   expect(set.height === height && set.width === width, set.name, expected, `${set.height}x${set.width}`);
   return set;
 }

@@ -15,9 +15,9 @@ export interface ArrayDatasetOptions {
   images: Uint8Array | Uint8ClampedArray;
   /** N, H, W, C. */
   shape: readonly [number, number, number, number];
-  /** [N] indices into `classes`; null or -1 for an image without a label. */
-  labels: ArrayLike<number | null>;
-  classes: readonly string[];
+  /** [N] indices into `classes`; null or -1 for an image without a label. Default: no image has one. */
+  labels?: ArrayLike<number | null>;
+  classes?: readonly string[];
 }
 
 /**
@@ -47,12 +47,13 @@ export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
 
 /** {@linkcode arrayDataset} of what another has, too, if that has the same `origin`. */
 export function inMemory(options: ArrayDatasetOptions, origin: unknown): MemoryDataset {
-  const rules = { name: any, images: any, shape: any, labels: any, classes: any };
-  checkOptions("arrayDataset", options, rules);
-  refuseMissing("arrayDataset", options, Object.keys(rules));
-  const { name, shape, classes } = options, [length, height, width, channels] = shape;
+  const needed = { name: any, images: any, shape: any }, named = { labels: any, classes: any };
+  checkOptions("arrayDataset", options, { ...needed, ...named });
+  const isLabelled = options.labels !== undefined || options.classes !== undefined;
+  refuseMissing("arrayDataset", options, Object.keys({ ...needed, ...isLabelled && named }));
+  const { name, shape, labels: given, classes = [] } = options, [length, height, width, channels] = shape;
   const images = bytesOf(name, options.images, shape);
-  const labels = labelsOf({ name, length, labels: options.labels, classes });
+  const labels = given ? labelsOf({ name, length, labels: given, classes }) : new Int32Array(length);
   return new ArrayDataset({ name, classes, height, width, channels, labels, images, origin });
 }
 

@@ -16,7 +16,10 @@ const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSi
 
 const OTHERS = "; NepaClassifier.from puts on a head with others";
 
-const known = ({ classes }: NepaClassifier) => ({ name: "the classifier", classes });
+function known({ classes }: NepaClassifier) {
+  if (classes) return { name: "the classifier", classes };
+  throw new TypeError("expected a NepaClassifier; NepaClassifier.from puts a head on a pretrained model");
+}
 
 /** Refuses images or labels that the classifier cannot take. Gives the labels by the names of the classifier's classes. */
 export function refuseLabelled(
@@ -24,9 +27,10 @@ export function refuseLabelled(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): Matched {
+  const named = known(classifier);
   refuseMisfit(dataset, classifier.config, prepare === null);
   refuseMislabelled(dataset);
-  const labels = matched(known(classifier), dataset, OTHERS);
+  const labels = matched(named, dataset, OTHERS);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
   return labels;
 }
@@ -37,7 +41,7 @@ export function refuseFitted(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): Int32Array {
-  const { name, classes } = dataset, expected = classifier.classes.length;
+  const { name, classes } = dataset, expected = known(classifier).classes.length;
   const fits = classes.length === expected, got = `${classes.length}${OTHERS}`;
   expect(fits, name, `${expected} classes, as the classifier has`, got);
   refuseLabelled(dataset, classifier, prepare);

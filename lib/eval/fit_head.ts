@@ -39,8 +39,8 @@ export async function fitHead(
   options: { lambda?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
   checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0), signal: any });
-  const { lambda = 0.1 } = options, classes = classifier.classes.length;
-  const numbers = refuseFitted(dataset, classifier, null);
+  const { lambda = 0.1 } = options;
+  const numbers = refuseFitted(dataset, classifier, null), classes = classifier.classes.length;
   const labels = dataset.labels.map((label) => numbers[label]!);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });

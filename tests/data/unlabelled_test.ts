@@ -22,6 +22,7 @@ import {
   trainingBatches,
   useEngine,
 } from "nepa";
+import { shown } from "../../lib/base/check.ts";
 import { parquetFile } from "../support/parquet.ts";
 import { config, noise } from "../support/tiny.ts";
 
@@ -162,20 +163,38 @@ Deno.test("pretraining, features, batches and pictures take images without label
   const batches = trainingBatches(sets.array!, { batchSize: 24 });
   assertEquals([...(await batches.next()).labels.dataSync()].filter((label) => label === -1).length, 2);
   batches.dispose();
-  const none = generatedImages({ ...size, length: 24, get }), model = new Nepa(config, { seed: 1 });
-  assertEquals((await plotClassMap(model, none)).toJSON().data.map(({ name }) => name), ["no label"]);
+  const images = new Uint8Array(24 * 64), model = new Nepa(config, { seed: 1 });
+  for (
+    const none of [
+      generatedImages({ ...size, length: 24, get }),
+      arrayDataset({ name: "bare", images, shape: [24, 8, 8, 1] }),
+    ]
+  ) {
+    assertStringIncludes(String(none), "without labels");
+    assertEquals((await plotClassMap(model, none)).toJSON().data.map(({ name }) => name), ["no label"]);
+    await assertRejects(
+      () => knn(model, none, few),
+      RangeError,
+      "expected labelled images, got images without classes",
+    );
+  }
   model.dispose();
 });
 
 Deno.test("labels that are neither a class nor none are refused, with the row", () => {
   for (const label of [2, -2, 0.5, NaN, "0", undefined]) {
     const labels = partly.with(9, label as number),
-      expected = `image 9: expected a label from 0 to 1, got ${label}`;
+      expected = `image 9: expected a label from 0 to 1, got ${shown(label)}`;
     const images = new Uint8Array(24 * 64);
     assertThrows(
       () => arrayDataset({ name: "mine", images, shape: [24, 8, 8, 1], labels, classes }),
       RangeError,
       expected,
+    );
+    assertThrows(
+      () => arrayDataset({ name: "mine", images, shape: [24, 8, 8, 1], labels }),
+      TypeError,
+      "expected classes, got none",
     );
     assertThrows(() => generatedImages({ ...size, length: 24, get, labels, classes }), RangeError, expected);
   }
