@@ -3,6 +3,9 @@
  * and prints how far each layer's output lies from the other side's; and files with Python's safetensors.
  *
  *     deno task bench interop --official CHECKOUT [--python PYTHON] [--json]
+ *     deno task bench interop --method ijepa [--python PYTHON] [--json]
+ *
+ * With the method ijepa, `IJepaModel` of transformers 5.24 takes the official code's place.
  */
 import {
   fashionMnist,
@@ -22,7 +25,9 @@ import {
 } from "nepa";
 import { mutant, wholeFiles } from "../tests/support/mutate.ts";
 import { OptionError, readOptions } from "./options.ts";
-import { python } from "./peer.ts";
+import { choices, show, showJson } from "./common.ts";
+import { interopIJepa } from "./interop_ijepa.ts";
+import { python, WITH_IJEPA } from "./peer.ts";
 
 /** Largest difference that passes, as a share of the layer's largest number. */
 const TOLERANCE = 1e-5;
@@ -234,7 +239,20 @@ function table(rows: readonly Row[]): string {
 
 /** `deno task bench interop`. */
 export async function benchInterop(args: readonly string[]): Promise<void> {
-  const { official: checkout, json, ...given } = readOptions(args, { official: "", python: "", json: false });
+  const { official: checkout, method, json, ...given } = readOptions(args, {
+    ...{ official: "", method: "nepa", python: "", json: false },
+  });
+  choices("method", method, ["nepa", "ijepa"]);
+  if (method === "ijepa") {
+    const { versions, rows } = await interopIJepa(await python(given.python, WITH_IJEPA));
+    if (json) showJson([{ versions, rows }]);
+    else {show(rows.map((row) => ({ ...row, passed: row.passed ? "yes" : "no" })), {
+        title: Object.values(versions).join(", "),
+        format: { difference: (value: number) => value.toExponential(1) },
+      });}
+    if (rows.some(({ passed }) => !passed)) Deno.exit(1);
+    return;
+  }
   if (!checkout) throw new OptionError("--official: expected a checkout of SihanXU/nepa, got none");
   const engine = await useEngine(), folder = await Deno.makeTempDir();
   let failed = 0;

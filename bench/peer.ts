@@ -8,6 +8,9 @@ import { Answering } from "./process.ts";
 const MODES = ["eager", "compile", "bf16"] as const;
 const TORCH = "torch==2.13.0", REST = ["transformers==4.56.2", "numpy"];
 
+/** What Hugging Face's I-JEPA needs beside PyTorch. */
+export const WITH_IJEPA: readonly string[] = ["transformers==5.24.0", "numpy"];
+
 /** How PyTorch runs a step: as it is with sdpa, by torch.compile, with autocast to bfloat16. */
 export type TorchMode = typeof MODES[number];
 export const TORCH_MODES: readonly TorchMode[] = MODES;
@@ -35,13 +38,14 @@ export async function venv(name: string, ways: readonly (readonly string[])[]): 
 }
 
 /** A Python with PyTorch and the transformers library: the one given, or one in a virtual environment made for it. */
-export async function python(given: string): Promise<string> {
+export async function python(given: string, rest: readonly string[] = REST): Promise<string> {
   if (given) return given;
   // On Linux the package index has CUDA's build only; PyTorch's own index has the one for CPUs.
   const ways = Deno.build.os === "linux"
     ? [[`${TORCH}+cpu`], [`${TORCH}+cpu`, "--extra-index-url", "https://download.pytorch.org/whl/cpu"]]
     : [[TORCH]];
-  return await venv("bench-venv", ways.map((way) => [...way, ...REST]));
+  const name = rest === REST ? "bench-venv" : "bench-venv-ijepa";
+  return await venv(name, ways.map((way) => [...way, ...rest]));
 }
 
 /** The fields that the official class takes. */

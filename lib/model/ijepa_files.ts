@@ -93,7 +93,7 @@ function sayNormalisation(source: string, { imageMean, imageStd }: Preprocessor)
   if (imageMean.length !== 3 || ![...imageMean, ...imageStd].every((x) => x === 0.5)) return;
   const [mean, std] = [IMAGENET.imageMean, IMAGENET.imageStd].map((x) => x.join(", "));
   notice(
-    `${source}: preprocessor_config.json says mean and standard deviation 0.5, but the published I-JEPA was trained with ` +
+    `${source}: images are normalised by mean and standard deviation 0.5, but the published I-JEPA was trained with ` +
       `ImageNet's: for its features write "image_mean": [${mean}] and "image_std": [${std}] there`,
   );
 }
@@ -203,7 +203,13 @@ export function buildIJepa(
     const help = "which such a file does not hold, in { config } or by { preset }";
     throw new CheckpointError(`${path}: expected numAttentionHeads, ${help}; it has ${sizes}`);
   }
-  const config = ijepaConfig({ ...given, ...found, ...given }), { imageSize, numChannels } = config;
+  const wanted: Partial<IJepaConfig> = given.preset ? ijepaConfig(given) : given;
+  const other = Object.entries(found).filter(([name, x]) => (wanted[name as keyof IJepaConfig] ?? x) !== x);
+  if (other.length > 0) {
+    const text = other.map(([name, x]) => `${name}: expected ${x}, got ${wanted[name as keyof IJepaConfig]}`);
+    throw new CheckpointError(`${path}: expected the sizes that the file has; ${text.join("; ")}`);
+  }
+  const config = ijepaConfig({ ...given, ...found }), { imageSize, numChannels } = config;
   const plain = defaultPreprocessor(imageSize, numChannels);
   const model = new IJepa(config, {
     seed,

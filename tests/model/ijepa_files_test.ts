@@ -130,6 +130,28 @@ Deno.test("tensors of the public code need their heads, and all have to be there
   assertEquals(tf.memory().numTensors, before);
 });
 
+Deno.test("a checkpoint that PyTorch wrote is read; none of its code is run, and it needs its heads", async () => {
+  const file = (name: string) => `${fixtures}torch/${name}`, before = tf.memory().numTensors;
+  const tensors = readSafetensors(await Deno.readFile(`${fixtures}ijepa/model.safetensors`)).tensors;
+  const expected = buildIJepa("fixture", fromPublic(tensors as Map<string, never>), { numAttentionHeads: 4 });
+  const loaded = await IJepa.load(file("ijepa.pth.tar"), { config: { numAttentionHeads: 4 } });
+  assertEquals(all(loaded), all(expected));
+  await assertRejects(
+    () => IJepa.load(file("ijepa.pth.tar")),
+    Error,
+    "expected numAttentionHeads, which such a file does not hold",
+  );
+  await assertRejects(
+    () => IJepa.load(file("ijepa.pth.tar"), { preset: "huge" }),
+    Error,
+    "hiddenSize: expected 32, got 1280",
+  );
+  await assertRejects(() => IJepa.load(file("code.pth")), Error, "which is not run");
+  await assertRejects(() => IJepa.load(file("every.bin").replace("every.bin", "none.pth")), Error);
+  free(expected, loaded);
+  assertEquals(tf.memory().numTensors, before);
+});
+
 Deno.test("a configuration's fields are checked, each by its name", () => {
   const refuse = (options: object, text: string) => assertThrows(() => ijepaConfig(options), Error, text);
   refuse({ preset: "tiny2" }, 'preset: expected one of "mini", "nano"');
