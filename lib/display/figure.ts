@@ -216,11 +216,8 @@ export class Figure {
   toString(): string {
     const { title = {}, images = [] } = this.#layout;
     const { text, subtitle } = Object(typeof title === "string" ? { text: title } : title);
-    const lines: (string | undefined)[] = [
-      text,
-      subtitle?.text,
-      images.length > 1 ? `${images.length} pictures` : "",
-    ];
+    const count = images.length > 1 ? `${images.length} pictures` : "";
+    const lines: (string | undefined)[] = [text, subtitle?.text, count];
     const [head, ...below] = lines.flatMap((line) => line ? [wordsOf(line)] : []);
     return [head ? `Figure: ${head}` : "Figure", ...below, ...this.#data.map(describeTrace)].join("\n  ");
   }

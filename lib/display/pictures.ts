@@ -81,12 +81,10 @@ function marksAt(picture: Picture, place: Place) {
       const corners = { x0: x(left), y0: y(top), x1: x(left + width), y1: y(top + height) };
       return { type: "rect", ...corners, line: { color, width: 2 }, fillcolor: fill };
     }),
-    labels: marks.filter(({ label }) => label).map((
-      { left, top, width, height, label },
-    ): Partial<Annotations> => ({
-      ...textAt(label!, x(left + width / 2), y(top + height / 2), "middle", "#fff"),
-      bgcolor: "rgba(20,26,36,0.6)",
-    })),
+    labels: marks.filter(({ label }) => label).map((mark): Partial<Annotations> => {
+      const across = x(mark.left + mark.width / 2), down = y(mark.top + mark.height / 2);
+      return { ...textAt(mark.label!, across, down, "middle", "#fff"), bgcolor: "rgba(20,26,36,0.6)" };
+    }),
   };
 }
 
@@ -95,10 +93,8 @@ function textAt(text: string, x: number, y: number, yanchor: "top" | "middle", c
   return { ...where, text: plotText(text), showarrow: false, font: { size: 11, color } };
 }
 
-function heatAt(
-  { values, rows, columns }: NonNullable<Picture["heat"]>,
-  { left, top, width, height }: Place,
-): Trace {
+function heatAt(heat: NonNullable<Picture["heat"]>, { left, top, width, height }: Place): Trace {
+  const { values, rows, columns } = heat;
   const dx = width / columns, dy = height / rows, list = Array.from(values);
   const z = Array.from({ length: rows }, (_, r) => list.slice(r * columns, (r + 1) * columns));
   const grid = { x0: left + dx / 2, dx, y0: top + dy / 2, dy, coloraxis: "coloraxis" };
@@ -108,10 +104,8 @@ function heatAt(
 function heatColors(title: string, y: number, length: number): object {
   const font = { size: 11, color: ink.soft }, place = { x: 1.01, y, yanchor: "top", ypad: 0 };
   const bar = { ...place, thickness: 12, len: Math.min(length, 260), lenmode: "pixels", outlinewidth: 0 };
-  return {
-    colorscale: embers,
-    colorbar: { ...bar, tickfont: font, title: { text: plotText(title), side: "right", font } },
-  };
+  const words = { text: plotText(title), side: "right", font };
+  return { colorscale: embers, colorbar: { ...bar, tickfont: font, title: words } };
 }
 
 function checkPicture(picture: Picture, i: number): void {

@@ -40,15 +40,8 @@ export interface AttentiveOptions extends Pick<Reading, "causal" | "signal" | "p
 }
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
-  ...{
-    layer: is.any,
-    signal: is.any,
-    causal: is.flag,
-    prepare: PREPARE,
-    heads: is.count,
-    epochs: is.count,
-    batchSize: is.count,
-  },
+  ...{ layer: is.any, signal: is.any, causal: is.flag, prepare: PREPARE },
+  ...{ heads: is.count, epochs: is.count, batchSize: is.count },
   ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index, overlap: OVERLAP },
 };
 
@@ -75,11 +68,8 @@ export class AttentiveResult extends Judgement {
   override table(): Table {
     const { layer, settings: { heads, epochs, seed }, losses } = this;
     const training = { heads, epochs, "training loss": losses.at(-1)!, seed };
-    return this.row(
-      "Attentive probe, accuracy on the test images",
-      { features: layerTitle(layer) },
-      training,
-    );
+    const features = layerTitle(layer);
+    return this.row("Attentive probe, accuracy on the test images", { features }, training);
   }
 }
 

@@ -79,9 +79,8 @@ export class EvaluationResult extends Judgement implements Required<Validation> 
 
   /** The accuracy and the loss. */
   override table(): Table {
-    return this.row("Classifier", { images: this.confusion.flat().reduce((a, b) => a + b, 0) }, {
-      loss: this.loss,
-    });
+    const images = this.confusion.flat().reduce((a, b) => a + b, 0);
+    return this.row("Classifier", { images }, { loss: this.loss });
   }
 }
 
@@ -120,12 +119,8 @@ export async function evaluate(
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
   try {
-    await using bar = progress({
-      title: "evaluation",
-      total: dataset.length,
-      unit: "images",
-      text: "compiling",
-    });
+    const shown = { title: "evaluation", total: dataset.length, unit: "images", text: "compiling" };
+    await using bar = progress(shown);
     const tell = (done: number) => bar.update(done, "");
     const read = (signal: AbortSignal) => evaluation.read(dataset, { signal, tell });
     return await stoppable("evaluate", options.signal, read);

@@ -87,12 +87,8 @@ export async function knn(
   test?: Dataset,
   options?: KnnOptions,
 ): Promise<KnnResult> {
-  const { sets, options: chosen, network, read } = await asked<KnnOptions>("knn", RULES, [
-    model,
-    train,
-    test,
-    options,
-  ]);
+  const given = [model, train, test, options] as const;
+  const { sets, options: chosen, network, read } = await asked<KnnOptions>("knn", RULES, given);
   const { k = 20, temperature = 0.07, centred = false } = chosen, [voting, judged] = sets, n = voting.length;
   const layer: Read = network ? chosen.layer ?? "final" : "given", classes = voting.classes.length;
   expect(isCount(k) && k <= n, "k", `an integer from 1 to ${n}, the training images`, k);

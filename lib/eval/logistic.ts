@@ -33,6 +33,9 @@ export interface FitOptions {
   maxIterations: number;
 }
 
+const rowsIn = (values: Float64Array, width: number) =>
+  Array.from({ length: values.length / width }, (_, k) => values.subarray(k * width, (k + 1) * width));
+
 /** Numbers in one tensor of features: 64 MB, which every engine can hold. */
 const BLOCK = 2 ** 24;
 
@@ -58,11 +61,7 @@ export class Standardiser {
 
   /** Weights [K, D] and biases [K] for features as they are, from those for standardised ones [K, D + 1], a bias last. */
   undone(point: Float64Array): { weight: number[][]; bias: number[] } {
-    const mean = this.#mean, size = mean.length, classes = point.length / (size + 1);
-    const rows = Array.from(
-      { length: classes },
-      (_, k) => point.subarray(k * (size + 1), (k + 1) * (size + 1)),
-    );
+    const mean = this.#mean, size = mean.length, rows = rowsIn(point, size + 1);
     const weight = rows.map((row) => Array.from(this.#scale, (scale, j) => scale * row[j]!));
     const bias = rows.map((row, k) => row[size]! - mean.reduce((sum, m, j) => sum + m * weight[k]![j]!, 0));
     return { weight, bias };
@@ -184,11 +183,7 @@ export class LogisticRegression {
   }
 
   #precondition(vector: Float64Array, factor: Float64Array): Float64Array {
-    const { features: { size }, sample: { classes } } = this, out = vector.slice();
-    const rows = Array.from(
-      { length: classes },
-      (_, k) => out.subarray(k * (size + 1), (k + 1) * (size + 1)),
-    );
+    const { size } = this.features, out = vector.slice(), rows = rowsIn(out, size + 1);
     solveLower(factor, rows, size);
     solveLowerTransposed(factor, rows, size);
     for (const row of rows) row[size]! /= CURVATURE;

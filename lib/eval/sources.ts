@@ -135,11 +135,10 @@ async function computed(
 ): Promise<Map<Read, Float32Array>> {
   const { name, length, height, width } = images;
   const pass = uncompiled((batch: tf.Tensor4D) => {
-    const made: unknown = make(batch),
-      shape = made instanceof tf.Tensor ? made.shape : [],
-      rows = batch.shape[0];
-    const got = made instanceof tf.Tensor ? `[${shape}]` : shown(made);
-    expect(shape.length === 2 && shape[0] === rows, `features of ${name}`, `a tensor [${rows}, D]`, got);
+    const made: unknown = make(batch), rows = batch.shape[0];
+    const fits = made instanceof tf.Tensor && made.rank === 2 && made.shape[0] === rows;
+    const got = made instanceof tf.Tensor ? `[${made.shape}]` : shown(made);
+    expect(fits, `features of ${name}`, `a tensor [${rows}, D]`, got);
     return [made as tf.Tensor2D];
   });
   await using bar = progress({ title: "features", total: length, unit: "images" });
@@ -158,10 +157,8 @@ async function rowsOf(
   known?: readonly string[],
 ): Promise<Labelled & Features> {
   checkOptions(name, set, SET);
-  const { data, size } = await numbersIn(name, set),
-    length = data.length / size,
-    { labels } = set;
-  const { classes: given = known ?? [] } = set;
+  const { data, size } = await numbersIn(name, set), length = data.length / size;
+  const { labels, classes: given = known ?? [] } = set;
   const classes = typeof given === "number" ? Array.from({ length: given }, (_, i) => `${i}`) : given;
   refuseMislabelled({ name, length, labels: labels ?? [], classes });
   checkNumbers(name, data, length);

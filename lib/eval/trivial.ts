@@ -37,18 +37,12 @@ export async function trivialPredictors(z: tf.Tensor, prefix: 0 | 1 = 1): Promis
   const fits = z.rank === 3 && tokens >= prefix + 2;
   expect(fits, "trivialPredictors", "z [B, T, D] with CLS and at least two patches", `[${z.shape}]`);
   const figures = tf.tidy(() => {
-    const patches = tf.slice(z, [0, prefix, 0]); // [B, N, D]
-    const u = unit(patches);
-    const n = tokens - prefix,
-      before = tf.slice(u, [0, 0, 0], [-1, n - 1, -1]),
-      after = tf.slice(u, [0, 1, 0]);
+    const u = unit(tf.slice(z, [0, prefix, 0])); // [B, N, D]
+    const before = tf.slice(u, [0, 0, 0], [-1, tokens - prefix - 1, -1]), after = tf.slice(u, [0, 1, 0]);
     const perPosition = tf.mean(u, 0); // [N, D]
     // The mean cosine of unit vectors with their own mean direction is the length of their mean.
-    return tf.stack([
-      tf.mean(tf.sum(tf.mul(before, after), 2)),
-      tf.norm(tf.mean(perPosition, 0)),
-      tf.mean(tf.norm(perPosition, 2, 1)),
-    ]);
+    const lengths = [tf.norm(tf.mean(perPosition, 0)), tf.mean(tf.norm(perPosition, 2, 1))];
+    return tf.stack([tf.mean(tf.sum(tf.mul(before, after), 2)), ...lengths]);
   });
   const [previousPatch = NaN, meanDirection = NaN, meanDirectionPerPosition = NaN] = await figures.data();
   figures.dispose();

@@ -129,12 +129,8 @@ const rules: { [Field in keyof NepaConfig]-?: readonly [NepaConfig[Field], Rule]
 const fields = Object.keys(rules) as (keyof NepaConfig)[];
 
 /** Those of an object's fields that are there, by the names that the object has for them. */
-export function given<T>(
-  fields: readonly string[],
-  from: object,
-  nameOf = (field: string) => field,
-): Partial<T> {
-  const all = fields.map((field) => [field, (from as Record<string, unknown>)[nameOf(field)]] as const);
+export function given<T>(fields: readonly string[], from: object, as = (name: string) => name): Partial<T> {
+  const all = fields.map((field) => [field, (from as Record<string, unknown>)[as(field)]] as const);
   return Object.fromEntries(all.filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 

@@ -56,14 +56,8 @@ export abstract class VisionEncoder extends Network implements Encoder {
 
   /** The tokens of some layers, [B, T, D] each; the caller disposes of them. */
   tokens(images: tf.Tensor4D, layers: readonly Layer[], options: TokenOptions = {}): tf.Tensor3D[] {
-    for (const layer of layers) {
-      expect(
-        this.layers.includes(layer),
-        "layer",
-        `"embedding", 1 to ${this.layers.length - 2}, or "final"`,
-        layer,
-      );
-    }
+    const known = `"embedding", 1 to ${this.layers.length - 2}, or "final"`;
+    for (const layer of layers) expect(this.layers.includes(layer), "layer", known, layer);
     return tf.tidy(() => {
       const hidden = layers.some((layer) => typeof layer === "number");
       const outputs = this.forward(images, { ...options, hidden });

@@ -35,6 +35,9 @@ export const BESIDE = "ijepa.safetensors";
 /** Added to the variance of targets: PyTorch's default, not the network's. */
 const TARGET_EPS = 1e-5;
 
+/** AdamW as the public code has it, without clipping. */
+const PLAIN = { betas: [0.9, 0.999], clipNorm: null } as const;
+
 /** Which patches are seen and predicted, as {@linkcode IJepa.draws} gives them. */
 export type Masks = {
   /** [B, K] int32: the numbers of the patches that are seen. */
@@ -284,20 +287,13 @@ export class IJepa implements Method {
     const padding = paddings(given), predictor = predictorOf(this.config);
     return tf.tidy(() =>
       inStreams(batch, (from, count) => {
-        const [some, visible, targets] = [
-          rowsOf(images, from, count),
-          rowsOf(seen, from, count),
-          rowsOf(asked, from, count),
-        ];
+        const rows = <T extends tf.Tensor>(x: T) => rowsOf(x, from, count);
+        const [some, visible, targets] = [rows(images), rows(seen), rows(asked)];
         const weights = (part: string): Weights => (name) => this.parameters.get(`${part}.${name}`);
         const pass = { config, preprocessor, visible, mask: padding.contextPadding };
         const context = encode(some, weights("context"), pass).predictions;
-        const predictions = predict(
-          context,
-          { context: visible, targets, ...padding },
-          weights("predictor"),
-          predictor,
-        );
+        const part = { context: visible, targets, ...padding };
+        const predictions = predict(context, part, weights("predictor"), predictor);
         const whole = encode(some, this.encoder.weights, { config, preprocessor }).predictions; // [B, N, D]
         const normed = layerNorm(gather(whole, targets, 1, 1), TARGET_EPS) as tf.Tensor4D;
         return { context, predictions, targets: normed };
@@ -354,13 +350,7 @@ export class IJepa implements Method {
     const masked = { config: ijepaConfig({ ...this.config, masks: "published" }), sampler: undefined };
     const method: IJepa = Object.assign(Object.create(Object.getPrototypeOf(this)), this, masked);
     return {
-      default: () => ({
-        betas: [0.9, 0.999],
-        clipNorm: null,
-        augment: null,
-        steps: 4800,
-        learningRate: 1e-3,
-      }),
+      default: () => ({ ...PLAIN, augment: null, steps: 4800, learningRate: 1e-3 }),
       published: (images) => publishedRecipe(images, this.config.imageSize, method),
     };
   }
@@ -426,7 +416,7 @@ function publishedRecipe(images: number, size: number, method: Method): MethodRe
     warmupCosine({ start: 2e-4, peak: 1e-3, end: 1e-6, steps, warmupSteps: warm(steps) });
   return {
     ...{ method, batchSize, steps: epochs * Math.max(1, Math.floor(images / batchSize)) },
-    ...{ betas: [0.9, 0.999], clipNorm: null },
+    ...PLAIN,
     learningRate: (k, steps) => rate(steps)(k + 1), // the public code moves on before the first update
     weightDecay: (k, steps) => warmupCosine({ peak: 0.04, end: 0.4, steps, warmupSteps: 0 })(k + 1),
     augment: randomResizedCrop({ size, scale: [0.3, 1] }),

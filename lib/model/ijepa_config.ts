@@ -109,20 +109,13 @@ export const predictorOf = (config: IJepaConfig): NepaConfig => ({
  */
 export function ijepaConfig(options: IJepaOptions = {}): IJepaConfig {
   const encoders = Object.fromEntries(encoderFields.map((field) => [field, is.any]));
-  checkOptions("configuration", options, {
-    preset: is.oneOf(...Object.keys(PRESETS)),
-    ...encoders,
-    ...RULES,
-  });
+  const named = { preset: is.oneOf(...Object.keys(PRESETS)) };
+  checkOptions("configuration", options, { ...named, ...encoders, ...RULES });
   const { preset } = options,
     shared = preset && preset in presets ? presets[preset as keyof typeof presets] : {};
   const set = given<IJepaConfig>([...encoderFields, ...ownFields], options);
-  const all: Partial<IJepaConfig> = {
-    ...DEFAULTS,
-    ...encodersPart(shared),
-    ...preset && PRESETS[preset],
-    ...set,
-  };
+  const start = { ...DEFAULTS, ...encodersPart(shared), ...preset && PRESETS[preset] };
+  const all: Partial<IJepaConfig> = { ...start, ...set };
   const encoder = encoderOf(all);
   checkWidth("predictorHiddenSize", all.predictorHiddenSize!, encoder);
   const { predictorIntermediateSize = 4 * all.predictorHiddenSize! } = all;

@@ -27,6 +27,8 @@ export interface IJepaLoadOptions extends LoadOptions {
   seed?: number;
 }
 
+const LOADING = { revision: is.any, ema: is.flag, preset: is.text, config: is.any, seed: is.index };
+
 /** ImageNet's, which the published models were trained with. */
 const IMAGENET = { imageMean: [0.485, 0.456, 0.406], imageStd: [0.229, 0.224, 0.225] };
 
@@ -53,13 +55,7 @@ export async function saveIJepa(
 /** Reads a model, see `IJepa.load`. */
 export async function loadIJepa(source: string, options: IJepaLoadOptions): Promise<IJepa> {
   currentEngine();
-  checkOptions("load", options, {
-    revision: is.any,
-    ema: is.flag,
-    preset: is.text,
-    config: is.any,
-    seed: is.index,
-  });
+  checkOptions("load", options, LOADING);
   const { preset, config: own = {}, seed = 0, ...where } = options,
     named = preset ? { preset, ...own } : own;
   if (/\.(pth|pt)(\.tar)?$/.test(source)) return await loadPublic(source, named, seed);
@@ -211,10 +207,8 @@ export function buildIJepa(
   }
   const config = ijepaConfig({ ...given, ...found }), { imageSize, numChannels } = config;
   const plain = defaultPreprocessor(imageSize, numChannels);
-  const model = new IJepa(config, {
-    seed,
-    preprocessor: numChannels === 3 ? { ...plain, ...IMAGENET } : plain,
-  });
+  const preprocessor = numChannels === 3 ? { ...plain, ...IMAGENET } : plain;
+  const model = new IJepa(config, { seed, preprocessor });
   const all = new Map([...model.parameters, ...model.state]);
   const wrong = [...all].flatMap(([name, { shape, size }]) => {
     const got = tensors.get(name), words = got ? `[${got.shape}]` : "none";

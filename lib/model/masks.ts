@@ -115,9 +115,8 @@ export class BlockSampler {
 
   #size(kind: "target" | "context", random: Random): Size {
     const { targetScale, targetAspect, contextScale, masks } = this.options;
-    const published = masks === "published",
-      first = random.uniform(),
-      second = published ? first : random.uniform();
+    const published = masks === "published", first = random.uniform();
+    const second = published ? first : random.uniform();
     const [scale, aspect] = kind === "target" ? [targetScale, targetAspect] : [contextScale, [1, 1] as const];
     const between = ([low, high]: readonly [number, number], at: number) => low + at * (high - low);
     const area = Math.floor(this.rows * this.columns * between(scale, first)),

@@ -158,12 +158,9 @@ export function startingPoint(
 ): Required<NetworkInit> {
   currentEngine();
   checkOptions(where, options, INIT_RULES);
-  const { seed = 0, initial = randomInitial(config, seed), preprocessor } = options;
-  return {
-    seed,
-    initial,
-    preprocessor: preprocessor ?? defaultPreprocessor(config.imageSize, config.numChannels),
-  };
+  const { seed = 0, initial = randomInitial(config, seed) } = options;
+  const { preprocessor = defaultPreprocessor(config.imageSize, config.numChannels) } = options;
+  return { seed, initial, preprocessor };
 }
 
 /** What is cut with a batch of images. */

@@ -116,9 +116,8 @@ export function rotation(
   const cos = new Float32Array((patches + 1) * headSize).fill(1, 0, headSize);
   const sin = new Float32Array((patches + 1) * headSize);
   for (let i = headSize; i < cos.length; i++) {
-    const n = Math.floor(i / headSize) - 1,
-      pair = i % (headSize / 2),
-      axis = Math.floor(pair / frequencies.length);
+    const n = Math.floor(i / headSize) - 1, pair = i % (headSize / 2);
+    const axis = Math.floor(pair / frequencies.length);
     const angle = centres[2 * n + axis]! * frequencies[pair % frequencies.length]!;
     cos[i] = Math.cos(angle);
     sin[i] = Math.sin(angle);

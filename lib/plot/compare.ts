@@ -84,11 +84,8 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
       yield;
     }
   } finally {
-    for (
-      const { reason } of await Promise.allSettled(
-        all.map((steps) => steps.return()),
-      ) as PromiseRejectedResult[]
-    ) {
+    const ends = await Promise.allSettled(all.map((steps) => steps.return())) as PromiseRejectedResult[];
+    for (const { reason } of ends) {
       if (reason && !(reason instanceof RunInterrupted)) say(String(reason)); // what ended them is thrown already
     }
   }

@@ -77,17 +77,14 @@ export async function plotPatchColors(
   const { layer = "final", size = 90, causal } = options,
     { length, height, width, channels, classes } = images;
   const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
-  const [rows, columns] = model.grid({ shape: [1, height, width, channels] }),
-    N = rows * columns,
-    { prefix } = model;
+  const [rows, columns] = model.grid({ shape: [1, height, width, channels] });
+  const N = rows * columns, { prefix } = model;
   const own = all.length / length, D = own / (N + prefix), patches = new Float32Array(length * N * D);
   for (let i = 0; i < length; i++) patches.set(all.subarray(i * own + prefix * D, (i + 1) * own), i * N * D); // without CLS
   const { values, shares } = await components(patches, D, 3), count = shares.length;
   const channelsOf = Array.from(shares, (_, c) => toBytes(values.filter((_, i) => i % count === c)));
-  const pixels = Uint8Array.from(
-    { length: 3 * length * N },
-    (_, i) => channelsOf[Math.min(i % 3, count - 1)]![Math.floor(i / 3)]!,
-  );
+  const byteAt = (i: number) => channelsOf[Math.min(i % 3, count - 1)]![Math.floor(i / 3)]!;
+  const pixels = Uint8Array.from({ length: 3 * length * N }, (_, i) => byteAt(i));
   const colored = Array.from({ length }, (_, i): Picture => {
     return { data: pixels.subarray(3 * i * N, 3 * (i + 1) * N), height: rows, width: columns, channels: 3 };
   });
@@ -146,13 +143,11 @@ export async function plotClassMap(
   const axis = (i: number) => ({
     title: { text: `component ${i + 1}, ${(100 * shares[i]!).toFixed(0)} % of the variance` },
   });
+  const subtitle = { text: plotText(`${formatNumber(dataset.length)} of ${dataset.name}`) };
   return new Figure(traces, {
     width: 760,
     height: 560,
-    title: {
-      text: "Images by their features",
-      subtitle: { text: plotText(`${formatNumber(dataset.length)} of ${dataset.name}`) },
-    },
+    title: { text: "Images by their features", subtitle },
     xaxis: axis(0),
     yaxis: axis(1),
   });

@@ -67,19 +67,12 @@ export async function plotExpectation(
   const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
   const count = rows * columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));
-  checkOptions("plotExpectation", options, {
-    patches: any,
-    scale: oneOf("softmax", "cosine"),
-    size: positive,
-  });
+  const scales = oneOf("softmax", "cosine");
+  checkOptions("plotExpectation", options, { patches: any, scale: scales, size: positive });
   const { patches = spread, scale = "softmax" } = options, known = [...Array(count).keys()];
   const odd = patches.findIndex((p) => !known.includes(p));
-  expect(
-    patches.length > 0 && odd < 0,
-    "plotExpectation",
-    `patches from 0 to ${count - 1}`,
-    patches[odd] ?? "none",
-  );
+  const fits = patches.length > 0 && odd < 0, got = patches[odd] ?? "none";
+  expect(fits, "plotExpectation", `patches from 0 to ${count - 1}`, got);
   const found = await expectations(model, image, patches);
   const seen = patches.map((p): Picture => ({
     ...upTo(p, image, side),

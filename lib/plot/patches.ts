@@ -60,15 +60,10 @@ export function plotPatches(image: Image, patchSize: number): Figure {
 /** What I-JEPA sees of an image, and the blocks that it predicts, drawn on it. */
 function blocksOf(image: Image, { context, targets }: ImageMasks, patchSize: number): Figure {
   const { height, width } = image, columns = width / patchSize, count = height / patchSize * columns;
-  expect(
-    Number.isInteger(columns) && Number.isInteger(count),
-    "plotMask",
-    `a patch size that divides ${height} x ${width} pixels`,
-    patchSize,
-  );
-  const wrong = [...context, ...targets.flat()].find((patch) =>
-    !(Number.isInteger(patch) && patch >= 0 && patch < count)
-  );
+  const divides = Number.isInteger(columns) && Number.isInteger(count);
+  expect(divides, "plotMask", `a patch size that divides ${height} x ${width} pixels`, patchSize);
+  const known = [...Array(count).keys()],
+    wrong = [...context, ...targets.flat()].find((p) => !known.includes(p));
   expect(wrong === undefined, "plotMask", `patches from 0 to ${count - 1}`, wrong);
   const only = (patches: readonly number[]): Image => {
     const data = new Uint8Array(image.data.length).fill(236);

@@ -41,16 +41,14 @@ function dense(history: readonly Step[], name: string, color: string, value: (s:
 
 function lossLines({ history, cosine }: Run<unknown>): Line[] {
   const means = smooth(history.map(({ loss }) => loss));
+  const mean = ({ step }: Step) => means[step - history[0]!.step]!;
   const beat = (name: string, color: string, read: string) => ({
     ...sparse(history, name, color, metric(read, -1)), // a predictor's loss: minus its cosine
     dash: true,
   });
   return [
     { ...dense(history, "each step", "#8fb3d9", ({ loss }) => loss), width: 1 },
-    {
-      ...dense(history, `mean of ${LOSS_WINDOW}`, blue, ({ step }) => means[step - history[0]!.step]!),
-      width: 2,
-    },
+    { ...dense(history, `mean of ${LOSS_WINDOW}`, blue, mean), width: 2 },
     sparse(history, "held out", green, ({ validation }) => validation?.loss),
     ...(cosine
       ? [
@@ -109,27 +107,14 @@ export function lossBoard(
 ): LineBoard {
   const side = smaller.map(filled).filter(({ lines }) => lines.length > 0);
   const width = 820, lines = warningLines({ ...words, width }).length;
-  const top = 104 + 15 * Math.max(0, lines - 1),
-    gap = 38,
-    room = Math.max(366, 73 * side.length),
-    share = room / side.length;
-  const bottom = top + room - gap, height = bottom + 48;
-  return {
-    ...words,
-    xTitle: "step",
-    width,
-    height,
-    charts: [
-      { ...filled({ title: "Loss", lines: loss }), left: 54, top, right: 544, bottom },
-      ...side.map((chart, i) => ({
-        ...chart,
-        left: 610,
-        top: top + i * share,
-        right: 808,
-        bottom: top + (i + 1) * share - gap,
-      })),
-    ],
-  };
+  const top = 104 + 15 * Math.max(0, lines - 1), gap = 38;
+  const room = Math.max(366, 73 * side.length), share = room / side.length, bottom = top + room - gap;
+  const main = { ...filled({ title: "Loss", lines: loss }), left: 54, top, right: 544, bottom };
+  const smallerAt = side.map((chart, i) => {
+    const from = top + i * share;
+    return { ...chart, left: 610, top: from, right: 808, bottom: from + share - gap };
+  });
+  return { ...words, xTitle: "step", width, height: bottom + 48, charts: [main, ...smallerAt] };
 }
 
 /** The charts of a run. @param words What stands below the title. */
@@ -229,10 +214,8 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
   const left = timeLeft(run.steps), before = run.history.length;
   return await drawWhile(run, () => {
     const done = run.history.at(-1)?.step ?? 0;
-    const words = headline(
-      run,
-      ...(done < run.steps && run.history.length === before ? ["compiling"] : left(done)),
-    );
+    const begins = done < run.steps && run.history.length === before;
+    const words = headline(run, ...(begins ? ["compiling"] : left(done)));
     return { words, board: { ...runBoard(run, words), done: done / run.steps } };
   }, () => runFigure(run));
 }
