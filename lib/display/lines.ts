@@ -50,18 +50,17 @@ export interface LineBoard {
   done?: number;
 }
 
-/** About `most` of a line's points: the least and greatest of each share, and the last one; what is not finite is left out. */
+/** About `most` of a line's points: the least and the greatest of each stretch, and both ends; what is not finite is left out. */
 function thin({ x, y }: Line, most: number): [number, number][] {
-  const points = x.flatMap((at, i): [number, number][] => Number.isFinite(y[i]) ? [[at, y[i]!]] : []);
+  const points = x.map((at, i): [number, number] => [at, y[i]!]).filter((point) => Number.isFinite(point[1]));
   if (points.length <= most) return points;
-  const size = 2 * points.length / most,
-    shares = Array.from({ length: most / 2 }, (_, k) => {
-      const share = points.slice(Math.floor(k * size), Math.floor((k + 1) * size));
-      const pick = (better: (a: number, b: number) => boolean) =>
-        share.reduce((best, point) => better(point[1], best[1]) ? point : best);
-      return [pick((a, b) => a < b), pick((a, b) => a > b)].sort(([a], [b]) => a - b);
-    });
-  return [...new Set([...shares.flat(), points.at(-1)!])];
+  const stretch = 2 * points.length / most, kept = new Set([points[0], points.at(-1)]);
+  for (let from = 0; from < points.length; from += stretch) {
+    const some = points.slice(Math.floor(from), Math.floor(from + stretch)),
+      sorted = some.toSorted((a, b) => a[1] - b[1]);
+    kept.add(sorted[0]).add(sorted.at(-1));
+  }
+  return points.filter((point) => kept.has(point));
 }
 
 /** The least and greatest of some numbers, a little apart where they are equal. */

@@ -152,8 +152,9 @@ export class Evaluation {
     const { classifier, prepare: transform } = this;
     const { labels, classes, notes } = matched(known(classifier), dataset), K = classes.length;
     const prepare = transform ? { transform, size: sizeOf(classifier) } : undefined;
-    const patches = patchesOf(classifier.backbone);
-    const found = await readOne(this.#pass, dataset, patches, ["logs"], { ...how, prepare });
+    const patches = patchesOf(classifier.backbone),
+      reading = { ...how, prepare, weights: classifier.parameters };
+    const found = await readOne(this.#pass, dataset, patches, ["logs"], reading);
     let loss = 0;
     const guesses = Array.from(labels, (label, i) => {
       const row = found.get("logs")!.subarray(i * K, (i + 1) * K); // log probabilities

@@ -6,6 +6,7 @@ import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
 import { any, checkOptions, expect, flag } from "../base/check.ts";
+import { refuseNonFinite } from "../base/finite.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
 import type { Encoder, Layer } from "../model/method.ts";
@@ -33,7 +34,8 @@ export interface Reading extends Pick<FeatureOptions, "pool" | "causal"> {
  * @param layers Which.
  * @param reading How tokens become one row, whether attention is causal, how images come to the network's size.
  * @returns For each layer [N, D], or [N, T·D] if all tokens are joined.
- * @throws {RangeError} If the images do not fit the network, or there is no such layer or pooling.
+ * @throws {RangeError} If the images do not fit the network, or there is no such layer or pooling; {@linkcode NonFiniteError}, where
+ * a feature is not finite, with the first weight that is not, or with the layer and the image.
  *
  * @example
  * ```ts
@@ -76,11 +78,12 @@ export async function readSets(
   await using bar = quiet
     ? undefined
     : progress({ title: "features", total, unit: "images", text: "compiling" });
+  const weights = model.parameters;
   let before = 0;
   try {
     for (const set of sets) {
       const tell = (done: number) => bar?.update(before + done, "");
-      found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal }));
+      found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal, weights }));
       before += set.length;
     }
     return found;
@@ -109,11 +112,12 @@ export function patchesOf(model: Encoder): number {
   return rows * columns;
 }
 
-/** What is told how many images are read, what is done to each before, and what ends the reading. */
+/** What is told how many images are read, what is done to each before, what ends the reading, and the weights to look at. */
 interface ReadingOne {
   tell?: (done: number) => void;
   prepare?: Parameters<typeof inOrder>[2];
   signal?: AbortSignal | undefined;
+  weights?: ReadonlyMap<string, tf.Variable>;
 }
 
 /** What `pass` makes of all images, prepared, in their order: as many tensors as `layers`. */
@@ -122,17 +126,22 @@ export async function readOne<L>(
   dataset: Dataset,
   patches: number,
   layers: readonly L[],
-  { tell, prepare, signal }: ReadingOne = {},
+  { tell, prepare, signal, weights }: ReadingOne = {},
 ): Promise<Map<L, Float32Array>> {
   const found = new Map<L, Float32Array>();
   let done = 0;
   const take = async (outputs: tf.Tensor2D[], size: number) => {
-    for (const [i, layer] of layers.entries()) {
-      const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, size * width);
-      if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
-      found.get(layer)!.set(rows, done * width);
+    try {
+      for (const [i, layer] of layers.entries()) {
+        const width = outputs[i]!.shape[1], rows = (await outputs[i]!.data()).subarray(0, size * width);
+        const place = (k: number) => `${dataset.name}: image ${done + Math.floor(k / width)}, layer ${layer}`;
+        if (weights) await refuseNonFinite(rows, weights, place);
+        if (!found.has(layer)) found.set(layer, new Float32Array(dataset.length * width));
+        found.get(layer)!.set(rows, done * width);
+      }
+    } finally {
+      tf.dispose(outputs);
     }
-    tf.dispose(outputs);
     done += size;
     tell?.(done);
   };
@@ -141,7 +150,10 @@ export async function readOne<L>(
     for await (const { images, batch } of inOrder(dataset, patches, prepare)) {
       signal?.throwIfAborted();
       const outputs = pass(images); // computes while the next batch is made
-      await before;
+      await before.catch(async (error) => {
+        tf.dispose(await outputs.catch(() => []));
+        throw error;
+      });
       before = outputs.then((outputs) => take(outputs, batch.size));
     }
   } finally {

@@ -45,7 +45,8 @@ export async function fitHead(
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
   await stoppable("fitHead", options.signal, async (signal) => {
-    const reading = readOne(pass, dataset, patchesOf(classifier.backbone), ["pooled"], { signal });
+    const weights = classifier.parameters, patches = patchesOf(classifier.backbone);
+    const reading = readOne(pass, dataset, patches, ["pooled"], { signal, weights });
     const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
     const features = { data, size: data.length / dataset.length };
     const how = { classes, lambda, excess: 1e-4, maxIterations: 1000, signal };

@@ -9,7 +9,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { say } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import type { Environment } from "@nepa/engine";
-import { expect } from "../base/check.ts";
+import { didYouMean, expect, shown } from "../base/check.ts";
 import { COMMIT, fetchBlob, HubError, listFilesOf, PassingError } from "./hub_files.ts";
 import type { Hub, HubFile } from "./hub_files.ts";
 import { readIfThere } from "./plain.ts";
@@ -185,11 +185,44 @@ export async function modelFolder(source: string, options: SourceOptions = {}): 
   const isFolder = await Deno.stat(source).then(({ isDirectory }) => isDirectory, () => false);
   const { revision } = options, isName = HUB_NAME.test(source);
   const wanted = modelFiles(options.ema ? AVERAGED : WEIGHTS);
-  if (isName && !isFolder) return await hubFolder("model", source, wanted, options);
+  const meant = isFolder
+    ? undefined
+    : await isFile(source)
+    ? JSON.stringify(dirname(source))
+    : isName
+    ? undefined
+    : address(source);
+  if (meant) {
+    const expected = 'expected a folder or a name on the hub, "organisation/name"';
+    throw new TypeError(`source: ${expected}, got ${shown(source)}; write ${meant}`);
+  }
+  if (isName && !isFolder) {
+    return await hubFolder("model", source, wanted, options).catch(async (error) => {
+      if (!(error instanceof HubError)) throw error;
+      const there = await Array.fromAsync(Deno.readDir(dirname(source))).catch(() => []);
+      const near = there.length > 0
+        ? didYouMean(basename(source), there.map(({ name }) => name).slice(0, 20))
+        : "";
+      throw new HubError(`${error.message}. There is no folder ${source} here either${near}`, {
+        cause: error,
+      });
+    });
+  }
   if (revision !== undefined) {
     const what = isFolder ? "a folder here: leave the revision out, or move the folder" : "another path";
     throw new TypeError(`revision: expected a name on the hub, "organisation/name", got ${source}, ${what}`);
   }
   if (isName) say(`${source}: loading the folder here, not a model on the Hugging Face hub`);
   return source;
+}
+
+/** What to write for the address of a model on the hub, or for its name with a revision; undefined if it is neither. */
+function address(source: string): string | undefined {
+  const parts =
+    /^(https?:\/\/[^/]+\/|hf:\/\/|(?:huggingface|hf)\.co\/)?([\w.-]+\/[\w.-]+)(?:@([\w./-]+)|\/(?:tree|blob|resolve)\/([\w.-]+))?/;
+  const [, host, name, revision, branch = revision] = parts.exec(source) ?? [];
+  if (!name || !host && !branch) return undefined;
+  return branch
+    ? `${JSON.stringify(name)} with { revision: ${JSON.stringify(branch)} }`
+    : JSON.stringify(name);
 }

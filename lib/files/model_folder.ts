@@ -160,6 +160,16 @@ function classesOf(file: string, json: Record<string, unknown>): string[] {
   });
 }
 
+/** Folders that hold a model each, such as the checkpoints of a run. */
+async function modelsIn(folder: string): Promise<string[]> {
+  const all = await Array.fromAsync(Deno.readDir(folder)).catch(() => []),
+    names = all.map(({ name }) => name).sort();
+  const there = await Promise.all(
+    names.map((name) => isPlain(`${folder}/${name}/config.json`).catch(() => false)),
+  );
+  return names.filter((_, i) => there[i]);
+}
+
 const OTHERS =
   "load a pretrained one with Nepa.load or IJepa.load (NepaClassifier.from puts a head on it), " +
   "a classifier with NepaClassifier.load";
@@ -191,7 +201,11 @@ export async function readModelFolder<C>(
     const wanted = ema ? AVERAGED : "model.safetensors";
     const missing = [...(json ? [] : ["config.json"]), ...(weights ? [] : [wanted])];
     const text = `expected a folder with config.json and ${wanted}; there is no ${missing.join(", no ")}`;
-    throw new CheckpointError(`${folder}: ${text}`);
+    const models = await modelsIn(folder), newest = JSON.stringify(`${folder}/${models.at(-1)}`);
+    const help = models.length > 0
+      ? `; there are models in ${models.slice(-5).join(", ")}: load ${newest}`
+      : "";
+    throw new CheckpointError(`${folder}: ${text}${help}`);
   }
   const found = Array.isArray(json.architectures) ? json.architectures : [];
   if (found.length > 0 && !architectures.some((one) => found.includes(one))) {

@@ -1,5 +1,4 @@
-/** Is the training well? Collapse, divergence, and the first tensor that is not finite. @module */
-import type * as tf from "@tensorflow/tfjs";
+/** Is the training well? Collapse and divergence. @module */
 import { LOSS_WINDOW, meanLoss, type Metrics, type Step } from "./run.ts";
 
 /** Watches the steps of a run; says each thing once, in plain words. */
@@ -41,15 +40,4 @@ export class Watch {
     this.#said[what] = holds;
     return begins;
   }
-}
-
-/** The name of the first tensor with a value that is not finite, and one such value. */
-export async function firstNonFinite(
-  tensors: Iterable<readonly [string, tf.Tensor]>,
-): Promise<{ name: string; value: number } | undefined> {
-  for (const [name, tensor] of tensors) {
-    const value = (await tensor.data()).find((x) => !Number.isFinite(x));
-    if (value !== undefined) return { name, value };
-  }
-  return undefined;
 }

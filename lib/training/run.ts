@@ -1,12 +1,15 @@
 /** A training run: an async iterable of steps that can be left, stopped and taken up again. @module */
 import type * as tf from "@tensorflow/tfjs";
 import { callSite } from "../base/check.ts";
+import { NonFiniteError } from "../base/finite.ts";
 import { onInterrupt, onTerminate, RunInterrupted } from "@nepa/engine";
 import { consoleDisplay, inNotebook, jupyterDisplay, type MediaBundle, showAs } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
 import { Table } from "../display/table.ts";
 import type { Validation } from "../eval/evaluate.ts";
 import { waits, waitsNoMore } from "../model/unbegun.ts";
+
+export { NonFiniteError } from "../base/finite.ts";
 
 /** What is measured beside the loss: the meter's, now and then, and numbers of an objective's own, at every step. */
 export interface Metrics {
@@ -73,11 +76,6 @@ export interface RunResult extends Pick<Step, "best" | "test"> {
   history: readonly Step[];
   /** Whether it ended before its last step. */
   stopped: boolean;
-}
-
-/** Thrown when a loss or a gradient is not a number; the weights are those before that update. */
-export class NonFiniteError extends Error {
-  override name = "NonFiniteError";
 }
 
 /** Averaged weights: of the model, and of what an objective has besides. */

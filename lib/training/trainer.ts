@@ -4,6 +4,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
+import { firstNonFinite, NonFiniteError } from "../base/finite.ts";
 import { lossAndMetrics, type LossOutput } from "../base/gradient.ts";
 import type { Draws } from "../base/random.ts";
 import type { Dataset } from "../data/dataset.ts";
@@ -19,9 +20,9 @@ import {
   type StepInputs,
   type TrainingBatch,
 } from "./compiled_step.ts";
-import { firstNonFinite, Watch } from "./health.ts";
+import { Watch } from "./health.ts";
 import type { Plan } from "./options.ts";
-import { type Metrics, NonFiniteError, type Step, type Training } from "./run.ts";
+import type { Metrics, Step, Training } from "./run.ts";
 import { type Numbers, unreachedNotice } from "./step.ts";
 
 /** What is measured beside the loss. */
