@@ -100,7 +100,7 @@ async function dataOf(dataset: Dataset): Promise<Fields> {
 export async function decided(
   { kind, model: { config, parameters }, subject, plan, options, data, validation }: Kept,
 ): Promise<Fields> {
-  const { signal: _, checkpoint: __, augment, groups, weightDecayAt: ___, ...rest } = plan;
+  const { signal: _, checkpoint: __, notices: ___, weightDecayAt: ____, augment, groups, ...rest } = plan;
   const all = subject?.parameters ?? parameters;
   const frozen = [...all].filter(([, { trainable }]) => !trainable).map(([name]) => name);
   return {

@@ -131,7 +131,7 @@ export function finetune(
       every: { validation: interval },
     },
   });
-  return new Run(classifier, trainer, { averages, signal: plan.signal, keeper });
+  return new Run(classifier, trainer, { averages, signal: plan.signal, keeper, notices: plan.notices });
 }
 
 /** What each option that pretraining does not have may be. */

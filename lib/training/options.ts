@@ -4,6 +4,7 @@ import { checkOptions, expect, isCount, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
+import { notice } from "../display/jupyter.ts";
 import { type CheckpointOptions, checkpointOptions, type Keeping } from "./checkpoint_options.ts";
 
 /** What a group of parameters has of its own. */
@@ -80,6 +81,8 @@ export interface Plan extends Required<Omit<TrainOptions, Derived | "learningRat
   groups: ((name: string) => Group) | undefined;
   /** Weight decay of update k, from 0. */
   weightDecayAt(k: number): number;
+  /** What had to be said of them. */
+  notices: readonly string[];
 }
 
 /** What a recipe sets where the options leave it open. */
@@ -172,7 +175,10 @@ export function makePlan(
   const weightDecay = timed(all.weightDecay);
   const parts = batchSize % accumulate === 0;
   expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
+  const notices = averageNotices(emaDecay, steps);
+  notices.forEach(notice);
   return {
+    notices,
     ...{
       steps,
       accumulate,
@@ -194,6 +200,21 @@ export function makePlan(
     checkpoint: checkpoint &&
       checkpointOptions(checkpoint, (options as { validation?: unknown }).validation !== undefined),
   };
+}
+
+/** What to say where averaged weights still hold much of those at the start when a training ends. */
+function averageNotices(decay: number | null, steps: number): string[] {
+  const left = decay === null ? 0 : decay ** steps;
+  if (left <= 0.1) return [];
+  const better = Number((1 - Number((1 - 0.01 ** (1 / steps)).toPrecision(1))).toPrecision(12));
+  const share = `${
+    Math.round(100 * left)
+  } % of the averaged weights are still those at the start after ${steps} updates`;
+  return [
+    `emaDecay: ${share}, since ${decay}^${steps} is ${
+      left.toPrecision(2)
+    }; write emaDecay: ${better}, or null for none`,
+  ];
 }
 
 const GROUP_RULES: Record<keyof Group, Rule> = {

@@ -227,7 +227,7 @@ export function pretrain<M extends Method = Nepa>(
     ...{ kind: "pretrain", model: method, subject, averages, trainer, plan, data: dataset, validation },
     options: { causal, ...about, every: { collapse } },
   });
-  return new Run(model, trainer, { averages, signal: plan.signal, keeper });
+  return new Run(model, trainer, { averages, signal: plan.signal, keeper, notices: plan.notices });
 }
 
 /** The better name of a recipe, and a notice that it has one. */

@@ -172,6 +172,7 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
       averages?: RunAverages | undefined;
       signal?: AbortSignal | undefined;
       keeper?: Keeper | undefined;
+      notices?: readonly string[];
     } = {},
   ) {
     this.ema = options.averages?.model as M | undefined;
@@ -180,6 +181,7 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
     this.#training = training;
     this.#signal = options.signal;
     this.#keeper = options.keeper;
+    this.notices.push(...options.notices ?? []);
     const place = callSite(new Error()) ?? "an unknown place";
     for (const waiting of this.#models()) waits(waiting, place);
   }
