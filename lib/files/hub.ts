@@ -220,7 +220,7 @@ export async function modelFolder(source: string, options: SourceOptions = {}): 
 function address(source: string): string | undefined {
   const parts =
     /^(https?:\/\/[^/]+\/|hf:\/\/|(?:huggingface|hf)\.co\/)?([\w.-]+\/[\w.-]+)(?:@([\w./-]+)|\/(?:tree|blob|resolve)\/([\w.-]+))?/;
-  const [, host, name, revision, branch = revision] = parts.exec(source) ?? [];
+  const [, host, name, ...revisions] = parts.exec(source) ?? [], branch = revisions.find(Boolean);
   if (!name || !host && !branch) return undefined;
   return branch
     ? `${JSON.stringify(name)} with { revision: ${JSON.stringify(branch)} }`
