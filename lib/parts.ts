@@ -14,7 +14,8 @@ export { fromOfficialConfig, nepaConfig, presets, toOfficialConfig, trainingFlop
 export type { Activation, NepaConfig, NepaOptions, Preset } from "./model/config.ts";
 export { BlockSampler, causalMask } from "./model/masks.ts";
 export type { BlockMasks, BlockOptions } from "./model/masks.ts";
-export { IJepa, IJepaEncoder, ijepaLoss } from "./model/ijepa.ts";
+export { IJepa, ijepaLoss } from "./model/ijepa.ts";
+export { IJepaEncoder } from "./model/ijepa_encoder.ts";
 export type { IJepaOutputs, Masks } from "./model/ijepa.ts";
 export { ijepaConfig } from "./model/ijepa_config.ts";
 export type { IJepaConfig, IJepaOptions, IJepaPreset } from "./model/ijepa_config.ts";

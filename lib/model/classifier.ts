@@ -5,7 +5,7 @@ import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type ForwardOptions, type ForwardOutputs, Nepa, type NepaInit } from "./nepa.ts";
-import { IJepaEncoder } from "./ijepa.ts";
+import { IJepaEncoder } from "./ijepa_encoder.ts";
 import {
   assignCopies,
   backboneShapes,

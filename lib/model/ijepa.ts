@@ -6,28 +6,26 @@
  */
 import * as tf from "@tensorflow/tfjs";
 import { inStreams, rowsOf } from "@nepa/engine";
-import { checkOptions, expect, type Rule } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { expect } from "../base/check.ts";
 import type { LossOutput } from "../base/gradient.ts";
-import type { Draws, Random } from "../base/random.ts";
+import type { Draws } from "../base/random.ts";
 import { randomResizedCrop } from "../data/transforms.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
 import type { SaveOptions } from "../files/card.ts";
 import type { Readable } from "../files/model_folder.ts";
 import { Ema } from "../optim/ema.ts";
 import { warmupCosine } from "../optim/schedule.ts";
-import { blockFlops, encoderConfig, type NepaConfig, type NepaOptions } from "./config.ts";
-import { forwardDraws, makeDraws } from "./draws.ts";
-import { VisionEncoder } from "./encoder.ts";
+import { blockFlops, type NepaConfig } from "./config.ts";
 import { encoderOf, type IJepaConfig, ijepaConfig, type IJepaOptions, predictorOf } from "./ijepa_config.ts";
 import type { IJepaLoadOptions } from "./ijepa_files.ts";
-import { BlockSampler, causalMask, maskTensors } from "./masks.ts";
-import type { AfterContext, DrawContext, LossContext, Method, MethodRecipe, TokenOptions } from "./method.ts";
-import { backboneShapes, inParts, makeParameters, randomInitial, startingPoint } from "./network.ts";
+import { encode, type Encoded, IJepaEncoder, named } from "./ijepa_encoder.ts";
+import { BlockSampler, maskTensors } from "./masks.ts";
+import type { AfterContext, DrawContext, LossContext, Method, MethodRecipe } from "./method.ts";
+import { backboneShapes, makeParameters, randomInitial } from "./network.ts";
 import type { NetworkInit } from "./network.ts";
 import { gather, layerNorm, smoothL1 } from "./ops.ts";
-import { embedPatches, positionTable } from "./patches.ts";
-import { project, transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
+import { positionTable } from "./patches.ts";
+import { project, transformer, type Weights } from "./transformer.ts";
 
 /** The file of context encoder and predictor, beside the target encoder's. */
 export const BESIDE = "ijepa.safetensors";
@@ -59,34 +57,6 @@ export type IJepaOutputs = {
   /** [B, M, n, D]: what the target encoder makes of them, who sees the whole image; mean 0 and variance 1 along D. */
   targets: tf.Tensor4D;
 };
-
-/** What an encoder's forward gives: B images, N patches or the K that it sees. */
-type Encoded = TransformerOutputs & {
-  /** [B, N, D]: the patches with their positions. */ embeddings: tf.Tensor3D;
-};
-
-interface Pass {
-  config: NepaConfig;
-  preprocessor: Preprocessor;
-  visible?: tf.Tensor2D;
-  mask?: tf.Tensor | undefined;
-  draws?: Draws | undefined;
-  hidden?: boolean | undefined;
-  attentions?: boolean | undefined;
-}
-
-/** The official names of what blocks call otherwise. */
-const named = (weights: Weights): Weights => (name) => weights(name.replace("up_proj", "dense"));
-
-/** Encodes images [B, H, W, C], or the patches of them that are visible. */
-export function encode(images: tf.Tensor4D, weights: Weights, pass: Pass): Encoded {
-  const { visible, config, mask, draws, hidden, attentions } = pass;
-  const table = weights("embeddings.position_embeddings")!.reshape([-1, config.hiddenSize]); // [1, N, D] to [N, D]
-  const patches = embedPatches(images, weights, pass, visible);
-  const embeddings = tf.add(patches, visible ? gather(table, visible) : table) as tf.Tensor3D;
-  const context = { config, mask, draws };
-  return { embeddings, ...transformer(embeddings, named(weights), context, { hidden, attentions }) };
-}
 
 /** Predicts blocks of patches, each apart, from an encoded context: [B, M, n, D]. */
 export function predict(
@@ -120,73 +90,6 @@ export function ijepaLoss(
     const counts = tf.exp(padding), [B, M] = apart.shape as [number, number]; // 0 or 1
     return tf.div(tf.sum(tf.mul(apart, counts)), tf.mul(tf.sum(counts), B * M)) as tf.Scalar;
   });
-}
-
-const tensor: Rule = ["a tensor", (value) => value instanceof tf.Tensor];
-const FORWARD_RULES = {
-  ...{ draws: is.any, causal: is.flag, mask: tensor, hidden: is.flag, attentions: is.flag },
-  last: ["true", (value) => value === true] as Rule,
-};
-
-/** The encoder of I-JEPA: a vision transformer without CLS that sees the whole image. Its images have the size of its table. */
-export class IJepaEncoder extends VisionEncoder {
-  override readonly prefix = 0;
-  protected readonly architecture: string = "IJepaModel";
-  /** Variables by official tensor name behind "ijepa.", see `Network`; the table of positions is not trained. */
-  readonly parameters: Map<string, tf.Variable>;
-
-  /**
-   * Makes an encoder with random weights.
-   *
-   * @param config An encoder's configuration.
-   * @param options `seed` of the first values.
-   */
-  constructor(config: NepaOptions = {}, options: NetworkInit = {}) {
-    const all = encoderConfig(config), start = startingPoint("IJepaEncoder", all, options);
-    super(all, start);
-    this.parameters = makeParameters(backboneShapes(all), start.initial);
-  }
-
-  /** The weights by the ends of their names. */
-  readonly weights: Weights = (name) => this.parameters.get(`ijepa.${name}`);
-
-  /** Patches down and across of images of the configured size; the table of positions has no other. */
-  override grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
-    const { imageSize: side, numChannels: C } = this.config, { shape } = images;
-    const expected = `[B, ${side}, ${side}, ${C}], the size of the table of positions`;
-    expect(shape.slice(1).join() === [side, side, C].join(), "images", expected, `[${shape}]`);
-    return super.grid(images);
-  }
-
-  /**
-   * Encodes whole images.
-   *
-   * @param images [B, H, W, C] of the configured size, as for `Nepa.forward`.
-   * @param options As for `Nepa.forward`, without `order`.
-   * @returns `embeddings` and `predictions`, the tokens after the last norm, [B, N, D]; the caller disposes of them.
-   */
-  forward(
-    images: tf.Tensor4D,
-    options: TokenOptions & { hidden?: boolean; attentions?: boolean; last?: boolean } = {},
-  ): Encoded {
-    checkOptions("forward", options, FORWARD_RULES);
-    const { causal = this.config.isCausal, hidden, attentions, draws } = options;
-    const [rows, columns] = this.grid(images), batch = images.shape[0], N = rows * columns;
-    const given = draws && forwardDraws(draws, this.config, batch), { config, preprocessor } = this;
-    return tf.tidy(() => {
-      const mask = options.mask ?? (causal ? causalMask(N) : undefined);
-      const pass = { config, preprocessor, hidden, attentions };
-      return inParts(batch, { images, mask, draws: given }, ({ images, mask, draws }) => {
-        return encode(images, this.weights, { ...pass, mask, draws });
-      });
-    });
-  }
-
-  /** The random numbers of one training forward, see `Nepa.draws`. */
-  draws(batchSize: number, random: Random): Draws {
-    const { imageSize } = this.config;
-    return makeDraws(this.config, batchSize, random, { height: imageSize, width: imageSize });
-  }
 }
 
 /** The predictor's parameters, in the engine's layout. */

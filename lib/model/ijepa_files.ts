@@ -11,7 +11,8 @@ import { CheckpointError, fromOfficial, type Readable, writeModelFolder } from "
 import { openTorchFile, TorchFileError } from "../files/torch_file.ts";
 import { readVariables } from "../files/variables.ts";
 import { encoderFields, given, snake, toOfficialConfig } from "./config.ts";
-import { BESIDE, IJepa, IJepaEncoder } from "./ijepa.ts";
+import { BESIDE, IJepa } from "./ijepa.ts";
+import { IJepaEncoder } from "./ijepa_encoder.ts";
 import { ijepaConfig, ownFields } from "./ijepa_config.ts";
 import type { IJepaConfig, IJepaOptions, IJepaPreset } from "./ijepa_config.ts";
 import { loadNetwork } from "./model_files.ts";

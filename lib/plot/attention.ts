@@ -5,7 +5,7 @@ import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { any, checkOptions, expect, flag, isCount, oneOf, positive } from "../base/check.ts";
 import { attentionMap } from "./maps.ts";
-import type { IJepaEncoder } from "../model/ijepa.ts";
+import type { IJepaEncoder } from "../model/ijepa_encoder.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, outline } from "./grid.ts";
 

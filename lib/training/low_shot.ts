@@ -7,7 +7,7 @@ import { evaluate } from "../eval/evaluate.ts";
 import { any, callable, checkOptions, expect, isCount, type Rule } from "../base/check.ts";
 import { finetune, type FinetuneOptions } from "./finetune.ts";
 import { type Backbone, NepaClassifier } from "../model/classifier.ts";
-import { IJepaEncoder } from "../model/ijepa.ts";
+import { IJepaEncoder } from "../model/ijepa_encoder.ts";
 import { Nepa } from "../model/nepa.ts";
 import type { Run } from "./run.ts";
 import { stoppable } from "@nepa/engine";
