@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
-import { any, checkOptions, expect, flag, index, isCount, LONG, visible } from "../base/check.ts";
+import { any, checkOptions, expect, flag, index, isCount, LONG, visible, type Rule } from "../base/check.ts";
 import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
 import { className, labelsOf, type Parts, refuseMislabelled, type SplitOptions } from "./dataset.ts";
@@ -45,9 +45,14 @@ export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
   return inMemory(options, options.images);
 }
 
+const SHAPE: Rule = [
+  "four whole numbers: images, height, width, channels",
+  (value) => Array.isArray(value) && value.length === 4 && value.every(Number.isSafeInteger),
+];
+
 /** {@linkcode arrayDataset} of what another has, too, if that has the same `origin`. */
 export function inMemory(options: ArrayDatasetOptions, origin: unknown): MemoryDataset {
-  const needed = { name: any, images: any, shape: any }, named = { labels: any, classes: any };
+  const needed = { name: any, images: any, shape: SHAPE }, named = { labels: any, classes: any };
   checkOptions("arrayDataset", options, { ...needed, ...named });
   const isLabelled = options.labels !== undefined || options.classes !== undefined;
   refuseMissing("arrayDataset", options, Object.keys({ ...needed, ...isLabelled && named }));

@@ -189,6 +189,7 @@ Deno.test("no link leads out of the folder, or to a folder; links inside are fol
 
 Deno.test("a missing folder, an empty one and a file that went away are named errors", async () => {
   await assertDataError(() => imageFolder("/no/such/folder"), "missing", "/no/such/folder");
+  await assertDataError(() => imageFolder(`${fixtures}rgb.png`), "missing", "expected a folder, got a file");
   await assertDataError(async () => await imageFolder(await folder({})), "count", "found none");
   const without = await folder({ "a/notes.txt": new Uint8Array(1), "b/1.png": "rgb.png" });
   const { classes, labels } = await imageFolder(without, { emptyClasses: true });
@@ -325,7 +326,7 @@ Deno.test("a training from files goes on exactly, and not when a file has change
   await assertRejects(
     () => start(changed, { folder: out, resume: true }).finish(),
     RunFolderError,
-    "fingerprint",
+    "data.contents",
   );
   for (const folder of [path, out]) await Deno.remove(folder, { recursive: true });
 });

@@ -71,6 +71,10 @@ Deno.test("arrays that hold no 8-bit values are refused, floats with how to make
     assertThrows(() => arrayDataset(given), TypeError, "mine: expected 8-bit values in a Uint8Array, got ");
     assertThrows(() => arrayDataset(given), TypeError, "multiply by 255 and round");
   }
+  for (const shape of [[2, 2, 1], [1, 2, 2, 1, 1], [1, 2, 2, 1.5], "1,2,2,1", null]) {
+    const given = { ...good, images: new Uint8Array(4), shape: shape as unknown as [1, 2, 2, 1] };
+    assertThrows(() => arrayDataset(given), RangeError, "shape: expected four whole numbers: images, height");
+  }
   const clamped = arrayDataset({ ...good, images: Uint8ClampedArray.of(0, 1, 254, 300) });
   assertEquals(clamped.get(0).image, Uint8Array.of(0, 1, 254, 255));
 });
