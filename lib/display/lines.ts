@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { Annotations } from "plotly-types";
 import { Figure, type FigureLayout, fontFamily, ink, plotText, type Trace } from "./figure.ts";
 import { escapeHtml } from "./jupyter.ts";
 import { formatNumber } from "./table.ts";
@@ -120,31 +119,28 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
   const [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
   const px = (x: number) => (left + (x - x0) / (x1 - x0) * (right - left)).toFixed(1);
   const py = (y: number) => (bottom - (y - y0) / (y1 - y0) * (bottom - top)).toFixed(1);
-  const label = (x: string, y: string, anchor: string, text: string) =>
+  const label = (x: string | number, y: number, anchor: string, text: string) =>
     `<text x="${x}" y="${y}" text-anchor="${anchor}" font-size="11" fill="${ink.soft}">${text}</text>`;
-  const rows = roundTicks(y0, y1, yTicks).map((v) =>
-    `<path d="M${left} ${py(v)}H${right}" stroke="${ink.grid}"/>` +
-    label(String(left - 8), String(Number(py(v)) + 4), "end", tickText(v))
-  );
-  const columns = roundTicks(x0, x1, xTicks).map((v) =>
-    `<path d="M${px(v)} ${top}V${bottom}" stroke="${ink.grid}"/>` +
-    (lowest ? label(px(v), String(bottom + 17), "middle", tickText(v)) : "")
-  );
+  const axis = (path: string, color: string = ink.grid) => `<path d="${path}" stroke="${color}"/>`;
+  const rows = roundTicks(y0, y1, yTicks).map((v) => {
+    return axis(`M${left} ${py(v)}H${right}`) + label(left - 8, Number(py(v)) + 4, "end", tickText(v));
+  });
+  const columns = roundTicks(x0, x1, xTicks).map((v) => {
+    return axis(`M${px(v)} ${top}V${bottom}`) +
+      (lowest ? label(px(v), bottom + 17, "middle", tickText(v)) : "");
+  });
   const paths = lines.map((line) => {
     const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`), dash = line.dash ? "5 4" : "none";
     if (points.length === 0) return "";
-    const width = points.length > 1 ? line.width ?? 2 : 5,
-      style = `stroke="${line.color}" stroke-width="${width}"`;
+    const style = `stroke="${line.color}" stroke-width="${points.length > 1 ? line.width ?? 2 : 5}"`;
     return `<path d="M${points.join("L")}h0" ${style} stroke-dasharray="${dash}"/>`;
   });
-  return [
-    ...rows,
-    ...columns,
-    `<path d="M${left} ${top}V${bottom}H${right}" stroke="${ink.line}"/>`,
-    ...paths,
-    `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${heading(chart, "tspan")}</text>`,
-    lowest ? label(String((left + right) / 2), String(bottom + 34), "middle", escapeHtml(board.xTitle)) : "",
-  ].join("");
+  const above = `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${
+    heading(chart, "tspan")
+  }</text>`;
+  const below = lowest ? label((left + right) / 2, bottom + 34, "middle", escapeHtml(board.xTitle)) : "";
+  return [...rows, ...columns, axis(`M${left} ${top}V${bottom}H${right}`, ink.line), ...paths, above, below]
+    .join("");
 }
 
 /** What is to be warned of, in lines: letters of 12 pixels are some 6.6 wide. */
@@ -172,10 +168,9 @@ export function lightSvg(board: LineBoard): string {
 
 function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<string, object> {
   const { width, height } = board, [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
-  const across = [chart.left / width, chart.right / width],
-    up = [1 - chart.bottom / height, 1 - chart.top / height];
-  const x = { domain: across, range: xRange(board), nticks: xTicks };
-  const y = { domain: up, range: yRange(chart), nticks: yTicks };
+  const { left, top, right, bottom } = chart;
+  const x = { domain: [left / width, right / width], range: xRange(board), nticks: xTicks };
+  const y = { domain: [1 - bottom / height, 1 - top / height], range: yRange(chart), nticks: yTicks };
   const labels = { showticklabels: lowest, title: { text: lowest ? board.xTitle : "", standoff: 6 } };
   const shared = id ? { matches: "x" } : {}, automargin = false;
   return {
@@ -204,16 +199,10 @@ function lineTrace(line: Line, id: string, { title }: LineChart): Trace {
 export function boardFigure(board: LineBoard): Figure {
   const { width, height, charts } = board, left = charts[0]?.left ?? 0;
   const x = (px: number) => px / width, y = (px: number) => 1 - px / height;
-  const note = (
-    px: number,
-    baseline: number,
-    text: string,
-    color: string = ink.text,
-  ): Partial<Annotations> => {
-    const where = { xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom" } as const;
-    const at = { ...where, x: x(px), y: y(baseline + 5) },
-      bare = { showarrow: false, borderpad: 0, borderwidth: 0 };
-    return { ...at, ...bare, text, font: { size: 12, color } };
+  const where = { xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom" } as const;
+  const bare = { ...where, showarrow: false, borderpad: 0, borderwidth: 0 };
+  const note = (px: number, baseline: number, text: string, color: string = ink.text) => {
+    return { ...bare, x: x(px), y: y(baseline + 5), text, font: { size: 12, color } };
   };
   const inside = { xref: "container", x: x(left), yref: "container", y: y(23), yanchor: "middle" } as const;
   const layout: FigureLayout = {

@@ -68,13 +68,12 @@ export async function readSets(
   layers: readonly Layer[],
   { pool = "mean", causal = model.causal, quiet = false, signal }: Reading & { quiet?: boolean },
 ): Promise<Map<Layer, Float32Array>[]> {
-  checkReading(model, sets, layers, pool);
+  for (const set of sets) refuseMisfit(set, shapeOf(model), true);
+  checkReading(model, layers, pool);
   const total = sets.reduce((sum, { length }) => sum + length, 0), found: Map<Layer, Float32Array>[] = [];
-  const pass = currentEngine().compile(
-    (images: tf.Tensor4D) =>
-      model.tokens(images, layers, { causal }).map((x) => poolTokens(x, pool, model.prefix)),
-    { name: "features" },
-  );
+  const pooled = (images: tf.Tensor4D) =>
+    model.tokens(images, layers, { causal }).map((x) => poolTokens(x, pool, model.prefix));
+  const pass = currentEngine().compile(pooled, { name: "features" });
   await using bar = quiet
     ? undefined
     : progress({ title: "features", total, unit: "images", text: "compiling" });
@@ -92,13 +91,7 @@ export async function readSets(
   }
 }
 
-function checkReading(
-  model: Encoder,
-  sets: readonly Dataset[],
-  layers: readonly Layer[],
-  pool: string,
-): void {
-  for (const set of sets) refuseMisfit(set, shapeOf(model), true);
+function checkReading(model: Encoder, layers: readonly Layer[], pool: string): void {
   const known = model.layers, pools = ["mean", "cls", "last", "all"];
   for (const layer of layers) expect(known.includes(layer), "layer", `one of ${known.join(", ")}`, layer);
   expect(pools.includes(pool), "pool", `one of ${pools.join(", ")}`, pool);

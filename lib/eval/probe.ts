@@ -81,14 +81,11 @@ const SELECTING = { excess: 1e-3, maxIterations: 150 }, FINAL = { excess: 1e-4, 
 /** Raised when fits change, so that results kept from before are not taken. */
 const VERSION = 3;
 
+/** The fit that a {@linkcode ProbeResult} has. */
+export interface ProbeResult extends Probe {}
+
 /** What {@linkcode linearProbe} found; shows itself as a table, in a notebook with plots. */
-export class ProbeResult extends Judgement implements Probe {
-  declare readonly lambda: number;
-  declare readonly converged: boolean;
-  declare readonly excess: number;
-  declare readonly gradientNorm: number;
-  declare readonly iterations: number;
-  declare readonly selection: Probe["selection"];
+export class ProbeResult extends Judgement {
   /** Which layer was read. */
   readonly layer: Read;
   /** Of the held-out choice, and of the untrained network. */

@@ -119,15 +119,11 @@ export abstract class Showing {
   }
 }
 
-/** A result with the metrics of predictions on test images. */
-export abstract class Judgement extends Showing implements Judged {
-  declare readonly accuracy: number;
-  declare readonly interval: Judged["interval"];
-  declare readonly classes: Judged["classes"];
-  declare readonly perClass: Judged["perClass"];
-  declare readonly confusion: Judged["confusion"];
-  declare readonly notes: Judged["notes"];
+/** The metrics that a {@linkcode Judgement} has. */
+export interface Judgement extends Judged {}
 
+/** A result with the metrics of predictions on test images. */
+export abstract class Judgement extends Showing {
   /** Takes over the metrics, and what else is there. Default of `classes`: the names in `perClass`. */
   constructor(judged: Omit<Judged, "classes" | "notes"> & Partial<Judged>) {
     super();

@@ -59,12 +59,8 @@ export interface ClassifierOptions {
 }
 
 const FROM_RULES: Record<keyof ClassifierOptions, Rule> = {
-  classes: is.any,
+  ...{ classes: is.any, config: is.any, seed: is.index, causal: is.flag, foldLayerScale: is.flag },
   pool: is.oneOf("mean", "last", "all"),
-  causal: is.flag,
-  foldLayerScale: is.flag,
-  config: is.any,
-  seed: is.index,
 };
 
 /** Refuses a configuration that has no place for the model's weights. */

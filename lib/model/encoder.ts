@@ -17,9 +17,8 @@ export interface FeatureOptions {
 }
 
 const FEATURE_RULES: Record<keyof FeatureOptions, Rule> = {
-  layer: is.any,
+  ...{ layer: is.any, causal: is.flag },
   pool: is.oneOf("mean", "cls", "last", "all"),
-  causal: is.flag,
 };
 
 /** What a layer's tokens are read from. */

@@ -119,9 +119,7 @@ export interface NepaLossOptions {
 }
 
 const LOSS_RULES: Record<keyof NepaLossOptions, Rule> = {
-  shift: flag,
-  stopGradient: flag,
-  standardizeTargets: flag,
+  ...{ shift: flag, stopGradient: flag, standardizeTargets: flag },
   where: ["a tensor", (value) => value instanceof tf.Tensor],
 };
 
@@ -219,12 +217,7 @@ const isTensor: Rule = ["a tensor", (value) => value instanceof tf.Tensor];
 const FORWARD_RULES: Record<keyof ForwardOptions, Rule> = {
   draws: ["draws by name", (value) => typeof value === "object"],
   training: ["true, false or draws by name", (value) => ["boolean", "object"].includes(typeof value)],
-  causal: flag,
-  mask: isTensor,
-  order: isTensor,
-  last: flag,
-  hidden: flag,
-  attentions: flag,
+  ...{ mask: isTensor, order: isTensor, causal: flag, last: flag, hidden: flag, attentions: flag },
 };
 
 /**

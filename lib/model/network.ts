@@ -145,9 +145,7 @@ export interface NetworkInit {
 }
 
 const INIT_RULES: Record<keyof NetworkInit, Rule> = {
-  seed: is.index,
-  initial: is.callable,
-  preprocessor: is.any,
+  ...{ seed: is.index, initial: is.callable, preprocessor: is.any },
 };
 
 /** {@linkcode NetworkInit} checked and filled in, once an engine is chosen. */

@@ -17,15 +17,10 @@ export interface AdamWOptions {
   group?: (name: string) => number;
 }
 
+const isPair = (b: unknown) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1);
 const RULES: Record<keyof AdamWOptions, Rule> = {
-  betas: [
-    "two numbers from 0 to below 1",
-    (b) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1),
-  ],
-  eps: notNegative,
-  weightDecay: notNegative,
-  decay: callable,
-  group: callable,
+  betas: ["two numbers from 0 to below 1", isPair],
+  ...{ eps: notNegative, weightDecay: notNegative, decay: callable, group: callable },
 };
 
 /** The names of the two moments of a parameter. */
