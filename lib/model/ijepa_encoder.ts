@@ -110,4 +110,3 @@ export class IJepaEncoder extends VisionEncoder {
     return makeDraws(this.config, batchSize, random, { height: imageSize, width: imageSize });
   }
 }
-
