@@ -49,14 +49,14 @@ export interface LineBoard {
   done?: number;
 }
 
-/** About `most` of a line's points: the least and the greatest of each stretch, and both ends; what is not finite is left out. */
+/** At most `most` of a line's points: the least and the greatest of each stretch, and both ends; what is not finite is left out. */
 function thin({ x, y }: Line, most: number): [number, number][] {
   const points = x.map((at, i): [number, number] => [at, y[i]!]).filter((point) => Number.isFinite(point[1]));
   if (points.length <= most) return points;
-  const stretch = 2 * points.length / most, kept = new Set([points[0], points.at(-1)]);
-  for (let from = 0; from < points.length; from += stretch) {
-    const some = points.slice(Math.floor(from), Math.floor(from + stretch)),
-      sorted = some.toSorted((a, b) => a[1] - b[1]);
+  const stretches = most / 2 - 1, kept = new Set([points[0], points.at(-1)]);
+  const from = (stretch: number) => Math.floor(stretch * points.length / stretches);
+  for (let i = 0; i < stretches; i++) {
+    const sorted = points.slice(from(i), from(i + 1)).sort((a, b) => a[1] - b[1]);
     kept.add(sorted[0]).add(sorted.at(-1));
   }
   return points.filter((point) => kept.has(point));
