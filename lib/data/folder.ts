@@ -105,7 +105,9 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
     throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
   const root = await Deno.realPath(path).catch(missing(path)), name = basename(root), left: DataError[] = [];
-  if (!(await Deno.stat(root)).isDirectory) throw new DataError("missing", path, "expected a folder, got a file");
+  if (!(await Deno.stat(root)).isDirectory) {
+    throw new DataError("missing", path, "expected a folder, got a file");
+  }
   const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
   const found = await Promise.all(folders.map((folder) => imagesIn(root, folder, left)));
   const loose = await imagesIn(root, "", left, false), named = found.some((files) => files.length > 0);

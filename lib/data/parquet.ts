@@ -57,7 +57,7 @@ function columnsOf(
   const possible = images.length > 0 ? images : all.filter(bytesIn),
     image = one("image", chosen.image, possible);
   const common = { image, among: possible.length > 1 ? image.element.name : undefined };
-  const called = all.filter((column) => column.element.name === "label" && column !== image);
+  const called = all.filter((column) => column.element.name === "label" && !bytesIn(column));
   const labels = named.length > 0 ? named : called, none = chosen.label === undefined && labels.length === 0;
   if (chosen.label === null || none) return { ...common, label: null, classes: [] };
   const { name } = one("label", chosen.label, labels).element;
@@ -109,7 +109,7 @@ export async function parquetImages(
   const source = await parquetSource([files].flat(), options);
   if (source.slow) {
     notice(
-      `${source.name}: packed without an index of pages: a shuffled pass unpacks thousands of images for one. ` +
+      `${source.name}: packed without an index of pages: a shuffled pass unpacks a whole group of rows for almost every image. ` +
         'unpackParquet(files, "photos") writes them as files once, for imageFolder',
     );
   }

@@ -1,5 +1,5 @@
 /** Encoded images in Parquet files, read one by one: of a file no more than what an image needs, as soon as it is known where that is. @module */
-import type { FileMetaData, SchemaTree } from "hyparquet";
+import type { AsyncBuffer, Compressors, FileMetaData, SchemaTree } from "hyparquet";
 import { DataError } from "./idx.ts";
 
 /** Pages are kept while they have at most so many bytes together. */
@@ -64,7 +64,10 @@ export async function readAt(path: string, at: number, length: number): Promise<
 }
 
 /** A file as hyparquet reads it; `read` is told of each piece. */
-export async function bufferOf(path: string, read: (buffer: ArrayBuffer, at: number) => void = () => {}) {
+export async function bufferOf(
+  path: string,
+  read: (buffer: ArrayBuffer, at: number) => void = () => {},
+): Promise<AsyncBuffer> {
   const { size: byteLength } = await Deno.stat(path);
   const slice = async (start: number, end = byteLength) => {
     const { buffer } = await readAt(path, start, end - start);
@@ -74,8 +77,10 @@ export async function bufferOf(path: string, read: (buffer: ArrayBuffer, at: num
   return { byteLength, slice };
 }
 
+type Library = typeof import("hyparquet") & { compressors: Compressors };
+
 /** hyparquet, and what unpacks pages. */
-export async function parquetLibrary() {
+export async function parquetLibrary(): Promise<Library> {
   const [library, { compressors }] = await Promise.all([
     import("hyparquet"),
     import("hyparquet-compressors"),

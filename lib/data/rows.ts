@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
-import { any, checkOptions, expect, flag, index, isCount, LONG, visible, type Rule } from "../base/check.ts";
+import { any, checkOptions, expect, flag, index, isCount, LONG, type Rule, visible } from "../base/check.ts";
 import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
 import { className, labelsOf, type Parts, refuseMislabelled, type SplitOptions } from "./dataset.ts";
