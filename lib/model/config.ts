@@ -193,7 +193,10 @@ export const encoderFields = [
 
 /** Of an encoder of I-JEPA, which sees all patches and adds a table of positions to them. */
 export function encoderConfig(options: Partial<NepaConfig>): NepaConfig {
-  return nepaConfig({ ...TABLE, layerNormEps: 1e-6, ...options });
+  const config = nepaConfig({ ...TABLE, layerNormEps: 1e-6, ...options });
+  const other = (["qkNorm", "useGatedMlp"] as const).find((field) => config[field]);
+  expect(!other && config.positions === "table", other ?? "positions", "an encoder of I-JEPA, which has no such thing", other && true);
+  return config;
 }
 
 export const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -77,7 +77,7 @@ export abstract class VisionEncoder extends Network implements Encoder {
   features(images: tf.Tensor4D, options: FeatureOptions = {}): tf.Tensor2D {
     checkOptions("features", options, FEATURE_RULES);
     const { layer = "final", pool = "mean", causal } = options;
-    return tf.tidy(() => poolTokens(this.tokens(images, [layer], { causal })[0]!, pool));
+    return tf.tidy(() => poolTokens(this.tokens(images, [layer], { causal })[0]!, pool, this.prefix));
   }
 }
 
@@ -90,6 +90,7 @@ export function poolTokens(
   const [batch, tokens] = x.shape;
   const token = (at: number) => tf.squeeze(tf.slice(x, [0, at, 0], [-1, 1, -1]), [1]) as tf.Tensor2D;
   if (pool === "mean") return tf.mean(tf.slice(x, [0, prefix, 0]), 1);
+  expect(pool !== "cls" || prefix === 1, "pool", "another than cls, of a network without CLS", pool);
   if (pool === "cls") return token(0);
   if (pool === "last") return token(tokens - 1);
   if (pool === "all") return x.reshape([batch, -1]) as tf.Tensor2D;

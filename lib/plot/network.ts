@@ -1,9 +1,12 @@
 /** Networks show their layers and parameters as a table. Imported for its effect. @module */
 import { showAs } from "../display/jupyter.ts";
 import { Table } from "../display/table.ts";
+import { IJepa } from "../model/ijepa.ts";
 import { Network, prefixOf } from "../model/network.ts";
 
 showAs(Network.prototype, summary);
+
+showAs(IJepa.prototype, threeNetworks);
 
 /** The layer that a parameter belongs to. */
 function layerOf(name: string): string {
@@ -29,4 +32,21 @@ function summary(network: Network): Table {
     `${parameterCount.toLocaleString("en-US")} parameters, ${patches} patches of ${p}×${p}×${C}, ` +
     `${config.numAttentionHeads} heads, ${config.isCausal ? "causal" : "bidirectional"}`;
   return new Table([...rows.values()], { title: network.constructor.name, note });
+}
+
+/** A row for each of I-JEPA's networks. */
+function threeNetworks({ config, parameters, state, parameterCount }: IJepa): Table {
+  const { imageSize, patchSize: p, numChannels: C, hiddenSize: D, predictorHiddenSize: P } = config;
+  const size = (some: Iterable<readonly [string, { size: number }]>) =>
+    [...some].reduce((sum, [, { size }]) => sum + size, 0);
+  const of = (prefix: string) => size([...parameters].filter(([name]) => name.startsWith(prefix)));
+  const encoder = { blocks: config.numHiddenLayers, width: D };
+  const rows = [
+    { network: "context encoder", ...encoder, parameters: of("context.") },
+    { network: "predictor", blocks: config.predictorNumHiddenLayers, width: P, parameters: of("predictor.") },
+    { network: "target encoder", ...encoder, parameters: size(state) },
+  ];
+  const note = `${parameterCount.toLocaleString("en-US")} parameters, ${(imageSize / p) ** 2} patches of ` +
+    `${p}×${p}×${C}, ${config.numAttentionHeads} heads, ${config.masks} masks`;
+  return new Table(rows, { title: "IJepa", note });
 }

@@ -121,7 +121,11 @@ function objectiveOf<M extends Method>(
     const own = { name: "loss", loss: ({ outputs }: LossContext) => loss(outputs) };
     return { objective: own, about: { loss: loss.toString() }, standardizeTargets: false };
   }
-  if (!(model instanceof Nepa)) return { objective: undefined, about: {}, standardizeTargets: false };
+  if (!(model instanceof Nepa)) {
+    const other = SWITCHES.find((name) => options[name] !== undefined);
+    if (other) throw new TypeError(`${other}: expected no switch of nepaLoss, which ${model.name} does not have`);
+    return { objective: undefined, about: {}, standardizeTargets: false };
+  }
   const switches = { shift, stopGradient, standardizeTargets };
   const own = { name: "nepa", loss: ({ outputs }: LossContext) => nepaLoss(outputs, switches) };
   return { objective: own, about: switches, standardizeTargets };

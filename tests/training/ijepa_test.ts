@@ -5,9 +5,11 @@ import {
   evaluate,
   finetune,
   type IJepa,
+  IJepaEncoder,
   knn,
   linearProbe,
   lowShot,
+  Nepa,
   NepaClassifier,
   plotAttention,
   pretrain,
@@ -110,6 +112,11 @@ Deno.test("probes, neighbours, pictures, fine-tuning and few labels take the tar
   );
   assert([accuracy, untrained!].every((x) => x > 0 && x <= 1));
   assert((await knn(encoder, train, test)).accuracy > 0);
+  const pooled = (pool?: "cls") =>
+    tf.tidy(() => encoder.features(tf.zeros([2, 8, 8, 1]), pool && { pool }).dataSync());
+  const mean = tf.tidy(() => tf.mean(encoder.forward(tf.zeros([2, 8, 8, 1])).predictions, 1).dataSync());
+  assertEquals(pooled(), mean); // no patch is taken for CLS
+  assertThrows(() => pooled("cls"), RangeError, "without CLS");
   const image = { data: noise.get(0).image, height: 8, width: 8, channels: 1 } as const;
   assert(String(await (await plotAttention(encoder, image, { patch: 3 })).svg()).includes("<svg"));
   await assertRejects(
@@ -138,6 +145,7 @@ Deno.test("probes, neighbours, pictures, fine-tuning and few labels take the tar
 Deno.test("what cannot be trained is refused before it begins", async () => {
   await useEngine("wasm");
   const before = tf.memory().numTensors,
+    tidy = tinyJepa(),
     narrow = tinyJepa(1, { minKeep: 4 }),
     other = tinyJepa(1, { imageSize: 12 });
   assertThrows(
@@ -151,7 +159,14 @@ Deno.test("what cannot be trained is refused before it begins", async () => {
     RangeError,
     'recipe: expected one of "default", "published"',
   );
+  assertThrows(
+    () => pretrain(tidy, noise, { shift: false }),
+    TypeError,
+    "shift: expected no switch of nepaLoss",
+  );
+  assertThrows(() => new Nepa({ positions: "table" }), RangeError, "positions: expected none");
+  assertThrows(() => new IJepaEncoder({ qkNorm: true }), RangeError, "qkNorm: expected an encoder of I-JEPA");
   assertThrows(() => pretrain(narrow, noise, { emaDecay: 0.9 }), TypeError, "clone()");
-  free(narrow, other);
+  free(narrow, other, tidy);
   assertEquals(tf.memory().numTensors, before);
 });
