@@ -16,14 +16,11 @@ import { openWasm } from "./wasm.ts";
 import { findAdapter, openWebGpu } from "./webgpu.ts";
 
 /** What an engine tells of itself once it is open. */
-interface Opened extends Pick<Engine, "streams" | "decodeJpeg"> {
-  version: string;
-  device: string;
+interface Opened
+  extends Partial<Pick<Engine, "version" | "device" | "notes" | "compile" | "streams" | "decodeJpeg">> {
   /** What tells engines of one name apart: "cpu, compiled". */
   kind: string;
-  threads: number;
-  notes: string[];
-  compile?: Engine["compile"];
+  threads?: number;
   /** Of them for one operation, if not all. */
   operationThreads?: number;
 }
@@ -50,8 +47,8 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
     if ("missing" in found) throw new Unavailable(`TensorFlow: ${found.missing}`, found.notes);
     const tensorflow = await openTensorFlow(found.library);
     await tf.setBackend("tensorflow");
-    const { device, lib: { version } } = tensorflow,
-      notes = [`TensorFlow ${version} from ${found.source}`, ...found.notes];
+    const { device, lib: { version } } = tensorflow;
+    const notes = [`TensorFlow ${version} from ${found.source}`, ...found.notes];
     if (!version.startsWith("2.21.")) {
       notes.push(`TensorFlow ${version} is not tested with this library, 2.21 is`);
     }
@@ -73,18 +70,18 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
     if (!adapter) throw new Unavailable("WebGPU: Deno finds no adapter; on Linux it needs a Vulkan driver");
     await openWebGpu();
     const notes = adapter.hardware ? [] : [`${adapter.name} is software: wasm is faster`];
-    return { version: tf.version_core, device: adapter.name, kind: adapter.name, threads: 1, notes };
+    return { device: adapter.name, kind: adapter.name, notes };
   },
   async wasm() {
     const { version, simd, threads } = await openWasm();
-    return { version, device: "cpu", kind: simd ? "cpu, simd" : "cpu", threads, notes: [] };
+    return { version, kind: simd ? "cpu, simd" : "cpu", threads };
   },
   async cpu() {
     // Its first tensor would print an advertisement for another package.
     Object.assign(tf.findBackend("cpu"), { firstUse: false });
     await tf.setBackend("cpu");
     refuseCalls("cpu");
-    return { version: tf.version_core, device: "cpu", kind: "javascript", threads: 1, notes: [] };
+    return { kind: "javascript" };
   },
 };
 
@@ -103,13 +100,11 @@ async function describe(engine: Engine, threads: number, each: number): Promise<
   const gflops = await measureGflops();
   await tf.setBackend(before);
   const { name, version, device, notes } = engine;
-  const text = [
-    String(engine),
-    `version ${version}, device ${device}, ${threads} thread${threads === 1 ? "" : "s"}` +
-    (each < threads ? `, ${each} for one operation` : ""),
-    `square float32 matrix products: ${Number(gflops.toPrecision(3))} GFLOP/s`,
-    ...notes,
-  ].join("\n");
+  const some = `${threads} thread${threads === 1 ? "" : "s"}${
+    each < threads ? `, ${each} for one operation` : ""
+  }`;
+  const speed = `square float32 matrix products: ${Number(gflops.toPrecision(3))} GFLOP/s`;
+  const text = [engine, `version ${version}, device ${device}, ${some}`, speed, ...notes].join("\n");
   return shown({ name, version, device, threads, gflops, text }, () => text);
 }
 
@@ -120,8 +115,9 @@ export function precisionRefusal({ name, compiles }: Engine): string | undefined
 
 function makeEngine(
   name: EngineName,
-  { version, device, kind, threads, notes, operationThreads = threads, compile, ...more }: Opened,
+  { kind, threads = 1, operationThreads = threads, ...opened }: Opened,
 ): Engine {
+  const { version = tf.version_core, device = "cpu", notes = [], compile, ...more } = opened;
   const title = `${name} ${version.split(".").slice(0, 2).join(".")} (${kind})`;
   const engine: Engine = {
     name,
@@ -159,12 +155,10 @@ async function attempt(name: EngineName, notes: string[]): Promise<Engine | unde
   try {
     return await take(name);
   } catch (error) {
+    const explained = error instanceof Unavailable;
     // A path that the user wrote out is not passed over.
-    if (name === "tensorflow" && !(error instanceof Unavailable) && Deno.env.get("NEPA_TENSORFLOW")) {
-      throw error;
-    }
-    if (error instanceof Unavailable) notes.push(...error.notes);
-    notes.push(`${name} was passed over: ${(error as Error).message}`);
+    if (name === "tensorflow" && !explained && Deno.env.get("NEPA_TENSORFLOW")) throw error;
+    notes.push(...explained ? error.notes : [], `${name} was passed over: ${(error as Error).message}`);
     return undefined;
   }
 }

@@ -17,11 +17,7 @@ import { ATTR, type LibTensorFlow, type Pointer } from "./libtensorflow.ts";
 import type { GraphRecorder } from "./recorder.ts";
 
 /** A function that XLA compiles, and how many recordings call it. */
-interface Cluster {
-  name: string;
-  fn: Pointer;
-  users: number;
-}
+type Cluster = { fn: Pointer; users: number };
 
 /** What a cluster takes, what it is made of, what it gives. */
 interface Part {
@@ -32,6 +28,8 @@ interface Part {
 
 /** Compiled clusters that are kept when no recording calls them: the next one often has the same. */
 const IDLE = 256;
+
+const hash = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 32);
 
 const COMPILE = [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: true }];
 
@@ -53,7 +51,7 @@ function beneath(end: GraphOutput): GraphOutput {
   return end;
 }
 
-/** The clusters of a process, by what they are made of; those of the oldest recordings first. */
+/** The clusters of a process, by names that say what they are made of; those of the oldest recordings first. */
 export class Clusters {
   readonly #made = new Map<string, Cluster>();
 
@@ -89,9 +87,10 @@ export class Clusters {
     try {
       split.parts.forEach((parts, level) => {
         for (const part of parts) {
-          const key = describe(recorder.graph, part), { name, fn } = this.#take(key, part, recorder);
-          used.push(key);
-          graph.admit(fn);
+          // XLA finds the code that another process kept by the name.
+          const name = `cluster_${hash(describe(recorder.graph, part))}`;
+          graph.admit(this.#take(name, part, recorder));
+          used.push(name);
           const call = graph.add(name, COMPILE, part.args.map(wire));
           part.results.forEach(({ node, index }, i) => {
             if (!wires.has(node)) wires.set(node, []);
@@ -111,31 +110,24 @@ export class Clusters {
     return () => this.#release(used);
   }
 
-  #take(key: string, { args, members, results }: Part, recorder: GraphRecorder): Cluster {
-    const found = this.#made.get(key);
-    if (found) {
-      found.users++;
-      return found;
-    }
-    // Named after what it does: XLA finds the code that another process kept by the name.
-    const name = `cluster_${createHash("sha256").update(key).digest("hex").slice(0, 32)}`,
-      fn = recorder.graph.toFunction(name, args, results, members);
-    const cluster = { name, fn, users: 1 };
-    this.#made.set(key, cluster);
-    return cluster;
+  #take(name: string, { args, members, results }: Part, { graph }: GraphRecorder): Pointer {
+    const cluster = this.#made.get(name) ?? { fn: graph.toFunction(name, args, results, members), users: 0 };
+    cluster.users++;
+    this.#made.set(name, cluster);
+    return cluster.fn;
   }
 
   /** Clusters that nothing calls are kept for a while, those that were let go of last the longest. */
-  #release(keys: readonly string[]): void {
-    for (const key of keys) {
-      const cluster = this.#made.get(key)!;
+  #release(names: readonly string[]): void {
+    for (const name of names) {
+      const cluster = this.#made.get(name)!;
       cluster.users--;
-      this.#made.delete(key);
-      this.#made.set(key, cluster); // the last used is the last
+      this.#made.delete(name);
+      this.#made.set(name, cluster); // the last used is the last
     }
     const idle = [...this.#made].filter(([, { users }]) => users === 0);
-    for (const [key, { name, fn }] of idle.slice(0, -IDLE)) {
-      this.#made.delete(key);
+    for (const [name, { fn }] of idle.slice(0, -IDLE)) {
+      this.#made.delete(name);
       this.lib.removeFunction(name);
       this.lib.c.TF_DeleteFunction(fn);
     }
@@ -147,7 +139,7 @@ class Split {
   /** The clusters of each level. */
   readonly parts: Part[][] = [];
   /** What runs alone, after the clusters of each level. */
-  readonly alone: GraphNode[][] = [];
+  readonly alone: GraphNode[][];
   readonly #graph: Graph;
   readonly #products: ReadonlySet<GraphNode>;
   readonly #level = new Map<GraphNode, number>();
@@ -161,9 +153,8 @@ class Split {
     const used = reachable(outputs), order = nodes.filter((node) => used.has(node));
     this.#assignLevels(order, new Set(outputs.map(({ node }) => node)));
     const levels = 1 + this.#level.values().reduce((last, level) => Math.max(last, level), 0);
-    for (let level = 0; level < levels; level++) {
-      this.alone.push(order.filter((node) => this.#isAlone(node) && this.#level.get(node) === level));
-    }
+    const alone = Map.groupBy(order.filter((node) => this.#isAlone(node)), (node) => this.#level.get(node));
+    this.alone = Array.from({ length: levels }, (_, level) => alone.get(level) ?? []);
     outputs.forEach((end) => this.#want(end));
     const position = new Map(order.map((node, i) => [node, i]));
     for (let level = levels - 1; level >= 0; level--) {
@@ -187,9 +178,8 @@ class Split {
     }
     for (const node of order.toReversed()) {
       if (this.#products.has(node) || ends.has(node) || this.#reduces(node)) continue;
-      const latest = Math.min(...users.get(node)!.map((user) => at.get(user)!)) -
-        (this.#isAlone(node) ? 1 : 0);
-      at.set(node, latest);
+      const first = Math.min(...users.get(node)!.map((user) => at.get(user)!));
+      at.set(node, first - (this.#isAlone(node) ? 1 : 0));
     }
   }
 
@@ -206,7 +196,7 @@ class Split {
   /** Asks for a value from the cluster that has it; a reshape is made outside, where it costs nothing. */
   #want(end: GraphOutput): void {
     const { node, index } = beneath(end);
-    if (this.#isAlone(node) || isConstant(node) || node.type === "Placeholder") return;
+    if (this.#isOutside(node)) return;
     if (!this.#wanted.has(node)) this.#wanted.set(node, new Set());
     this.#wanted.get(node)!.add(index);
   }
@@ -237,8 +227,11 @@ class Split {
 
   /** Whether a node is computed in a cluster of that level. */
   #isIn(level: number, node: GraphNode): boolean {
-    return this.#level.get(node) === level && !this.#isAlone(node) && !isConstant(node) &&
-      node.type !== "Placeholder";
+    return this.#level.get(node) === level && !this.#isOutside(node);
+  }
+
+  #isOutside(node: GraphNode): boolean {
+    return this.#isAlone(node) || isConstant(node) || node.type === "Placeholder";
   }
 
   /** What of a level some of its values need. */
@@ -264,12 +257,8 @@ class Split {
   }
 
   /** Whether a node of an earlier level is computed anew. */
-  #again(node: GraphNode): boolean {
-    if (node.type === "Reshape") return true;
-    return CHEAP.has(node.type) &&
-      node.inputs.map(beneath).every(({ node }) =>
-        isConstant(node) || this.#isAlone(node) || node.type === "Placeholder"
-      );
+  #again({ type, inputs }: GraphNode): boolean {
+    return type === "Reshape" || CHEAP.has(type) && inputs.every((end) => this.#isOutside(beneath(end).node));
   }
 }
 
