@@ -136,18 +136,18 @@ function forget({ lib, binding }: TensorFlow, recording: Recording): void {
   for (const id of recording.captured) binding.deleteTensor(id);
 }
 
-async function run(engine: TensorFlow, { label, xla }: Work, recording: Recording, args: TensorMetadata[]) {
+async function run(engine: TensorFlow, work: Work, recording: Recording, args: TensorMetadata[]) {
   const { binding, backend } = engine;
   const inputs = recording.sources.map((source) => {
     if ("argument" in source) return args[source.argument]!.id;
     if ("captured" in source) return source.captured;
     if (source.variable.isDisposed) {
-      throw new TypeError(`compiled function "${label}": variable ${source.variable.name} was disposed`);
+      throw new TypeError(`compiled function "${work.label}": variable ${source.variable.name} was disposed`);
     }
     return backend.getInputTensorIds([source.variable])[0]!;
   });
   const before = recording.assigned.map(({ dataId }) => dataId);
-  const handles = await engine.execute(recording.name, label, inputs, recording.outputs, xla);
+  const handles = await engine.execute(recording.name, work, inputs, recording.outputs);
   const tensors = handles.map((handle) => backend.createOutputTensor(binding.metadata(handle)));
   recording.assigned.forEach((variable, i) => {
     // A value that it was given meanwhile is the later one.

@@ -35,9 +35,7 @@ function giveElementwise(): void {
     give(name, ["a", "b"], (_, [a, b]) => ({ a: () => tf.zeros(a!.shape), b: () => tf.zeros(b!.shape) }));
   }
   amend<{ dtype: tf.DataType }>("Cast", (own) => (dy, saved, attrs) => {
-    return attrs.dtype === "int32" || attrs.dtype === "bool"
-      ? { x: () => tf.zerosLike(dy) }
-      : own(dy, saved, attrs);
+    return /int32|bool/.test(attrs.dtype) ? { x: () => tf.zerosLike(dy) } : own(dy, saved, attrs);
   });
 }
 
@@ -62,11 +60,7 @@ function giveReductions(): void {
 }
 
 /** What came from a place goes back to it: the kernel tells of places as it moves them. */
-function returned(
-  dy: tf.Tensor,
-  { size, shape }: tf.Tensor,
-  move: (places: tf.Tensor) => tf.Tensor,
-): tf.Tensor {
+function returned(dy: tf.Tensor, { size, shape }: tf.Tensor, move: (x: tf.Tensor) => tf.Tensor): tf.Tensor {
   const places = tf.cast(move(tf.reshape(tf.range(0, size, 1, "int32"), shape)), "int32");
   return tf.reshape(tf.unsortedSegmentSum(flat(dy), flat(places), size), shape);
 }
@@ -256,13 +250,14 @@ let corrected = false;
 export function correctGradients(): void {
   if (corrected) return;
   corrected = true;
-  letGoAfterErrors();
-  putSavedBehind();
-  giveElementwise();
-  giveReductions();
-  giveMoves();
-  giveEinsum();
-  giveConvolutions();
-  giveImages();
-  refuseOthers();
+  const gradients = [
+    giveElementwise,
+    giveReductions,
+    giveMoves,
+    giveEinsum,
+    giveConvolutions,
+    giveImages,
+    refuseOthers,
+  ];
+  for (const correct of [letGoAfterErrors, putSavedBehind, ...gradients]) correct();
 }

@@ -129,8 +129,8 @@ export async function findTensorFlow(
     return await inCache("gpu", env, notes) ?? await inPython(env, notes) ??
       await inCache("cpu", env, notes) ?? await downloaded("cpu", options.wheel, env, notes);
   } catch (error) {
-    if (error instanceof DownloadError) return { missing: error.message, notes };
-    throw error;
+    if (!(error instanceof DownloadError)) throw error;
+    return { missing: error.message, notes };
   }
 }
 
@@ -152,10 +152,10 @@ export async function findTensorFlow(
 export async function installTensorFlow(
   options: FindOptions & { gpu?: boolean } = {},
 ): Promise<FoundTensorFlow> {
-  if (options.gpu) {
-    if (Deno.build.os !== "linux") throw new DownloadError("TensorFlow's GPU build is for Linux");
-    return await downloaded("gpu", undefined, options.environment ?? Deno.env.toObject(), []);
+  if (options.gpu && Deno.build.os !== "linux") {
+    throw new DownloadError("TensorFlow's GPU build is for Linux");
   }
+  if (options.gpu) return await downloaded("gpu", undefined, options.environment ?? Deno.env.toObject(), []);
   const found = await findTensorFlow(options);
   if ("missing" in found) throw new DownloadError(found.missing);
   return found;

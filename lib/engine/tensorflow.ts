@@ -19,6 +19,7 @@ import {
   type Pointer,
   pointers,
 } from "./libtensorflow.ts";
+import type { Work } from "./record.ts";
 import type { Box } from "./types.ts";
 
 /** The device that functions run on, by its full name: the first of a kind, by default of GPUs, else the processor. */
@@ -86,13 +87,7 @@ export class TensorFlow {
   }
 
   /** Executes an added function on a thread of its own; the event loop goes on. Gives its outputs' handles. */
-  async execute(
-    name: string,
-    label: string,
-    inputs: readonly number[],
-    outputs: number,
-    xla: boolean,
-  ): Promise<Pointer[]> {
+  async execute(name: string, { label, xla }: Work, inputs: number[], outputs: number): Promise<Pointer[]> {
     const op = this.binding.newOp(name, [{ name: "_XlaMustCompile", type: ATTR.BOOL, value: xla }], inputs);
     return await this.#offThread(op, mainDevice(this.lib.devices), outputs, `compiled function "${label}"`);
   }

@@ -39,6 +39,8 @@ export type Replacement = (
   heap: WasmHeap,
 ) => ReturnType<tf.KernelFunc> | undefined;
 
+type Info = tf.TensorInfo;
+
 const WORD = 4;
 const size = tf.util.sizeFromShape;
 const hasBytes = ({ dtype }: tf.TensorInfo) => dtype === "float32" || dtype === "int32" || dtype === "bool";
@@ -87,15 +89,14 @@ type Axis = { length: number; from: number; to: number };
 function transposedAxes(x: tf.TensorInfo, perm: number[], bytes: number): Axis[] {
   const shape = perm.map((axis) => x.shape[axis]!), axes: Axis[] = [];
   for (const [i, axis] of perm.entries()) {
+    const length = shape[i]!, last = axes.at(-1);
     const next = {
-      length: shape[i]!,
+      length,
       from: bytes * size(x.shape.slice(axis + 1)),
       to: bytes * size(shape.slice(i + 1)),
     };
-    const last = axes.at(-1);
-    if (last?.from === next.length * next.from) {
-      axes.push({ ...next, length: axes.pop()!.length * next.length });
-    } else if (next.length !== 1) axes.push(next);
+    if (last?.from === length * next.from) axes.push({ ...next, length: axes.pop()!.length * length });
+    else if (length !== 1) axes.push(next);
   }
   return axes;
 }
@@ -115,9 +116,8 @@ const transpose: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
   const { length: count, from, to } = rows ?? { length: 1, from: 0, to: 0 };
   let starts = [[at(x), at(out)] as const];
   for (const { length, from, to } of outer.filter((axis) => axis !== rows)) {
-    starts = starts.flatMap(([source, target]) =>
-      Array.from({ length }, (_, i) => [source + i * from, target + i * to] as const)
-    );
+    const steps = Array.from({ length }, (_, i) => [i * from, i * to] as const);
+    starts = starts.flatMap(([source, target]) => steps.map(([a, b]) => [source + a, target + b] as const));
   }
   for (const [source, target] of starts) {
     if (inner) kernels.transpose(source, last.from, target, inner.to, last.length, inner.length);
@@ -127,13 +127,7 @@ const transpose: Replacement = ({ inputs, attrs }, { kernels, at, make }) => {
 };
 
 /** Copies between a tensor and the parts of it along an axis: into the parts, or out of them. */
-function copyParts(
-  { kernels, at }: WasmHeap,
-  whole: tf.TensorInfo,
-  parts: tf.TensorInfo[],
-  axis: number,
-  into: boolean,
-): void {
+function copyParts({ kernels, at }: WasmHeap, whole: Info, parts: Info[], axis: number, into: boolean): void {
   const bytes = tf.util.bytesPerElement(whole.dtype), rows = size(whole.shape.slice(0, axis));
   const step = bytes * size(whole.shape.slice(axis));
   let start = at(whole);
@@ -146,8 +140,8 @@ function copyParts(
 }
 
 const split: Replacement = ({ inputs, attrs }, heap) => {
-  const x = inputs.x!,
-    { numOrSizeSplits, axis } = attrs as unknown as { numOrSizeSplits: number | number[]; axis: number };
+  const { numOrSizeSplits, axis } = attrs as { numOrSizeSplits: number | number[]; axis: number },
+    x = inputs.x!;
   if (!hasBytes(x)) return undefined;
   const along = tf.util.parseAxisParam(axis, x.shape)[0]!;
   const parts = tf.backend_util.prepareSplitSize(x as tf.Tensor, numOrSizeSplits, along)
@@ -185,10 +179,9 @@ const reduction = (mean: boolean): Replacement => ({ inputs, attrs }, { kernels,
   const x = inputs.x!, rank = x.shape.length;
   const { axis, keepDims } = attrs as unknown as { axis: number | number[]; keepDims: boolean };
   const axes = tf.util.parseAxisParam(axis, x.shape).toSorted((a, b) => a - b);
-  const [leading, trailing] = [0, rank - axes.length].map((start) =>
-    axes.every((axis, i) => axis === start + i)
-  );
-  if (x.dtype !== "float32" || !leading && !trailing) return undefined;
+  const from = (start: number) => axes.every((axis, i) => axis === start + i),
+    trailing = from(rank - axes.length);
+  if (x.dtype !== "float32" || !from(0) && !trailing) return undefined;
   const kept = x.shape.map((length, axis) => axes.includes(axis) ? 1 : length), count = size(kept);
   const out = make(keepDims ? kept : kept.filter((_, axis) => !axes.includes(axis)), "float32");
   const terms = size(axes.map((axis) => x.shape[axis]!)), factor = mean ? 1 / terms : 1;
