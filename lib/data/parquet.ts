@@ -4,6 +4,7 @@ import type { FileMetaData, SchemaTree } from "hyparquet";
 import { checkOptions, expect, orNull, text } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
+import { stoppable } from "@nepa/engine";
 import { DECODING, EncodedDataset, type EncodedImages, type EncodedOptions, type Source } from "./encoded.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
@@ -235,10 +236,12 @@ export async function unpackParquet(
   const part = await Deno.makeTempDir({ dir: dirname(folder), prefix: `.${basename(folder)}-` });
   await using bar = progress({ title: "unpacking", total: labels.length, unit: "images" });
   try {
+    await stoppable("unpackParquet", undefined, async (signal) => {
     for (const inner of classes.length > 0 ? classes : [""]) {
       await Deno.mkdir(`${part}/${inner}`, { recursive: true });
     }
     for (const [row, label] of labels.entries()) {
+      signal.throwIfAborted();
       const bytes = await source.bytesOf(row).catch((error) => {
         if (options.broken !== "skip") throw error;
       });
@@ -249,6 +252,7 @@ export async function unpackParquet(
       if (wrong) throw new DataError("image", source.nameOf(row), `expected ${wrong}, got another or none`);
       await Deno.writeFile(`${part}/${classes[label] ?? ""}/${String(row).padStart(8, "0")}.${kind}`, bytes);
     }
+    });
     await Deno.rename(part, folder);
   } catch (error) {
     await Deno.remove(part, { recursive: true }).catch(() => {});

@@ -85,7 +85,7 @@ export async function stoppable<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
-  const unlisten = onInterrupt(() => stop.abort(new RunInterrupted(`${what}: interrupted, nothing is kept`)));
+  const unlisten = onInterrupt(() => stop.abort(new RunInterrupted(`${what}: interrupted`)));
   try {
     const signal = given ? AbortSignal.any([given, stop.signal]) : stop.signal;
     signal.throwIfAborted();

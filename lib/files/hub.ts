@@ -8,7 +8,7 @@ import { homedir } from "node:os";
 import { basename, dirname, join, relative } from "node:path";
 import { say } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
-import type { Environment } from "@nepa/engine";
+import { type Environment, stoppable } from "@nepa/engine";
 import { didYouMean, expect, shown } from "../base/check.ts";
 import { COMMIT, fetchBlob, HubError, listFilesOf, PassingError } from "./hub_files.ts";
 import type { Hub, HubFile } from "./hub_files.ts";
@@ -140,7 +140,11 @@ async function hubFolder(type: Hub["type"], repo: string, wanted: Wanted, option
   const switches = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "NEPA_OFFLINE"];
   const off = switches.find((name) => isOn(environment[name]));
   try {
-    if (!off) return await fetchAll({ ...from, type, repo, revision, pause }, storage, wanted);
+    if (!off) {
+      return await stoppable(repo, undefined, (signal) => {
+        return fetchAll({ ...from, type, repo, revision, pause, signal }, storage, wanted);
+      });
+    }
     const help = `unset ${off}, or give the path of its folder`;
     throw new PassingError(`${repo}, ${revision}: expected it in ${storage}, since ${off} is set: ${help}`);
   } catch (error) {

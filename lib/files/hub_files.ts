@@ -1,6 +1,7 @@
 /** Requests to the Hugging Face hub: retries, refusals in plain words, downloads that are resumed and checked. @module */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ForeignError } from "../base/check.ts";
 import { say } from "../display/jupyter.ts";
 
@@ -29,6 +30,8 @@ export interface Hub {
   readonly pause: number;
   /** Seconds in which something has to come. */
   readonly patience: number;
+  /** Ends all requests. */
+  readonly signal: AbortSignal;
 }
 
 /** One file of a model; its hash in hexadecimal: SHA-256 of a large one (64 digits), git's SHA-1 of a small one (40). */
@@ -49,8 +52,9 @@ const TRIES = 5, LONGEST_PAUSE = 60_000, PASSING = [408, 429, 500, 502, 503, 504
 /** A list of files comes in at most so many answers of at most so many bytes. */
 const MOST_ANSWERS = 1000, MOST_BYTES = 2 ** 25;
 
-async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
+async function retrying<T>({ pause, signal }: Hub, work: () => Promise<T>): Promise<T> {
   for (let tries = 1;; tries++) {
+    signal.throwIfAborted();
     try {
       return await work();
     } catch (error) {
@@ -60,7 +64,7 @@ async function retrying<T>({ pause }: Hub, work: () => Promise<T>): Promise<T> {
       const wait = Math.max(pause * 2 ** (tries - 1), error.again);
       if (wait > LONGEST_PAUSE) throw error;
       if (wait >= 5000) say(`${error.message}; trying again in ${Math.round(wait / 1000)} s`);
-      await new Promise((resolve) => setTimeout(resolve, wait));
+      await sleep(wait, undefined, { signal }).catch(() => {});
     }
   }
 }
@@ -103,7 +107,7 @@ type Read<T> = (response: Response, alive: () => void) => Promise<T>;
 
 /** One request, from a byte on, which ends where nothing comes for too long. `fetch` drops the token where it goes to another host. */
 async function request<T>(hub: Hub, url: string, read: Read<T>, start = 0): Promise<T> {
-  const { patience, endpoint, token } = hub, stop = new AbortController();
+  const { patience, endpoint, token, signal } = hub, stop = new AbortController();
   const stall = () => stop.abort(new TypeError(`nothing for ${patience} seconds`));
   let timer = setTimeout(stall, 1000 * patience);
   const alive = () => {
@@ -115,7 +119,7 @@ async function request<T>(hub: Hub, url: string, read: Read<T>, start = 0): Prom
   const own = new URL(url).origin === new URL(endpoint).origin;
   if (own && token) headers.set("authorization", `Bearer ${token}`);
   try {
-    const response = await fetch(url, { headers, signal: stop.signal });
+    const response = await fetch(url, { headers, signal: AbortSignal.any([stop.signal, signal]) });
     if (response.ok) return await read(response, alive);
     await response.body?.cancel();
     if (response.status !== 416 || start === 0) throw refused(hub, response);

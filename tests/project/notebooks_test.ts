@@ -122,7 +122,7 @@ console.log(/· interrupted$/m.test(figure), run.result().stopped, run.history.a
   assertEquals(printed(stopped!), "interrupted true false\n");
   assertEquals(
     printed(probed!).split("\n").at(-2),
-    "RunInterrupted: linearProbe: interrupted, nothing is kept",
+    "RunInterrupted: linearProbe: interrupted",
   );
   assertEquals(printed(drawn!).split("\n").at(-2), "true true false");
   assertEquals(printed(after!), "1\n");

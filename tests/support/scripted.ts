@@ -27,6 +27,14 @@ switch (what) {
     run.dispose();
     interruptSoon();
     for (;;) await linearProbe(model, noise, noise, { overlap: "allow" });
+  case "hub": {
+    run.dispose();
+    const { addr } = Deno.serve({ port: 0, onListen() {} }, () => new Promise(() => {})); // never answers
+    Deno.env.set("HF_ENDPOINT", `http://localhost:${addr.port}`);
+    interruptSoon();
+    await Nepa.load("nobody/no-such-model");
+    break;
+  }
   case "await":
     await run;
     await model.save(folder);

@@ -29,14 +29,16 @@ async function script(...args: string[]): Promise<{ code: number; out: string; e
   return { code, out: out!, error: error! };
 }
 
-for (const what of ["finish", "plotRun", "break", "probe"]) {
+const said = {
+  ...{ finish: "the training was", plotRun: "the training was", break: "the training was" },
+  ...{ probe: "linearProbe: interrupted", hub: "nobody/no-such-model: interrupted" },
+};
+
+for (const [what, words] of Object.entries(said)) {
   Deno.test(`Ctrl-C in a script ends it, with code 130: ${what}`, async () => {
     const { code, out, error } = await script(what);
     assertEquals([code, out], [130, ""], error);
-    assertStringIncludes(
-      error,
-      what === "probe" ? "linearProbe: interrupted" : "RunInterrupted: the training was",
-    );
+    assertStringIncludes(error, `RunInterrupted: ${words}`);
   });
 }
 
