@@ -47,7 +47,7 @@ export interface EncodedImages extends SplittableDataset {
 }
 
 /** Encoded images and where they come from. */
-export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "fileOf"> {
+export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "origin" | "place"> {
   /** Changes with the images' names and sizes in bytes. */
   fingerprint: string;
   /** A hash of the images' files. */

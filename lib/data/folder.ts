@@ -142,7 +142,8 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       fingerprint: hashOf(JSON.stringify([resample, orient, files])),
       contents: () => contentsOf(files.map((_, row) => nameOf(row))),
       nameOf,
-      fileOf: nameOf,
+      origin: "files",
+      place: nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
       only: (rows) => source(rows.map((row) => files[row]!)),
     };

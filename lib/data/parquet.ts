@@ -186,7 +186,8 @@ export async function parquetSource(
     fingerprint: hashOf(JSON.stringify([options, sizes])),
     contents: async () => column ? hashOf(column + await contentsOf(files)) : await contentsOf(files),
     nameOf: (i) => nameOf(rows[i]!),
-    fileOf: (i) => called(real, "row", rows[i]!),
+    origin: "files",
+    place: (i) => called(real, "row", rows[i]!),
     bytesOf: async (i) => {
       const bytes = await pages.bytesOf(rows[i]!);
       if (bytes) return bytes;

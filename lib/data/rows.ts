@@ -42,7 +42,7 @@ export interface ArrayDatasetOptions {
  * ```
  */
 export function arrayDataset(options: ArrayDatasetOptions): MemoryDataset {
-  return inMemory(options, options.images);
+  return inMemory(options);
 }
 
 const SHAPE: Rule = [
@@ -50,8 +50,8 @@ const SHAPE: Rule = [
   (value) => Array.isArray(value) && value.length === 4 && value.every(Number.isSafeInteger),
 ];
 
-/** {@linkcode arrayDataset} of what another has, too, if that has the same `origin`. */
-export function inMemory(options: ArrayDatasetOptions, origin: unknown): MemoryDataset {
+/** {@linkcode arrayDataset} of what others of the same `origin` have. Default: of what their memory has. */
+export function inMemory(options: ArrayDatasetOptions, origin?: unknown): MemoryDataset {
   const needed = { name: any, images: any, shape: SHAPE }, named = { labels: any, classes: any };
   checkOptions("arrayDataset", options, { ...needed, ...named });
   const isLabelled = options.labels !== undefined || options.classes !== undefined;
@@ -59,17 +59,19 @@ export function inMemory(options: ArrayDatasetOptions, origin: unknown): MemoryD
   const { name, shape, labels: given, classes = [] } = options, [length, height, width, channels] = shape;
   const images = bytesOf(name, options.images, shape);
   const labels = given ? labelsOf({ name, length, labels: given, classes }) : new Int32Array(length);
-  return new ArrayDataset({ name, classes, height, width, channels, labels, images, origin });
+  const size = height * width * channels, memory = (row: number) => images.byteOffset + row * size;
+  const known = origin === undefined ? { origin: images.buffer, place: memory } : { origin };
+  return new ArrayDataset({ name, classes, height, width, channels, labels, images, ...known });
 }
 
 /** What all images of a set share, whatever subset is looked at. */
 export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "width" | "channels"> {
   /** [all images], -1 for none */
   labels: Int32Array;
-  /** What images are of: wholes of the same have the same images in the same rows. Default: none has its like. */
+  /** What images are of: those of the same with the same `place` are the same. Default: of nothing that others are of. */
   origin?: unknown;
-  /** What an image has to itself, wherever else it is opened: its file. Default: row and `origin` tell. */
-  fileOf?(row: number): string;
+  /** Where an image is in that. Default: its row. */
+  place?(row: number): number | string;
 }
 
 const ORDER = { seed: index, epoch: index, shuffle: flag, dropLast: flag, from: index };
@@ -77,14 +79,11 @@ const BATCHES = { size: any, ...ORDER, change: any };
 
 /** Orders rows so that any piece of them has each class's share, as near as can be; alike ones stay in their order. */
 function spread(rows: Int32Array, labels: Int32Array): void {
-  const total = new Map<number, number>(),
-    place = new Map<number, number>(),
-    seen = new Map<number, number>();
-  const count = (of: Map<number, number>, label: number) =>
-    of.set(label, (of.get(label) ?? 0) + 1).get(label)!;
+  const place = new Float64Array(labels.length), total: number[] = [], seen: number[] = [];
+  const count = (of: number[], label: number) => of[label] = (of[label] ?? 0) + 1;
   for (const row of rows) count(total, labels[row]!);
-  for (const row of rows) place.set(row, (count(seen, labels[row]!) - 0.5) / total.get(labels[row]!)!);
-  rows.sort((a, b) => place.get(a)! - place.get(b)!);
+  for (const row of rows) place[row] = (count(seen, labels[row]!) - 0.5) / total[labels[row]!]!;
+  rows.sort((a, b) => place[a]! - place[b]!);
 }
 
 const upTo = (length: number) => Int32Array.from({ length }, (_, i) => i);
@@ -202,10 +201,9 @@ export abstract class Rows<W extends Whole> {
 
   /** Whether image `i` is also among others', as far as can be told. */
   rowsIn(others: Rows<Whole>): (i: number) => boolean {
-    const { whole: { origin }, rows } = this, there = others.whole, files = this.whole.fileOf && there.fileOf;
-    const same = this.whole === there || origin !== undefined && origin === there.origin;
-    if (!same && !files) return () => false;
-    const key = ({ whole }: Rows<Whole>, row: number) => same ? row : whole.fileOf!(row);
+    const { whole, rows } = this, { origin } = others.whole;
+    if (whole !== others.whole && (origin === undefined || origin !== whole.origin)) return () => false;
+    const key = ({ whole }: Rows<Whole>, row: number) => whole.place?.(row) ?? row;
     const both: [Rows<Whole>, Rows<Whole>] = this.length < others.length ? [this, others] : [others, this];
     const [small, large] = both, shared = new Set<unknown>();
     const few = new Set(Array.from(small.rows, (row) => key(small, row)));

@@ -232,6 +232,14 @@ Deno.test("the same images are known again where they are opened twice, and othe
       classes: ["a", "b"],
     });
   await judges.knn!(same(), same());
+  const pixels = new Uint8Array(24 * 64),
+    [first, last, late] = [0, 12, 6].map((at) => same(pixels.subarray(at * 64, (at + 12) * 64)));
+  await judges.knn!(first!, last!);
+  await assertRejects(
+    () => judges.knn!(first!, late!),
+    RangeError,
+    "got 6 of 12 that are, the first is image 0",
+  );
   const { test } = await fashionMnist(), { test: other } = await fashionMnist();
   const bright = (x: tf.Tensor4D) =>
     tf.cast(tf.slice(x, [0, 10], [-1, 1]).reshape([-1, 28]), "float32") as tf.Tensor2D;
