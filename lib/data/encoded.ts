@@ -7,6 +7,7 @@ import { pixelsOf } from "./checks.ts";
 import type { Change, Dataset, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
+import { withRoom } from "./in_flight.ts";
 import type { Preprocessor } from "./preprocessor.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
@@ -147,12 +148,14 @@ class Decoder {
         const out = resized(image, part.to, part.resample, within, part.kept);
         return out === image ? { ...image, data: new Uint8Array(image.data) } : out; // a Buffer's `slice` is none
       };
-      const quick = header.scales && !header.cmyk && scale === 1 && await this.#byEngine(bytes, box, made);
-      if (quick) return quick;
-      const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
-      const keeps = small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT;
-      if (keeps) this.#kept.set(row, image);
-      return made(image);
+      return await withRoom(header.width * header.height / scale ** 2, async () => {
+        const quick = header.scales && !header.cmyk && scale === 1 && await this.#byEngine(bytes, box, made);
+        if (quick) return quick;
+        const image = this.#kept.get(row) ?? await this.#decoded(bytes, header, box, scale);
+        const keeps = small && !this.#kept.has(row) && (this.#keptBytes += image.data.length) <= KEPT;
+        if (keeps) this.#kept.set(row, image);
+        return made(image);
+      });
     } catch (cause) {
       if (cause instanceof DataError) throw cause;
       const got = `expected a whole JPEG, PNG or WebP image, but ${(cause as Error).message.trim()}`;

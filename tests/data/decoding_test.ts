@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import sharp from "sharp";
 import { type Image, type Part, Random, randomResizedCrop, resize, type Transform, useEngine } from "nepa";
 import { EncodedDataset } from "../../lib/data/encoded.ts";
+import { MOST_IN_FLIGHT, withRoom } from "../../lib/data/in_flight.ts";
 import type { Binding } from "../../lib/engine/binding.ts";
 import { fixtures, pictures, tensors } from "../support/images.ts";
 
@@ -177,4 +178,21 @@ Deno.test("the engine decodes parts of large JPEGs to the bytes of the slower wa
     assertEquals(handles(), before);
   }
   await Deno.remove(file);
+});
+
+Deno.test("as many pixels are decoded beside one another as there is room for; more at once wait, and failures leave no room taken", async () => {
+  let now = 0, most = 0, large = 0;
+  const work = (pixels: number) =>
+    withRoom(pixels, async () => {
+      most = Math.max(most, now += pixels);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      if (pixels > MOST_IN_FLIGHT) large = Math.max(large, now);
+      now -= pixels;
+      if (pixels === 1) throw new Error("broken");
+    });
+  const part = MOST_IN_FLIGHT / 4, many = Array.from({ length: 32 }, () => part);
+  const done = await Promise.allSettled([...many, 1, 3 * MOST_IN_FLIGHT, ...many, 1, part].map(work));
+  assertEquals(done.filter(({ status }) => status === "rejected").length, 2);
+  assertEquals([most, large], [3 * MOST_IN_FLIGHT, 3 * MOST_IN_FLIGHT]); // alone
+  await withRoom(MOST_IN_FLIGHT, () => Promise.resolve());
 });
