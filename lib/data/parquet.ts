@@ -238,21 +238,24 @@ export async function unpackParquet(
   await using bar = progress({ title: "unpacking", total: labels.length, unit: "images" });
   try {
     await stoppable("unpackParquet", undefined, async (signal) => {
-    for (const inner of classes.length > 0 ? classes : [""]) {
-      await Deno.mkdir(`${part}/${inner}`, { recursive: true });
-    }
-    for (const [row, label] of labels.entries()) {
-      signal.throwIfAborted();
-      const bytes = await source.bytesOf(row).catch((error) => {
-        if (options.broken !== "skip") throw error;
-      });
-      bar.update(row + 1);
-      if (!bytes) continue;
-      const kind = KINDS[String.fromCharCode(...bytes.subarray(0, 2))];
-      const wrong = !kind ? "a JPEG, PNG or WebP image" : label < 0 ? "a label" : undefined;
-      if (wrong) throw new DataError("image", source.nameOf(row), `expected ${wrong}, got another or none`);
-      await Deno.writeFile(`${part}/${classes[label] ?? ""}/${String(row).padStart(8, "0")}.${kind}`, bytes);
-    }
+      for (const inner of classes.length > 0 ? classes : [""]) {
+        await Deno.mkdir(`${part}/${inner}`, { recursive: true });
+      }
+      for (const [row, label] of labels.entries()) {
+        signal.throwIfAborted();
+        const bytes = await source.bytesOf(row).catch((error) => {
+          if (options.broken !== "skip") throw error;
+        });
+        bar.update(row + 1);
+        if (!bytes) continue;
+        const kind = KINDS[String.fromCharCode(...bytes.subarray(0, 2))];
+        const wrong = !kind ? "a JPEG, PNG or WebP image" : label < 0 ? "a label" : undefined;
+        if (wrong) throw new DataError("image", source.nameOf(row), `expected ${wrong}, got another or none`);
+        await Deno.writeFile(
+          `${part}/${classes[label] ?? ""}/${String(row).padStart(8, "0")}.${kind}`,
+          bytes,
+        );
+      }
     });
     await Deno.rename(part, folder);
   } catch (error) {

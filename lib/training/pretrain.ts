@@ -123,7 +123,9 @@ function objectiveOf<M extends Method>(
   }
   if (!(model instanceof Nepa)) {
     const other = SWITCHES.find((name) => options[name] !== undefined);
-    if (other) throw new TypeError(`${other}: expected no switch of nepaLoss, which ${model.name} does not have`);
+    if (other) {
+      throw new TypeError(`${other}: expected no switch of nepaLoss, which ${model.name} does not have`);
+    }
     return { objective: undefined, about: {}, standardizeTargets: false };
   }
   const switches = { shift, stopGradient, standardizeTargets };

@@ -350,7 +350,8 @@ export class Run<M> implements AsyncIterable<Step, void, void> {
   [consoleDisplay](): string {
     const { steps, lossFirst, lossLast } = this.result();
     const state = this.reason ?? (steps === 0 && "not begun"), left = state ? `, ${state}` : "";
-    const loss = steps === 0 ? "" : `, loss ${lossFirst.toFixed(4)} → ${lossLast.toFixed(4)}`;
+    const first = steps > 1 ? `${lossFirst.toFixed(4)} → ` : "";
+    const loss = steps === 0 ? "" : `, loss ${first}${lossLast.toFixed(4)}`;
     return [`Run: ${steps}/${this.steps} steps${loss}${left}`, ...this.notices].join("\n");
   }
 
