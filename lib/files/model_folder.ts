@@ -86,11 +86,17 @@ function toOfficial(name: string, shape: readonly number[], data: Float32Array, 
 /** So many names of a kind are listed; of the others it is said how many. */
 const LISTED = 10;
 
-/** What stands before the names of all tensors, such as "module." of a wrapper, where the rest of one is expected; else "". */
+/**
+ * What stands before the names of all tensors, such as "module." of a wrapper, where the rest of one is expected; or of all that
+ * are expected, beside others; else "".
+ */
 function prefixOf(expected: readonly string[], found: readonly string[]): string {
-  for (const name of found.some((name) => expected.includes(name)) ? [] : found) {
+  const all = new Set(found);
+  for (const name of expected.some((name) => all.has(name)) ? [] : found) {
     const end = expected.find((end) => name.endsWith(`.${end}`)), prefix = name.slice(0, -(end?.length ?? 0));
-    if (end && found.every((name) => name.startsWith(prefix))) return prefix;
+    const whole = found.every((name) => name.startsWith(prefix)) ||
+      expected.every((name) => all.has(prefix + name));
+    if (end && whole) return prefix;
   }
   return "";
 }
@@ -222,12 +228,13 @@ export async function readModelFolder<C>(
     [...shapes].map(([name, shape]) => [onDisk(name), officialShape(name, shape, patch)]),
   );
   const prefix = prefixOf([...expected.keys()], names);
-  checkTensors(
-    folder,
-    expected,
-    new Map([...weights.infos].map(([name, info]) => [name.slice(prefix.length), info])),
-  );
-  if (prefix) notice(`${folder}: the names of all tensors begin with "${prefix}", which is taken off`);
+  const own = [...weights.infos].filter(([name]) => name.startsWith(prefix));
+  checkTensors(folder, expected, new Map(own.map(([name, info]) => [name.slice(prefix.length), info])));
+  if (prefix) {
+    const others = names.filter((name) => !name.startsWith(prefix));
+    const left = others.length > 0 ? `; others are left out: ${others.slice(0, LISTED).join(", ")}` : "";
+    notice(`${folder}: names of tensors begin with "${prefix}", which is taken off${left}`);
+  }
   const values = new Map<string, Float32Array>();
   for (const name of shapes.keys()) {
     const { shape, data } = await weights.read(prefix + onDisk(name));

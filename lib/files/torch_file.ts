@@ -188,7 +188,11 @@ function tensorsIn(path: string, content: unknown): Map<string, Tensor> {
   if (!(content instanceof Map)) return refuse("got something else");
   if (content.size === 0 || isTensors(content)) return content;
   const inner = [...content as Map<unknown, unknown>].filter((entry) => isTensors(entry[1]));
-  const [name, found] = inner.find(([name]) => NESTED.includes(String(name))) ?? inner[0] ?? [];
+  const known = inner.find(([name]) => NESTED.includes(String(name)));
+  if (!known && inner.length > 1) {
+    refuse(`got several: ${inner.map(([name]) => name).join(", ")}; save one alone`);
+  }
+  const [name, found] = known ?? inner[0] ?? [];
   const other = [...content].find(([name, of]) => typeof name !== "string" || !(of instanceof Tensor))!;
   if (!isTensors(found)) return refuse(`got something else as ${other[0]}`);
   notice(`${path}: the tensors under "${name}" are taken, of ${[...content.keys()].join(", ")}`);

@@ -207,11 +207,17 @@ inFolder("what stands before the names of all tensors is taken off, and said onc
   const exact = await Nepa.load(fixture("pretrain-a")), said: string[] = [], { error } = console;
   console.error = (text: string) => said.push(text);
   try {
-    for (const prefix of ["module.", "_orig_mod.", "module._orig_mod.", "model."]) {
+    for (
+      const [prefix, more] of [["module."], ["_orig_mod."], ["module._orig_mod."], ["model."], [
+        "module.",
+        "n_averaged",
+      ]] as const
+    ) {
       await changed(folder, "pretrain-a", (tensors) => {
         const all = [...tensors];
         tensors.clear();
         for (const [name, tensor] of all) tensors.set(prefix + name, tensor);
+        if (more) tensors.set(more, { shape: [], data: new Int32Array(1) });
       });
       const loaded = await Nepa.load(folder);
       for (const [name, x] of exact.parameters) {
@@ -219,7 +225,9 @@ inFolder("what stands before the names of all tensors is taken off, and said onc
       }
       loaded.dispose();
       assertEquals(said.splice(0), [
-        `${folder}: the names of all tensors begin with "${prefix}", which is taken off`,
+        `${folder}: names of tensors begin with "${prefix}", which is taken off${
+          more ? `; others are left out: ${more}` : ""
+        }`,
       ]);
     }
   } finally {

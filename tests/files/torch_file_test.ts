@@ -138,6 +138,14 @@ Deno.test("weights under a name beside an optimizer's state, options and numbers
     plain.dispose();
     await Deno.writeFile(file, await repickled(bin, () => `\x80\x02}(${beside}u.`));
     await assertRejects(() => Nepa.load(folder), CheckpointError, "got something else as epoch");
+    const two = (pickle: string) =>
+      `\x80\x02}(${["student", "teacher"].map((name) => text(name) + pickle.slice(2, -1)).join("")}u.`;
+    await Deno.writeFile(file, await repickled(bin, two));
+    await assertRejects(
+      () => Nepa.load(folder),
+      CheckpointError,
+      "got several: student, teacher; save one alone",
+    );
   });
 });
 
