@@ -52,7 +52,7 @@ async function count(args: readonly string[], alone: boolean): Promise<Counts> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [...args],
     cwd: PROJECT,
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", NEPA_QUIET: "1" },
     stdout: "piped",
     stderr: alone ? "inherit" : "piped",
   }).spawn();

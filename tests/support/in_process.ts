@@ -26,6 +26,7 @@ export async function inProcess(
       DENO_DIR: denoDir,
       NEPA_OFFLINE: "1",
       NO_COLOR: "1",
+      NEPA_QUIET: "1",
       ...env,
     },
   });
