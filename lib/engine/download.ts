@@ -142,14 +142,11 @@ function follow(
 
 /** Runs pip, its temporary files in the folder that it is to fill. */
 async function runPip(command: string, folder: string, size: Size, env: Environment): Promise<void> {
-  const pip = await findPip(env), temporary = `${folder}/tmp`, stop = new AbortController();
+  const pip = await findPip(env), args = [...pip, ...command.split(" "), folder];
+  const temporary = `${folder}/tmp`, stop = new AbortController();
   await Deno.mkdir(temporary);
   const end = follow(folder, size, Number(env.NEPA_PIP_SECONDS || 300), stop);
-  const result = await run(
-    [...pip, ...command.split(" "), folder],
-    { ...env, TMPDIR: temporary },
-    stop.signal,
-  );
+  const result = await run(args, { ...env, TMPDIR: temporary }, stop.signal);
   await end();
   await Deno.remove(temporary, { recursive: true });
   if (result?.success) return;
@@ -216,6 +213,10 @@ async function fill(folder: string, what: Wheel | "gpu", env: Environment): Prom
  * @throws {DownloadError} With what helps.
  */
 export async function fetchTensorFlow(what: Wheel | "gpu", folder: string, env: Environment): Promise<void> {
+  const seconds = env.NEPA_PIP_SECONDS || "300";
+  if (!(Number(seconds) > 0)) {
+    throw new DownloadError(`NEPA_PIP_SECONDS: expected a number above 0, got "${seconds}"`);
+  }
   try {
     await Deno.mkdir(dirname(folder), { recursive: true });
     using file = await Deno.open(`${folder}.lock`, { create: true, write: true });

@@ -25,7 +25,8 @@ async function machine(library: string, env: Environment, cpuinfo: string): Prom
 const pathsIn = (folder: string): string[] =>
   [...Deno.readDirSync(folder)].map(({ name }) => `${folder}/${name}`);
 /** Other names are of checksums, and of files that are being written. */
-const codeIn = (folder: string): string[] => pathsIn(folder).filter((path) => path.endsWith(".pb"));
+const codeIn = (folder: string): string[] =>
+  pathsIn(folder).filter((path) => path.endsWith(".pb") && Deno.lstatSync(path).isFile);
 
 function remove(path: string): void {
   for (const each of [path, `${path}.sum`]) {

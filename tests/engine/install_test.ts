@@ -237,6 +237,8 @@ Deno.test({
     assertStringIncludes(String(found.missing), "nothing came for 0.6 s (NEPA_PIP_SECONDS). Try again");
     await assertEnded(w);
     assertEquals(w.cached(), [`tensorflow-2.21.0-cpu-${PLATFORM}.lock`]);
+    const never = { ...w, environment: { ...w.environment, NEPA_PIP_SECONDS: "never" } };
+    assertStringIncludes(await missing(never), 'NEPA_PIP_SECONDS: expected a number above 0, got "never"');
   },
 });
 
