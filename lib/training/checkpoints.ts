@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { cpus, hostname, totalmem } from "node:os";
 import type { SaveOptions } from "../files/card.ts";
-import { fromOfficial, type Readable } from "../files/model_folder.ts";
+import type { Readable } from "../files/model_folder.ts";
 import type { Dataset } from "../data/dataset.ts";
 import { say } from "../display/jupyter.ts";
 import { currentEngine } from "@nepa/engine";
@@ -13,14 +13,12 @@ import type { Validation } from "../eval/evaluate.ts";
 import type { NonFiniteError } from "../base/finite.ts";
 import type { Keeper, Step } from "./run.ts";
 import { type Found, naming, RunFolder, RunFolderError, type RunFolderErrorKind } from "./run_folder.ts";
-import { type HostTensor, isObject, writeSafetensors } from "../files/safetensors.ts";
-import { openSafetensors } from "../files/tensor_files.ts";
+import { isObject, writeSafetensors } from "../files/safetensors.ts";
 import { FileError, readJson, writeWhole } from "../files/plain.ts";
 import type { Trainer } from "./trainer.ts";
 import { VERSION } from "../base/version.ts";
-import { type AdamW, MOMENTS } from "../optim/adamw.ts";
 import type { Trained } from "./objective.ts";
-import { OBJECTIVE, readVariables, refuseOthers, type Source } from "../files/variables.ts";
+import { copyOf, fill, type Part, saveTo, whole } from "./checkpoint_files.ts";
 import { comparable, decided, differences, FORMAT, UNNAMED } from "./described.ts";
 
 /** What is trained and kept: a network that writes model folders, or any with parameters. */
@@ -65,67 +63,6 @@ export interface Kept {
 
 /** Batches that are skipped at one update before a run is given up. */
 const MOST_SKIPPED = 3;
-
-/** The values of variables in the machine's memory. */
-async function copyOf(variables: ReadonlyMap<string, tf.Variable>): Promise<Map<string, HostTensor>> {
-  const copies = [...variables].map(async ([name, variable]) =>
-    [name, { shape: variable.shape, data: await variable.data() as Float32Array }] as const
-  );
-  return new Map(await Promise.all(copies));
-}
-
-/** Milliseconds for which the writing of a checkpoint may keep the training from its next step. */
-const SLICE = 10;
-
-/** Copies to be written, which lets the training go on between one and the next. */
-function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable> {
-  let since = performance.now();
-  const waited = async (data: unknown) => {
-    if (performance.now() - since > SLICE) await new Promise((resolve) => setTimeout(resolve));
-    since = performance.now();
-    return data;
-  };
-  return new Map([...copies].map(([name, { shape, data }]) => [name, { shape, data: () => waited(data) }]));
-}
-
-/** A network in a checkpoint: the folder within it, and what lies beside the network's own file. */
-type Part = readonly [at: string, network: Savable, beside: ReadonlyMap<string, tf.Variable>];
-
-/** A model's parameters and state. */
-const whole = ({ parameters, state }: Savable) => new Map([...parameters, ...state ?? []]);
-
-/** Writes the values of a network's folder, and what lies beside them. */
-async function saveTo(
-  folder: string,
-  model: Savable,
-  values: ReadonlyMap<string, HostTensor>,
-  beside: ReadonlyMap<string, HostTensor>,
-): Promise<void> {
-  await Deno.mkdir(folder, { recursive: true });
-  if (model.save) await model.save(folder, {}, patient(values));
-  else await Deno.writeFile(`${folder}/model.safetensors`, writeSafetensors(values));
-  if (beside.size > 0) await Deno.writeFile(`${folder}/${OBJECTIVE}`, writeSafetensors(beside));
-}
-
-/** Fills networks and the optimizer's moments, once all their files are known to fit. */
-async function fill(folder: string, parts: readonly Part[], optimizer: AdamW): Promise<void> {
-  const file = `${folder}/optimizer.safetensors`, sources: Source[] = [];
-  for (const [at, network, beside] of parts) {
-    for (const [file, some] of Object.entries(network.files ?? { "model.safetensors": whole(network) })) {
-      sources.push([some, `${folder}/${at}/${file}`, network.save && fromOfficial]);
-    }
-    if (beside.size > 0) sources.push([beside, `${folder}/${at}/${OBJECTIVE}`]);
-  }
-  await using moments = await openSafetensors(file);
-  const byBlock = [...optimizer.state.keys()].every((name) => moments.infos.has(name)); // as they were written before
-  if (byBlock) return await readVariables(...sources, [optimizer.state, file]);
-  const expected = [...optimizer.parameters].flatMap(([name, variable]) =>
-    MOMENTS.map((moment) => [`${moment}.${name}`, variable] as const)
-  );
-  refuseOthers(moments, file, new Map(expected));
-  await readVariables(...sources);
-  await optimizer.restore(async (name) => (await moments.read(name)).data as Float32Array);
-}
 
 /** Whether a checkpoint says what a {@linkcode FolderKeeper} goes on from. */
 function isState({ about, skipped, best }: Found["state"]): boolean {
@@ -173,20 +110,17 @@ export class FolderKeeper implements Keeper {
     const path = this.#options.folder, folder = this.#folder = await RunFolder.open(path);
     const found = await folder.newest(say);
     if (this.#begun) {
-      if (found?.step === this.#saved) {
-        return await naming(path, () => this.#log.look()).then(() => undefined);
-      }
+      if (found?.step === this.#saved) return await this.#log.look();
       const text = `of step ${this.#saved}, as this run left it, got ${found?.step ?? "none"}`;
       const help = "another run has used the folder since. Begin a new run to go on from there";
       throw new RunFolderError("different", path, `expected a newest checkpoint ${text}; ${help}`);
     }
     this.#refuse(found, await this.#about());
-    const history = await naming(path, async () => {
-      const sessions = await this.#sessions();
-      const history = found ? await this.#restore(found) : await this.#log.goOn(0);
-      await this.#describe(found ? sessions : []);
-      return history;
-    });
+    const sessions = await naming(path, () => this.#sessions());
+    const history = found ? await this.#restore(found) : await this.#log.goOn(0);
+    const now = { started: new Date().toISOString(), after: found?.step ?? 0, ...this.#session() };
+    const about = { ...await this.#about(), sessions: found ? [...sessions, now] : [now] };
+    await naming(path, () => writeWhole([`${path}/run.json`, JSON.stringify(about, null, 2) + "\n"]));
     if (found) say(`${path}: going on after step ${found.step}`);
     else await this.#save(done, history);
     await this.#writing;
@@ -234,14 +168,11 @@ export class FolderKeeper implements Keeper {
 
   /** What has a folder of its own in a checkpoint. */
   #parts(champion: Savable | undefined): Part[] {
-    const { model, averages, subject } = this.#kept, none = new Map<string, tf.Variable>();
-    const own = subject ? new Map([...subject.own.parameters, ...subject.own.state]) : none;
-    const all = [[".", model, own], ["ema", averages?.model, averages?.own ?? none], [
-      "best",
-      champion,
-      none,
-    ]];
-    return all.filter(([, network]) => network) as unknown as Part[];
+    const { model, averages, subject } = this.#kept, none: Part[2] = new Map();
+    const own = subject ? whole(subject.own) : none;
+    const ema = ["ema", averages?.model, averages?.own ?? none] as const;
+    const all = [[".", model, own], ema, ["best", champion, none]] as const;
+    return all.filter(([, network]) => network) as readonly unknown[] as Part[];
   }
 
   async #restore({ step, folder, state }: Found): Promise<Step[]> {
@@ -252,7 +183,7 @@ export class FolderKeeper implements Keeper {
     });
     trainer.skipped = skipped as number[];
     this.#saved = step;
-    return trainer.recall(await naming(path, () => this.#log.goOn(step)));
+    return trainer.recall(await this.#log.goOn(step));
   }
 
   /** The sessions in `run.json`. */
@@ -260,13 +191,6 @@ export class FolderKeeper implements Keeper {
     const file = `${this.#options.folder}/run.json`, { sessions } = await readJson(file) ?? { sessions: [] };
     if (Array.isArray(sessions)) return sessions;
     throw new FileError(`${file}: expected a run's, with sessions, got another file; take it away`);
-  }
-
-  /** Writes `run.json`, with a session for each time the run was begun. */
-  async #describe(sessions: readonly unknown[]): Promise<void> {
-    const now = { started: new Date().toISOString(), after: Math.max(0, this.#saved), ...this.#session() };
-    const text = JSON.stringify({ ...await this.#about(), sessions: [...sessions, now] }, null, 2) + "\n";
-    await writeWhole([`${this.#options.folder}/run.json`, text]);
   }
 
   async after(history: readonly Step[]): Promise<void> {
@@ -280,12 +204,10 @@ export class FolderKeeper implements Keeper {
   /** The step with the best held-out value, the first of them. */
   #best(history: readonly Step[]): number | undefined {
     const { best } = this.#options;
-    let found: { step: number; value: number } | undefined;
-    for (const { step, validation } of best ? history : []) {
-      const value = best === "accuracy" ? -(validation?.accuracy ?? NaN) : validation?.loss ?? NaN;
-      if (value < (found?.value ?? Infinity)) found = { step, value };
-    }
-    return found?.step;
+    const value = ({ validation: { accuracy = NaN, loss } = { loss: NaN } }: Step) =>
+      best === "loss" ? loss : -accuracy;
+    const judged = best ? history.filter((step) => !Number.isNaN(value(step))) : [];
+    return judged.toSorted((a, b) => value(a) - value(b))[0]?.step;
   }
 
   /** Copies the state, which is all that the training waits for once the last write is over, and begins to write it. */
@@ -293,7 +215,7 @@ export class FolderKeeper implements Keeper {
     const { trainer, referee } = this.#kept, folder = this.#folder!, best = this.#best(history);
     await this.#writing;
     try {
-      await naming(folder.path, () => this.#log.mend(history));
+      await this.#log.mend(history);
     } catch (error) {
       this.#failure = error;
       return;
@@ -314,8 +236,7 @@ export class FolderKeeper implements Keeper {
         await Deno.writeFile(`${place}/optimizer.safetensors`, writeSafetensors(moments));
       }, state);
       this.#saved = step;
-      const newest = (await folder.steps()).slice(-this.#options.keep);
-      await naming(folder.path, () => folder.prune(new Set(best === undefined ? newest : [...newest, best])));
+      await folder.prune(this.#options.keep, best);
     };
     this.#writing = write().catch((error) => this.#failure = error).finally(() => this.#writing = undefined);
   }
@@ -357,7 +278,12 @@ export class FolderKeeper implements Keeper {
         await this.#save(done, history);
         await this.#writing;
         if (this.#failure) {
-          const error = this.#unsaved(done);
+          const { message, kind = "unwritable" } = this.#failure as RunFolderError;
+          const text =
+            `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}`;
+          const help =
+            `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
+          const error = new RunFolderError(kind, folder, `${text}; ${help}`, { cause: this.#failure });
           if (reason === "terminated") say(error.message); // the process ends, and the error with it
           throw error;
         }
@@ -370,14 +296,5 @@ export class FolderKeeper implements Keeper {
       this.#folder?.close();
       this.#folder = undefined;
     }
-  }
-
-  /** What is thrown when the last state is not on disk. */
-  #unsaved(done: number): RunFolderError {
-    const { message, kind } = this.#failure as RunFolderError, { folder } = this.#options;
-    const text =
-      `step ${done} could not be saved: ${message}. The last good checkpoint is of step ${this.#saved}; ` +
-      `the model in memory is that of step ${done}: \`save\` it elsewhere, or iterate the run again`;
-    return new RunFolderError(kind ?? "unwritable", folder, text, { cause: this.#failure });
   }
 }

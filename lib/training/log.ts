@@ -2,6 +2,7 @@
 import { isCount } from "../base/check.ts";
 import { say } from "../display/jupyter.ts";
 import { readIfThere, sync, writeWhole } from "../files/plain.ts";
+import { naming } from "./run_folder.ts";
 import { METER, type Step } from "./run.ts";
 
 /** The columns that each file begins with, as paths into a {@linkcode Step}; the numbers of an objective's own come after. */
@@ -43,18 +44,12 @@ function parse(line: string, columns: readonly string[]): Fields & { step: numbe
   const texts = cells(line), fields: Fields = {};
   if (texts.length !== columns.length) return undefined;
   for (const [i, path] of columns.entries()) {
-    const text = texts[i]!, number = Number(text);
-    if (text === "") continue;
-    const names = namesOf(path), last = names.pop()!;
-    if (names.length === 0 && ["metrics", "validation", "test"].includes(last)) continue; // the fields' own place
+    const text = texts[i]!, names = namesOf(path), last = names.pop()!;
+    if (text === "" || /^(metrics|validation|test)$/.test(path)) continue; // these are the fields' own places
+    const isText = Number.isNaN(Number(text)) && text !== "NaN", isFlag = /^(true|false)$/.test(text);
+    if (isText && !isFlag && NUMBERS.has(path)) return undefined;
     const place = names.reduce((at, name) => (at[name] ??= {}) as Fields, fields);
-    const value = /^(true|false)$/.test(text)
-      ? text === "true"
-      : Number.isNaN(number) && text !== "NaN"
-      ? text
-      : number;
-    if (typeof value === "string" && NUMBERS.has(path)) return undefined;
-    place[last] = value;
+    place[last] = isFlag ? text === "true" : isText ? text : Number(text);
   }
   const { step, loss } = fields, whole = typeof loss === "number" || !columns.includes("loss");
   return isCount(step) && whole ? { ...fields, step } : undefined;
@@ -143,9 +138,11 @@ export class Log {
    */
   async goOn(step: number): Promise<Step[]> {
     this.#written = step;
-    for (const name of Object.keys(FILES)) await this.#rewrite(name);
-    this.#broken = false;
-    return await readLog(this.#folder);
+    return await naming(this.#folder, async () => {
+      for (const name of Object.keys(FILES)) await this.#rewrite(name);
+      this.#broken = false;
+      return await readLog(this.#folder);
+    });
   }
 
   /** Writes a file anew: its sound rows, and columns for all that it is to hold. */
@@ -166,7 +163,7 @@ export class Log {
   }
 
   /** Looks at the files again, which somebody may have changed since. */
-  async look(): Promise<void> {
+  async look(): Promise<undefined> {
     if (!this.#broken) await this.goOn(this.#written);
   }
 
@@ -197,7 +194,10 @@ export class Log {
   async mend(history: readonly Step[]): Promise<void> {
     if (!this.#broken) return;
     await this.goOn(this.#written);
-    for (const step of history) if (step.step > this.#written) await this.#add(step);
+    const missing = history.filter(({ step }) => step > this.#written);
+    await naming(this.#folder, async () => {
+      for (const step of missing) await this.#add(step);
+    });
   }
 
   /** Asks the disk to hold the steps so far. */

@@ -1,6 +1,6 @@
 /** A run's folder on disk: its lock, and its checkpoints, each of which is whole or not there. @module */
 import { createReadStream } from "node:fs";
-import { rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import process from "node:process";
 import { crc32 } from "node:zlib";
@@ -68,23 +68,13 @@ export async function naming<T>(folder: string, work: () => Promise<T>): Promise
 }
 
 async function checksumOf(path: string): Promise<{ size: number; crc32: number }> {
-  let size = 0, sum = 0;
-  for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) {
-    sum = crc32(part, sum);
-    size += part.length;
-  }
-  return { size, crc32: sum };
+  let sum = 0;
+  for await (const part of createReadStream(path, { highWaterMark: 1 << 20 })) sum = crc32(part, sum);
+  return { size: (await Deno.stat(path)).size, crc32: sum };
 }
 
-/** The files of a folder and of those in it, by their paths from there; folders end in a slash. */
-async function contents(folder: string, prefix = ""): Promise<string[]> {
-  const found: string[] = [];
-  for await (const { name, isDirectory } of Deno.readDir(`${folder}/${prefix}`)) {
-    if (isDirectory) found.push(...await contents(folder, `${prefix}${name}/`), `${prefix}${name}/`);
-    else found.push(prefix + name);
-  }
-  return found.sort();
-}
+/** Paths of all that is in a folder, however deep. */
+const contents = (folder: string): Promise<string[]> => readdir(folder, { recursive: true });
 
 /** What a checkpoint says of itself. @throws {FileError} Or another error, if it is not whole or not the one of that step. */
 async function examine(folder: string, step: number): Promise<Found["state"]> {
@@ -95,14 +85,9 @@ async function examine(folder: string, step: number): Promise<Found["state"]> {
   if (sum !== undefined && sum !== crc32(JSON.stringify(all))) refuse(`${STATE} is damaged`);
   const { files, ...state } = all;
   if (!isObject(files)) return refuse(`${STATE}: files: expected checksums by name`);
-  if (state.step !== step) {
-    refuse(`${STATE} is of step ${JSON.stringify(state.step)}: was the folder renamed?`);
-  }
-  for (const name of await contents(folder)) {
-    if (name.endsWith(".safetensors") && !Object.hasOwn(files, name)) {
-      refuse(`${STATE} does not know ${name}`);
-    }
-  }
+  const stranger = (await contents(folder)).find((name) => name.endsWith(".safetensors") && !(name in files));
+  if (stranger) refuse(`${STATE} does not know ${stranger}`);
+  if (state.step !== step) refuse(`${STATE} is of step ${String(state.step)}: was the folder renamed?`);
   for (const [name, expected] of Object.entries(files)) {
     const path = `${folder}/${name}`, { size, crc32 } = isObject(expected) ? expected : {};
     if (!await isPlain(path)) refuse(`${name} is missing`);
@@ -199,9 +184,13 @@ export class RunFolder {
         await remove(part);
         await Deno.mkdir(part);
         await fill(part);
-        const names = await contents(part), files = names.filter((name) => !name.endsWith("/"));
-        const sums = files.map(async (name) => [name, await checksumOf(`${part}/${name}`)]);
-        const all = { ...state, files: Object.fromEntries(await Promise.all(sums)) };
+        const names = await contents(part), files: Record<string, object> = {};
+        for (const name of names) {
+          if (await isPlain(`${part}/${name}`).catch(() => false)) {
+            files[name] = await checksumOf(`${part}/${name}`);
+          }
+        }
+        const all = { ...state, files };
         const text = JSON.stringify({ ...all, crc32: crc32(JSON.stringify(all)) }, null, 2);
         await Deno.writeTextFile(`${part}/${STATE}`, text + "\n");
         await Promise.all([...names, STATE, "."].map((name) => sync(`${part}/${name}`)));
@@ -214,14 +203,16 @@ export class RunFolder {
     });
   }
 
-  /** Removes the checkpoints that are not to be kept. */
-  async prune(keep: ReadonlySet<number>): Promise<void> {
-    for (const step of await this.steps()) {
-      const folder = `${this.path}/${nameOf(step)}`;
-      if (keep.has(step)) continue;
-      await Deno.rename(folder, `${folder}.old`); // a kill in the middle leaves no half checkpoint
-      await remove(`${folder}.old`);
-    }
+  /** Removes checkpoints, but for the newest ones and that of one step. */
+  async prune(newest: number, step: number | undefined): Promise<void> {
+    await naming(this.path, async () => {
+      for (const old of (await this.steps()).slice(0, -newest)) {
+        const folder = `${this.path}/${nameOf(old)}`;
+        if (old === step) continue;
+        await Deno.rename(folder, `${folder}.old`); // a kill in the middle leaves no half checkpoint
+        await remove(`${folder}.old`);
+      }
+    });
   }
 
   /** Lets others have the folder. */
