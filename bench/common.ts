@@ -3,6 +3,7 @@ import {
   arrayDataset,
   type Cell,
   type Dataset,
+  type IJepa,
   type Nepa,
   pretrain,
   type PretrainOptions,
@@ -112,13 +113,13 @@ export function noise(size: number, channels: number, count: number): Dataset {
 }
 
 /** `pretrain` itself, data and optimizer included, over noise; it does not end by itself. */
-export function endlessRun(
-  model: Nepa,
+export function endlessRun<M extends Nepa | IJepa>(
+  model: M,
   batchSize: number,
   options: Pick<PretrainOptions, "compile" | "precision" | "accumulate"> = {},
-): Run<Nepa> {
+): Run<M> {
   const { imageSize, numChannels } = model.config, never = 1_000_000;
-  return pretrain(model, noise(imageSize, numChannels, 4 * batchSize), {
+  return pretrain<M>(model, noise(imageSize, numChannels, 4 * batchSize), {
     steps: never,
     batchSize,
     learningRate: 1e-4,

@@ -5,6 +5,7 @@
  *     deno task bench step [--case mini,nano,base] [--engine compiled,eager] [--precision float32,bfloat16]
  *       [--peer torch --official CHECKOUT [--peer-mode eager,compile,bf16] [--python PYTHON]] [--peer jaxjs]
  *       [--steps 10] [--warmup 2] [--json]
+ *     deno task bench step --method ijepa [--case nano,base] [--peer torch --ijepa CHECKOUT] …   I-JEPA's, beside the public code's
  *     deno task bench step --against WORKTREE …   the same step in another checkout: see against.ts
  *
  * Engines: compiled, graph and eager (op by op) are TensorFlow's; wasm, webgpu, cpu. One process cannot hold both
@@ -26,6 +27,7 @@ import {
   showJson,
   timeEach,
 } from "./common.ts";
+import { benchStepIJepa } from "./step_ijepa.ts";
 import { TORCH_MODES, type TorchMode, TorchPeer } from "./peer.ts";
 
 /** Ways to run our step, and tfjs' backend of each. */
@@ -121,6 +123,8 @@ function options(args: readonly string[]) {
     engine: jaxjs ? "wasm" : "compiled,eager",
     precision: jaxjs ? "float32" : "float32,bfloat16",
     peer: "",
+    method: "nepa",
+    ijepa: "",
     "peer-mode": "eager,compile,bf16",
     official: "",
     python: "",
@@ -148,6 +152,9 @@ async function allPeers(preset: Case, given: Options): Promise<Peer[]> {
 export async function benchStep(args: readonly string[]): Promise<void> {
   if (args.some((arg) => arg.startsWith("--against"))) return await benchAgainst(args);
   const given = options(args), steps = count("steps", given.steps), warmup = count("warmup", given.warmup, 0);
+  if (choices("method", given.method, ["nepa", "ijepa"])[0] === "ijepa") {
+    return await benchStepIJepa(given, steps, warmup);
+  }
   const ways = choices("engine", given.engine, WAYS);
   const precisions = choices("precision", given.precision, ["float32", "bfloat16"]);
   for (const preset of choices("case", given.case, Object.keys(BATCH) as Case[])) {

@@ -195,7 +195,12 @@ export const encoderFields = [
 export function encoderConfig(options: Partial<NepaConfig>): NepaConfig {
   const config = nepaConfig({ ...TABLE, layerNormEps: 1e-6, ...options });
   const other = (["qkNorm", "useGatedMlp"] as const).find((field) => config[field]);
-  expect(!other && config.positions === "table", other ?? "positions", "an encoder of I-JEPA, which has no such thing", other && true);
+  expect(
+    !other && config.positions === "table",
+    other ?? "positions",
+    "an encoder of I-JEPA, which has no such thing",
+    other && true,
+  );
   return config;
 }
 

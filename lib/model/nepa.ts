@@ -256,7 +256,12 @@ export class Nepa extends VisionEncoder implements Method {
    */
   constructor(config: NepaOptions = {}, options: NepaInit = {}) {
     const all = nepaConfig(config), start = startingPoint("Nepa", all, options);
-    expect(!all.positions, "positions", "none, for NEPA rotates; IJepa and IJepaEncoder add a table", all.positions);
+    expect(
+      !all.positions,
+      "positions",
+      "none, for NEPA rotates; IJepa and IJepaEncoder add a table",
+      all.positions,
+    );
     super(all, start);
     this.parameters = makeParameters(backboneShapes(all), start.initial);
   }
