@@ -81,13 +81,83 @@ export class ForeignError extends Error {
   }
 }
 
+/** What an argument may be: in words, what tells one, and where one comes from. */
+export type Kind = readonly [expected: string, holds: (value: unknown) => boolean, remedy: string];
+
+const has = (...names: string[]) => (value: unknown) =>
+  names.every((name) => typeof Object(value)[name] === "function");
+
+/** Labelled images. */
+export const images: Kind = [
+  "a data set",
+  has("get", "batches"),
+  "imageFolder, parquetImages and arrayDataset open one",
+];
+/** A network whose tokens are read. */
+export const network: Kind = [
+  "a network",
+  has("tokens"),
+  'such as new Nepa({ preset: "mini" }) or await Nepa.load(…)',
+];
+/** What `pretrain` trains. */
+export const method: Kind = ["a network or a method of your own", has("loss", "draws"), network[2]];
+/** What classifies. */
+export const classifier: Kind = [
+  "a NepaClassifier",
+  (value) => has("forward")(value) && Array.isArray(Object(value).classes),
+  "NepaClassifier.from(model, { classes }) makes one of a network",
+];
+/** A training. */
+export const run: Kind = ["a run", has("finish", "result"), "pretrain and finetune give one"];
+/** One image. */
+export const image: Kind = [
+  "an image { data, height, width, channels }",
+  (value) => ArrayBuffer.isView(Object(value).data) && isCount(Object(value).channels),
+  "of a data set: { data: set.get(0).image, height, width, channels }",
+];
+/** Options, or none. */
+export const optional: Kind = [
+  "an object of options",
+  (value) => typeof value === "object" && value !== null,
+  "",
+];
+
+/**
+ * Refuses an argument of another kind.
+ *
+ * @param where The function's name.
+ * @param args Each with its kind, by name.
+ * @throws {TypeError} "where: name: expected …, got …".
+ */
+export function expectKinds(where: string, args: Readonly<Record<string, readonly [unknown, Kind]>>): void {
+  for (const [name, [value, [expected, holds, remedy]]] of Object.entries(args)) {
+    if (holds(value)) continue;
+    const advice = has("then")(value) ? "write await before it" : remedy;
+    throw new TypeError(
+      `${where}: ${name}: expected ${expected}, got ${shown(value)}${advice && `; ${advice}`}`,
+    );
+  }
+}
+
+/** What an object is, in words. */
+function kindOf(value: object): string {
+  if (has("then")(value)) return "a promise";
+  const [known] = [images, classifier, network, run].filter(([, holds]) => holds(value));
+  if (known) return known[0];
+  const { name } = value.constructor ?? {};
+  return name && name !== "Object"
+    ? `a ${name}`
+    : `an object { ${Object.keys(value).join(", ")} }`.replace("{  }", "{}");
+}
+
 /** What a message shows of a value. */
 export function shown(value: unknown): string {
   if (typeof value === "function") return "a function";
   if (typeof value === "string") return JSON.stringify(visible(value));
   const { dtype, shape } = Object(value) as { dtype?: string; shape?: readonly number[] };
   if (dtype && shape) return `a tensor ${dtype} [${shape}]`;
-  return Array.isArray(value) ? `[${value}]` : String(value);
+  if (Array.isArray(value)) return `[${value}]`;
+  return typeof value === "object" && value !== null ? kindOf(value) : String(value);
 }
 
 /**
@@ -121,7 +191,7 @@ export function checkOptions(
   prefix: string = "",
 ): void {
   const at = where && `${where}: `;
-  if (typeof options !== "object" || options === null) {
+  if (typeof options !== "object" || options === null || has("then")(options) || Symbol.iterator in options) {
     throw new TypeError(`${at}expected an object of options, got ${shown(options)}`);
   }
   for (const name of Object.keys(options)) {

@@ -6,9 +6,8 @@ import { plainText, showAs } from "./jupyter.ts";
 const MOST = 1e6;
 
 showAs(tf.Tensor.prototype, (tensor) => {
-  const head = `${tensor instanceof tf.Variable ? `Variable ${tensor.name}` : "Tensor"} ${tensor.dtype} [${
-    tensor.shape.join(", ")
-  }]`;
+  const kind = tensor instanceof tf.Variable ? `Variable ${tensor.name}` : "Tensor";
+  const head = `${kind} ${tensor.dtype} [${tensor.shape.join(", ")}]`;
   if (tensor.isDisposed) return plainText(`${head}, disposed`);
   if (tensor.size > MOST) return plainText(head);
   try {

@@ -216,6 +216,9 @@ export async function attentiveProbe(
   test: Dataset,
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
+  is.expectKinds("attentiveProbe", {
+    ...{ model: [model, is.network], train: [train, is.images], test: [test, is.images] },
+  });
   checkOptions("attentiveProbe", options, RULES);
   const { layer = "final", causal = model.causal, overlap: _, signal: own, prepare, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));

@@ -1,6 +1,7 @@
 /** Has a representation collapsed? Spread, rank and likeness of embeddings. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { cholesky, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
@@ -36,7 +37,9 @@ export interface Collapse {
  * ```
  */
 export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Collapse> {
-  const given = embeddings instanceof tf.Tensor;
+  const given = embeddings instanceof tf.Tensor,
+    rows: is.Kind = ["a tensor or rows", (x) => given || Array.isArray(x), ""];
+  is.expectKinds("collapse", { embeddings: [embeddings, rows] });
   const shape = given ? embeddings.shape : [embeddings.length, embeddings[0]?.length ?? 0];
   const [n = 0, dimensions = 0] = shape;
   const fits = shape.length === 2 && n >= 2 && dimensions >= 1, help = "put images and positions on one axis";

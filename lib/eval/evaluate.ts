@@ -1,6 +1,7 @@
 /** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
 import * as tf from "@tensorflow/tfjs";
 import { any, callable, checkOptions, expect, orNull } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
@@ -114,6 +115,7 @@ export async function evaluate(
   dataset: Dataset,
   options: { prepare?: Transform | null; signal?: AbortSignal } = {},
 ): Promise<EvaluationResult> {
+  is.expectKinds("evaluate", { classifier: [classifier, is.classifier], dataset: [dataset, is.images] });
   checkOptions("evaluate", options, { prepare: orNull(callable), signal: any });
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);

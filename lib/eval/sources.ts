@@ -1,6 +1,7 @@
 /** What probes and neighbours read: a network, a function from images to features, or numbers from elsewhere. @module */
 import * as tf from "@tensorflow/tfjs";
 import { any, checkOptions, count, expect, type Rule, shown } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { type Labelled, type Matched, matched } from "../data/matching.ts";
 import { type OverlapOption, refuseShared } from "../data/matching.ts";
@@ -63,10 +64,8 @@ export async function asked<O extends OverlapOption & Reading>(
 ): Promise<Asked<O>> {
   const given = isSets(source), options = ((given ? rest[0] : rest[2]) ?? {}) as O;
   if (!given && typeof source !== "function") {
-    if (typeof source?.tokens !== "function") {
-      const expected = "a network, a function from images to features, or { train, test } of features";
-      throw new TypeError(`${where}: expected ${expected}, got ${shown(source)}`);
-    }
+    const expected = "a network, a function from images to features, or { train, test } of features";
+    is.expectKinds(where, { model: [source, [expected, is.network[1], is.network[2]]] });
     checkOptions(where, options, rules);
     const [train, test] = imagesIn(where, rest), { preprocessor } = source;
     const as = (set: Dataset) => prepared(set, preprocessor, options.prepare);
@@ -98,10 +97,7 @@ const isSets = (source: Source): source is FeatureSets =>
   typeof source === "object" && source !== null && "train" in source;
 
 function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, Dataset] {
-  for (const set of [train, test] as (Partial<Dataset> | undefined)[]) {
-    if (typeof set?.batches === "function") continue;
-    throw new TypeError(`${where}: expected images to fit to and images to be scored by, got ${shown(set)}`);
-  }
+  is.expectKinds(where, { train: [train, is.images], test: [test, is.images] });
   return [train, test] as [Dataset, Dataset];
 }
 
@@ -122,6 +118,8 @@ function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Ask
   refuseUnfit(train);
   refuseMislabelled(test);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
+  const classes = train.classes.length, help = "a folder of images has a folder for each class";
+  expect(classes > 1, train.name, "two classes or more to tell apart", `${classes}; ${help}`);
   const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
   refuseShared(train, test, options.overlap);
   return sets;

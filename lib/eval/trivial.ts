@@ -1,6 +1,7 @@
 /** Predictions of the next embedding that need no network: what training has to beat. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { unit } from "./collapse.ts";
 
 /** Mean cosine between the patch embeddings and three trivial predictions, each -1 to 1. NEPA's own is minus its loss. */
@@ -33,6 +34,7 @@ export interface Trivial {
  * ```
  */
 export async function trivialPredictors(z: tf.Tensor, prefix: 0 | 1 = 1): Promise<Trivial> {
+  is.expectKinds("trivialPredictors", { z: [z, ["a tensor", (value) => value instanceof tf.Tensor, ""]] });
   const [, tokens = 0] = z.shape;
   const fits = z.rank === 3 && tokens >= prefix + 2;
   expect(fits, "trivialPredictors", "z [B, T, D] with CLS and at least two patches", `[${z.shape}]`);

@@ -185,7 +185,9 @@ export async function dataSetFolder(
  * @throws {TypeError | RangeError} If the revision cannot be one, or the source is a folder.
  */
 export async function modelFolder(source: string, options: SourceOptions = {}): Promise<string> {
-  if (typeof source !== "string") throw new TypeError(`source: expected a folder or a name, got ${source}`);
+  if (typeof source !== "string") {
+    throw new TypeError(`source: expected a folder or a name, got ${shown(source)}`);
+  }
   const isFolder = await Deno.stat(source).then(({ isDirectory }) => isDirectory, () => false);
   const { revision } = options, isName = HUB_NAME.test(source);
   const wanted = modelFiles(options.ema ? AVERAGED : WEIGHTS);

@@ -133,6 +133,15 @@ export class NepaClassifier extends Network {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: NepaOptions, init: ClassifierInit) {
+    is.expectKinds("NepaClassifier", { config: [config, is.optional], init: [init, is.optional] });
+    const named = (value: unknown) => typeof value === "number" || Array.isArray(value);
+    is.expectKinds("NepaClassifier", {
+      classes: [init.classes, [
+        "their names or how many there are",
+        named,
+        "such as { classes: train.classes }",
+      ]],
+    });
     const { classes, backbone: Class = config.positions ? IJepaEncoder : Nepa, ...rest } = init;
     const names = typeof classes === "number"
       ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
@@ -165,10 +174,10 @@ export class NepaClassifier extends Network {
    * @throws {RangeError} If a changed configuration needs weights of another shape, or has no place for the model's.
    */
   static from(given: Backbone | { readonly encoder: Backbone }, options: ClassifierOptions): NepaClassifier {
-    const model = (given as { encoder?: Backbone } | undefined)?.encoder ?? given;
-    if (!(model instanceof Nepa || model instanceof IJepaEncoder)) {
-      throw new TypeError("NepaClassifier.from: expected a Nepa, or an IJepa, to put a head on");
-    }
+    const model = Object(given).encoder ?? given as Backbone;
+    const headless = (value: unknown) => value instanceof Nepa || value instanceof IJepaEncoder;
+    const kind: is.Kind = ["a Nepa or an IJepa to put a head on", headless, is.network[2]];
+    is.expectKinds("NepaClassifier.from", { model: [model, kind], options: [options, is.optional] });
     checkOptions("NepaClassifier.from", options, FROM_RULES);
     const { classes, pool = "mean", causal = false, foldLayerScale = false, config: changes = {}, seed = 0 } =
       options;

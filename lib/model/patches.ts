@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { isRecording } from "@nepa/engine";
 import { expect } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
 import { notice } from "../display/jupyter.ts";
 import type { NepaConfig } from "./config.ts";
@@ -10,10 +11,15 @@ import type { Weights } from "./transformer.ts";
 
 /** Patches down and across of images [B, H, W, C]. */
 export function patchGrid(
-  { shape }: { readonly shape: readonly number[] },
+  images: { readonly shape: readonly number[] },
   config: NepaConfig,
 ): [number, number] {
-  const { patchSize: p, numChannels } = config, [, height = 0, width = 0, channels] = shape;
+  const shaped = (value: unknown) => Array.isArray(Object(value).shape);
+  const remedy = "tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape) makes one of 8-bit images";
+  is.expectKinds("forward", { images: [images, ["a tensor [B, H, W, C]", shaped, remedy]] });
+  const { shape } = images,
+    { patchSize: p, numChannels } = config,
+    [, height = 0, width = 0, channels] = shape;
   const fits = shape.length === 4 && channels === numChannels && height % p === 0 && width % p === 0;
   const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
   expect(fits && height * width > 0, "images", expected, `[${shape}]`);

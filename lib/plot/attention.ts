@@ -4,6 +4,7 @@ import type { Image } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { any, checkOptions, expect, flag, isCount, oneOf, positive } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { attentionMap } from "./maps.ts";
 import type { IJepaEncoder } from "../model/ijepa_encoder.ts";
 import type { Nepa } from "../model/nepa.ts";
@@ -46,6 +47,7 @@ export async function plotAttention(
   image: Image,
   options: AttentionOptions = {},
 ): Promise<Figure> {
+  is.expectKinds("plotAttention", { model: [model, is.network], image: [image, is.image] });
   checkOptions("plotAttention", options, {
     ...{ patch: any, layers: any, causal: flag, size: positive },
     heads: oneOf("mean", "max", "each"),

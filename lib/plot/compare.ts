@@ -8,6 +8,7 @@ import { progress } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { RunInterrupted } from "@nepa/engine";
 import { expect } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
 import { drawWhile, lossBoard, sidesOf, smooth, sparse, timeLeft } from "./run.ts";
@@ -61,6 +62,9 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
  * ```
  */
 export async function compareRuns(folders: readonly string[]): Promise<Figure> {
+  is.expectKinds("compareRuns", {
+    folders: [folders, ["a list", Array.isArray, 'such as ["runs/a", "runs/b"]']],
+  });
   expect(folders.length > 0, "folders", "one or more", "none");
   const runs = await Promise.all(folders.map(async (folder) => {
     const history = await readLog(folder);
@@ -112,6 +116,8 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * ```
  */
 export async function plotRuns(runs: Named<Run<unknown>>): Promise<Figure> {
+  is.expectKinds("plotRuns", { runs: [runs, ["runs by name", is.optional[1], ""]] });
+  is.expectKinds("plotRuns", Object.fromEntries(entriesOf(runs).map(([name, run]) => [name, [run, is.run]])));
   const entries = entriesOf(runs), all = entries.map(([, run]) => run);
   const named = entries.map(([name, { history, notices }]) => ({ name, history, notices }));
   expect(all.length > 0, "runs", "one or more", "none");

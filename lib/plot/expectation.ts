@@ -4,6 +4,7 @@ import type { Image } from "../data/dataset.ts";
 import type { Figure } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { any, checkOptions, expect, oneOf, positive } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { predictionMap } from "./maps.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, copyPatch, outline } from "./grid.ts";
@@ -64,6 +65,7 @@ export async function plotExpectation(
   image: Image,
   options: ExpectationOptions = {},
 ): Promise<Figure> {
+  is.expectKinds("plotExpectation", { model: [model, is.network], image: [image, is.image] });
   const side = model.config.patchSize, rows = image.height / side, columns = image.width / side;
   const count = rows * columns, several = Math.min(4, count);
   const spread = Array.from({ length: several }, (_, i) => Math.round((i + 1) * count / (several + 1)));

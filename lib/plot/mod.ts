@@ -14,6 +14,8 @@ export { imageGrid } from "../display/pictures.ts";
 export type { ImageGridOptions, Mark, Picture } from "../display/pictures.ts";
 export { barChart } from "../display/bars.ts";
 export type { BarChartOptions } from "../display/bars.ts";
+export { heatMaps, lineChart } from "../display/charts.ts";
+export type { HeatMapsOptions, LineChartOptions } from "../display/charts.ts";
 export type { MediaBundle } from "../display/jupyter.ts";
 export { plotRun, runFigure } from "./run.ts";
 export { attentionMap, displayContrast, predictionMap } from "./maps.ts";

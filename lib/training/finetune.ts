@@ -10,7 +10,7 @@ import { describeTransform } from "../data/transforms.ts";
 import { notice } from "../display/jupyter.ts";
 import { OVERLAP, type OverlapOption, refuseShared } from "../data/matching.ts";
 import { noteFitted, refuseFitted, refuseLabelled } from "../eval/evaluate.ts";
-import { NepaClassifier } from "../model/classifier.ts";
+import type { NepaClassifier } from "../model/classifier.ts";
 import { nepaConfig, trainingFlops } from "../model/config.ts";
 import { makeDraws } from "../model/draws.ts";
 import { crossEntropy } from "../model/ops.ts";
@@ -78,11 +78,8 @@ export function finetune(
   dataset: Dataset,
   options: FinetuneOptions = {},
 ): Run<NepaClassifier> {
-  if (!(classifier instanceof NepaClassifier)) {
-    throw new TypeError(
-      "finetune: expected a NepaClassifier; NepaClassifier.from puts a head on a pretrained model",
-    );
-  }
+  const kinds = { dataset: [dataset, is.images], options: [options, is.optional] } as const;
+  is.expectKinds("finetune", { classifier: [classifier, is.classifier], ...kinds });
   const { recipe: name = "default", validation, test, every = {} } = options;
   const recipe = finetuneRecipe(name, {
     images: dataset.length,

@@ -5,6 +5,7 @@ import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../eval/evaluate.ts";
 import { any, callable, checkOptions, expect, isCount, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { finetune, type FinetuneOptions } from "./finetune.ts";
 import { type Backbone, NepaClassifier } from "../model/classifier.ts";
 import { IJepaEncoder } from "../model/ijepa_encoder.ts";
@@ -169,8 +170,12 @@ export async function lowShot(
   test: Dataset,
   options: LowShotOptions = {},
 ): Promise<LowShotResult> {
+  const model: Backbone = Object(given).encoder ?? given;
+  is.expectKinds("lowShot", {
+    ...{ model: [model, is.network], train: [train, is.images], test: [test, is.images] },
+  });
   checkOptions("lowShot", options, RULES);
-  const model = "encoder" in given ? given.encoder : given, classes = train.classes.length;
+  const classes = train.classes.length;
   const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options;
   const [, { notes }] = checkSets(model, train, test, options);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));

@@ -188,6 +188,12 @@ export function pretrain<M extends Method = Nepa>(
   dataset: Dataset,
   options: PretrainOptions<M> = {},
 ): Run<M> {
+  const kinds = {
+    model: [model, is.method],
+    dataset: [dataset, is.images],
+    options: [options, is.optional],
+  } as const;
+  is.expectKinds("pretrain", kinds);
   if (options.recipe === "small") return pretrain(model, dataset, { ...options, recipe: renamed("small") });
   const { recipe = "default", validation, every = {} } = options, { encoder } = model;
   const names = model.recipes ? Object.keys(model.recipes) : RECIPES;

@@ -13,41 +13,8 @@
 // left. Memory: 1.7 GB. The first run fetches TensorFlow, 274 MB.
 
 // %%
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import {
-  AdamW,
-  barChart,
-  causalMask,
-  clipByGlobalNorm,
-  type Draws,
-  evaluate,
-  fashionMnist,
-  finetune,
-  linearProbe,
-  lossAndGradients,
-  Nepa,
-  NepaClassifier,
-  nepaLoss,
-  normalize,
-  plotAttention,
-  plotExpectation,
-  plotImagination,
-  plotMask,
-  plotPatchColors,
-  plotPatches,
-  plotRun,
-  pretrain,
-  tf,
-  trainingBatches,
-  updateRandom,
-  useEngine,
-  warmupCosine,
-} from "nepa";
-
-/** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
-function budget<T>(full: T, test: T): T {
-  return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
-}
+import { budget, claim, learned } from "lesson";
+import { useEngine } from "nepa";
 
 const engine = await useEngine(); // what computes
 await engine.describe();
@@ -59,8 +26,10 @@ await engine.describe();
 // never looks at the classes.
 
 // %%
+import { fashionMnist } from "nepa";
+
 const { train, test } = await fashionMnist();
-assertEquals([train.length, test.length], [60_000, 10_000]);
+claim(train.length === 60_000 && test.length === 10_000, "images are missing");
 train;
 
 // %% [markdown]
@@ -72,6 +41,8 @@ train;
 // 17 tokens.
 
 // %%
+import { plotPatches } from "nepa";
+
 const picture = { data: test.get(1).image, height: 28, width: 28, channels: 1 };
 plotPatches(picture, 7);
 
@@ -83,6 +54,8 @@ plotPatches(picture, 7);
 // −∞ where it is not.
 
 // %%
+import { causalMask, plotMask } from "nepa";
+
 const mask = causalMask(17);
 await plotMask(mask);
 
@@ -93,7 +66,9 @@ await plotMask(mask);
 // the official checkpoints use.
 
 // %%
-const model = new Nepa({ preset: "mini" }, { seed: 0 });
+import { Nepa } from "nepa";
+
+const model = new Nepa({ preset: "mini", numHiddenLayers: budget(4, 1) }, { seed: 0 });
 model;
 
 // %% [markdown]
@@ -101,6 +76,8 @@ model;
 // so only the last position, which has read patch 16, may notice.
 
 // %%
+import { normalize, tf } from "nepa";
+
 function toTensor(...images: Uint8Array[]): tf.Tensor4D {
   const joined = new Uint8Array(images.flatMap((image) => [...image]));
   const shape: [number, number, number, number] = [images.length, 28, 28, 1];
@@ -113,8 +90,8 @@ const differences = tf.tidy(() => {
   const [before, after] = tf.split(model.forward(toTensor(picture.data, changed)).predictions, 2);
   return [...tf.max(tf.abs(tf.sub(before!, after!)), [0, 2]).dataSync()]; // one number for each of 17 positions
 });
-assert(Math.max(...differences.slice(0, 16)) < 1e-4, "an earlier position saw the change"); // 0 but for rounding
-assert(differences[16]! > 1e-2, "the last position did not see the change");
+claim(Math.max(...differences.slice(0, 16)) < 1e-4, "an earlier position saw the change"); // 0 but for rounding
+claim(differences[16]! > 1e-2, "the last position did not see the change");
 differences.map((difference) => difference.toFixed(3)).join(" ");
 
 // %% [markdown]
@@ -129,6 +106,8 @@ differences.map((difference) => difference.toFixed(3)).join(" ");
 // embeddings, not the embeddings toward what is easy to predict. Written out, it is a few lines.
 
 // %%
+import { nepaLoss } from "nepa";
+
 const [byHand, fromLibrary] = tf.tidy(() => {
   const outputs = model.forward(toTensor(picture.data));
   const unit = (x: tf.Tensor) => tf.div(x, tf.norm(x, 2, -1, true));
@@ -137,7 +116,7 @@ const [byHand, fromLibrary] = tf.tidy(() => {
   const cosines = tf.sum(tf.mul(predicted, next), -1); // [1, 16]
   return [tf.neg(tf.mean(cosines)).dataSync()[0]!, nepaLoss(outputs).dataSync()[0]!];
 });
-assertAlmostEquals(byHand, fromLibrary, 1e-5);
+claim(Math.abs(byHand - fromLibrary) < 1e-5, "the two differ");
 fromLibrary;
 
 // %% [markdown]
@@ -165,8 +144,11 @@ fromLibrary;
 // Tensors that JavaScript holds are freed by hand: `tf.dispose`.
 
 // %%
-const steps = budget(2000, 120), batchSize = 64, seed = 0, byHandSteps = budget(50, 10);
-const twin = new Nepa({ preset: "mini" }, { seed });
+import { AdamW, clipByGlobalNorm, type Draws, lossAndGradients, trainingBatches, updateRandom } from "nepa";
+import { warmupCosine } from "nepa";
+
+const steps = budget(2000, 20), batchSize = 64, seed = 0, byHandSteps = budget(50, 3);
+const twin = new Nepa({ preset: "mini", numHiddenLayers: budget(4, 1) }, { seed });
 const batches = trainingBatches(train, { batchSize, seed });
 const optimizer = new AdamW(twin.parameters, { weightDecay: 0.05 });
 const rate = warmupCosine({ peak: 3e-3, steps, warmupSteps: steps / 10 });
@@ -205,28 +187,32 @@ for (const made of [twin, batches, optimizer, step]) made.dispose();
 //   always say the mean direction; say the mean direction for each position. A network below them has learned something
 //   about *this* image.
 // - **The collapse meter**: a network could make its own task easy by giving all patches the same embedding. Then the loss
-//   is a perfect −1 and the features are worthless. The spread of the embeddings would fall to 0, their effective rank to
-//   1.
+//   is a perfect −1 and the features are worthless. The spread of the embeddings would fall to 0, their effective rank
+//   to 1.
 //
 // `pretrain` computes nothing yet; what it gives is run by iterating it, which `plotRun` does.
 
 // %%
+import { pretrain } from "nepa";
+
 const run = pretrain(model, train, { steps, batchSize, seed });
 
 // %% [markdown]
 // The Stop button ends the training after the current step. Run this cell again, and it goes on from there.
 
 // %%
+import { plotRun } from "nepa";
+
 await plotRun(run);
 
 // %%
-assertEquals(losses, run.history.slice(0, byHandSteps).map(({ loss }) => loss)); // the same bits
+claim(losses.every((loss, k) => loss === run.history[k]!.loss), "the loop by hand has other losses"); // bit for bit
 const { lossFirst, lossLast } = run.result();
 const { metrics } = run.history.at(-1)!;
-assert(lossLast < lossFirst, "the loss did not fall");
-assert(!metrics!.collapsed, "the embeddings collapsed");
+learned(lossLast < lossFirst, "the loss did not fall");
+claim(!metrics!.collapsed, "the embeddings collapsed");
 const toBeat = Math.max(metrics!.previousPatch, metrics!.meanDirection, metrics!.meanDirectionPerPosition);
-assert(budget(-lossLast > toBeat, true), "a trivial answer is as good");
+learned(-lossLast > toBeat, "a trivial answer is as good");
 ({ lossFirst, lossLast, toBeat: -toBeat });
 
 // %% [markdown]
@@ -237,6 +223,8 @@ assert(budget(-lossLast > toBeat, true), "a trivial answer is as good");
 // The outlined patch is the one that really comes next.
 
 // %%
+import { plotExpectation } from "nepa";
+
 await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
 
 // %% [markdown]
@@ -246,6 +234,8 @@ await plotExpectation(model, picture, { patches: [2, 5, 8, 11, 14] });
 // Trousers go on as trousers. Where an image begins is a guess, the same for all: nothing has been read yet.
 
 // %%
+import { plotImagination } from "nepa";
+
 await plotImagination(model, test.subset([1, 2, 5, 8, 9, 18]), train.balanced(budget(20, 2)));
 
 // %% [markdown]
@@ -255,6 +245,8 @@ await plotImagination(model, test.subset([1, 2, 5, 8, 9, 18]), train.balanced(bu
 // patch right above the one that comes next. That is a good place to look.
 
 // %%
+import { plotAttention } from "nepa";
+
 await plotAttention(model, picture, { patch: 10, heads: "each", size: 90 });
 
 // %% [markdown]
@@ -266,6 +258,8 @@ await plotAttention(model, picture, { patch: 10, heads: "each", size: 90 });
 // says what is there: compare the same place in two images. Trousers look like trousers, shoes like shoes.
 
 // %%
+import { plotPatchColors } from "nepa";
+
 await plotPatchColors(model, test.subset([1, 2, 4, 5, 8, 9, 18, 19]), { layer: budget(3, 1) });
 
 // %% [markdown]
@@ -274,16 +268,18 @@ await plotPatchColors(model, test.subset([1, 2, 4, 5, 8, 9, 18, 19]), { layer: b
 // Two references say what that is worth: the same network before training, and the 784 raw pixels.
 
 // %%
+import { linearProbe } from "nepa";
+
 const some = (dataset: typeof train, count: number) =>
   budget(dataset, dataset.subset(count / dataset.length));
-const held = some(test, 1000);
-const probe = await linearProbe(model, some(train, 2000), held, {
+const held = some(test, 200);
+const probe = await linearProbe(model, some(train, 300), held, {
   layers: true,
   references: true,
   seed: 0,
 });
-assert(probe.accuracy > budget(0.8, 0.3), `accuracy ${probe.accuracy}`);
-assert(budget(probe.accuracy > probe.untrained!, true), "training did not help");
+learned(probe.accuracy > 0.8, `accuracy ${probe.accuracy}`);
+learned(probe.accuracy > probe.untrained!, "training did not help");
 probe;
 
 // %% [markdown]
@@ -299,24 +295,28 @@ probe;
 // layer scale and all learn at the full rate; both choices help it.
 
 // %%
+import { finetune, NepaClassifier } from "nepa";
+
 const labelled = train.balanced(budget(60, 10), 0);
-const settings = { steps: budget(300, 20), learningRate: 3e-3, seed: 0 };
+const settings = { steps: budget(300, 5), learningRate: 3e-3, seed: 0 };
 
 const pretrained = NepaClassifier.from(model, { classes: train.classes });
 await plotRun(finetune(pretrained, labelled, { ...settings, layerDecay: 0.75 }));
 
 // %%
-const untrained = new Nepa({ preset: "mini", layerscaleValue: 0.1 }, { seed: 0 });
+const untrained = new Nepa({ ...model.config, layerscaleValue: 0.1 }, { seed: 0 });
 const scratch = NepaClassifier.from(untrained, { classes: train.classes });
 await plotRun(finetune(scratch, labelled, { ...settings, layerDecay: 1 }));
 
 // %%
+import { barChart, evaluate } from "nepa";
+
 const accuracies = {
   pretrained: (await evaluate(pretrained, held)).accuracy,
   "from scratch": (await evaluate(scratch, held)).accuracy,
 };
-assert(accuracies.pretrained > budget(0.7, 0.1), `pretrained: ${accuracies.pretrained}`);
-assert(budget(accuracies.pretrained > accuracies["from scratch"], true), "pretraining did not help");
+learned(accuracies.pretrained > 0.7, `pretrained: ${accuracies.pretrained}`);
+learned(accuracies.pretrained > accuracies["from scratch"], "pretraining did not help");
 barChart({ accuracy: accuracies }, {
   title: `Fine-tuned on ${labelled.length} labels`,
   subtitle: `${held.length.toLocaleString("en-US")} test images; chance is 10 %`,
@@ -336,7 +336,7 @@ const apart = tf.tidy(() => {
   const image = toTensor(picture.data);
   return tf.max(tf.abs(tf.sub(model.features(image), again.features(image)))).dataSync()[0]!;
 });
-assertEquals(apart, 0);
+claim(apart === 0, `the features are ${apart} apart`);
 await Deno.remove(folder, { recursive: true });
 
 // %% [markdown]

@@ -12,45 +12,8 @@
 // each fine-tuning takes about 20 seconds. Whatever takes long shows its time.
 
 // %%
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import {
-  barChart,
-  crossEntropy,
-  evaluate,
-  fashionMnist,
-  Figure,
-  finetune,
-  type FinetuneRecipe,
-  formatPercent,
-  horizontalFlip,
-  imageGrid,
-  Judgement,
-  layerCosine,
-  layersAbove,
-  lossAndGradients,
-  lowShot,
-  Nepa,
-  NepaClassifier,
-  nepaConfig,
-  normalize,
-  type Picture,
-  plotRun,
-  pretrain,
-  type PretrainOptions,
-  randAugment,
-  Random,
-  randomResizedCrop,
-  Table,
-  tf,
-  trainingFlops,
-  type Transform,
-  useEngine,
-} from "nepa";
-
-/** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
-function budget<T>(full: T, test: T): T {
-  return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
-}
+import { budget, claim, learned } from "lesson";
+import { fashionMnist, useEngine } from "nepa";
 
 const engine = await useEngine();
 const { train, test } = await fashionMnist();
@@ -62,8 +25,10 @@ const classes = train.classes;
 // It is the one of the notebook before: from the folder `runs/mini-standardized`, or trained here, which takes two minutes.
 
 // %%
+import { Nepa, plotRun, pretrain, type PretrainOptions } from "nepa";
+
 const model = new Nepa({ preset: "mini" }, { seed: 0 });
-const settings = { recipe: "standardized", steps: budget(2000, 20), batchSize: 64, seed: 0 } as const;
+const settings = { recipe: "standardized", steps: budget(2000, 10), batchSize: 64, seed: 0 } as const;
 const checkpoint = { folder: "../runs/mini-standardized", resume: "auto" } as const;
 await plotRun(pretrain(model, train, budget<PretrainOptions>({ ...settings, checkpoint }, settings)));
 
@@ -74,11 +39,13 @@ await plotRun(pretrain(model, train, budget<PretrainOptions>({ ...settings, chec
 // tokens are averaged, and normed; a linear map reads ten numbers from that, one for each class.
 
 // %%
+import { NepaClassifier, Table } from "nepa";
+
 const pretrained = NepaClassifier.from(model, { classes });
 const differing = Object.entries(pretrained.config).filter(([name, value]) =>
   value !== model.config[name as keyof typeof model.config]
 );
-assertEquals(Object.fromEntries(differing), { isCausal: false });
+claim(String(differing) === "isCausal,false", `more differs: ${differing}`);
 new Table(
   [...pretrained.parameters].filter(([name]) => !model.parameters.has(name)).map(([name, { shape }]) => ({
     "new parameter": name,
@@ -91,13 +58,15 @@ new Table(
 // $\ln 10$, whatever the image.
 
 // %%
+import { crossEntropy, normalize, tf } from "nepa";
+
 const few = train.subset([...Array(32).keys()]);
 const [batch] = few.batches({ size: 32, shuffle: false });
 const pixels = tf.tensor4d(normalize(batch!.images, batch!.shape, model.preprocessor), batch!.shape);
 const labels = tf.tensor1d(batch!.labels, "int32");
 
 const firstLoss = tf.tidy(() => crossEntropy(pretrained.forward(pixels).logits, labels).dataSync()[0]!);
-assertAlmostEquals(firstLoss, Math.log(10), 1e-6);
+claim(Math.abs(firstLoss - Math.log(10)) < 1e-6, `the first loss is ${firstLoss}`);
 firstLoss;
 
 // %% [markdown]
@@ -105,6 +74,8 @@ firstLoss;
 // are not shaken by a head that knows nothing yet.
 
 // %%
+import { lossAndGradients } from "nepa";
+
 const norms = tf.tidy(() => {
   const { gradients } = lossAndGradients(
     () => crossEntropy(pretrained.forward(pixels).logits, labels),
@@ -113,7 +84,7 @@ const norms = tf.tidy(() => {
   return Object.fromEntries(Object.entries(gradients).map(([name, g]) => [name, tf.norm(g).dataSync()[0]!]));
 });
 const moved = Object.keys(norms).filter((name) => norms[name]! > 0);
-assertEquals(moved, ["classifier.weight", "classifier.bias"]);
+claim(moved.every((name) => name.startsWith("classifier.")), `more moved: ${moved}`);
 moved;
 
 // %% [markdown]
@@ -128,8 +99,8 @@ const folded = NepaClassifier.from(model, { classes, foldLayerScale: true });
 const apart = tf.tidy(() =>
   tf.max(tf.abs(tf.sub(folded.forward(pixels).pooled, pretrained.forward(pixels).pooled))).dataSync()[0]!
 );
-assert(apart < 1e-4, `${apart} apart`);
-assertEquals(pretrained.parameters.size - folded.parameters.size, 2 * model.config.numHiddenLayers);
+claim(apart < 1e-4, `${apart} apart`);
+claim(folded.parameters.size === pretrained.parameters.size - 2 * model.config.numHiddenLayers, "not folded");
 folded.dispose();
 const scales = [...model.parameters].filter(([name]) => name.endsWith("lambda1"));
 new Table(scales.map(([name, factors]) => ({
@@ -145,6 +116,8 @@ new Table(scales.map(([name, factors]) => ({
 // one below it. All rise over the first fifth of the updates, then fall to 0.
 
 // %%
+import { layerCosine, layersAbove, lineChart } from "nepa";
+
 const parts = {
   "head and block 4": "classifier.weight",
   "block 3": "vit_nepa.encoder.layer.2.output.dense.weight",
@@ -167,23 +140,11 @@ function rates(layerWarmup: boolean): Record<string, number[]> {
     }),
   );
 }
-function plotRates(all: Record<string, number[]>, title: string): Figure {
-  const lines = Object.entries(all).map(([name, y]) => ({
-    type: "scatter" as const,
-    mode: "lines" as const,
-    name,
-    y,
-  }));
-  return new Figure(lines, {
-    title: { text: title },
-    xaxis: { title: { text: "update" } },
-    yaxis: { title: { text: "learning rate" }, rangemode: "tozero" },
-  });
-}
+const plotRates = (all: Record<string, number[]>, title: string) =>
+  lineChart(all, { title, xTitle: "update", yTitle: "learning rate" });
 const together = rates(false);
-for (let k = 1; k < 300; k++) {
-  assertAlmostEquals(together.embedding![k]! / together["head and block 4"]![k]!, 0.75 ** 4, 1e-9);
-}
+const factors = together.embedding!.slice(1).map((rate, k) => rate / together["head and block 4"]![k + 1]!);
+claim(factors.every((factor) => Math.abs(factor - 0.75 ** 4) < 1e-9), "the factor changes");
 plotRates(together, "All parts warm up together");
 
 // %% [markdown]
@@ -195,7 +156,10 @@ const apiece = rates(true);
 const warmups = Object.fromEntries(
   Object.entries(apiece).map(([part, y]) => [part, y.indexOf(Math.max(...y))]),
 );
-assertEquals([warmups["head and block 4"], warmups.embedding], [1, 60 - Math.round(60 * 0.75 ** 4)]);
+claim(
+  warmups["head and block 4"] === 1 && warmups.embedding === 60 - Math.round(60 * 0.75 ** 4),
+  "other warm-ups",
+);
 plotRates(apiece, "Each part warms up by its factor");
 
 // %% [markdown]
@@ -210,7 +174,7 @@ plotRates(apiece, "Each part warms up by its factor");
 // %%
 const from = (start: number, count: number) => Int32Array.from({ length: count }, (_, i) => start + i);
 const pool = train.subset(from(0, 50_000)), labelled = pool.balanced(budget(60, 10), 0);
-const validation = train.subset(from(50_000, budget(2000, 300)));
+const validation = train.subset(from(50_000, budget(2000, 100)));
 labelled;
 
 // %% [markdown]
@@ -218,12 +182,14 @@ labelled;
 // them are those that the classifier has in the end.
 
 // %%
+import { finetune } from "nepa";
+
 const tuning = {
-  steps: budget(300, 20),
+  steps: budget(300, 6),
   learningRate: 3e-3,
   seed: 0,
   validation,
-  every: { validation: budget(50, 10) },
+  every: { validation: budget(50, 3) },
 };
 const tuned = finetune(pretrained, labelled, { ...tuning, layerDecay: 0.75 });
 
@@ -235,8 +201,8 @@ const bestOf = ({ history }: typeof tuned) =>
   Math.max(...history.map(({ validation }) => validation?.accuracy ?? 0));
 const { best, lossLast } = tuned.result();
 const kept = tuned.history.find(({ step }) => step === best)!.validation!.accuracy!;
-assertEquals(kept, bestOf(tuned));
-assertAlmostEquals(tuned.history[0]!.loss, Math.log(10), 1e-5);
+claim(kept === bestOf(tuned), "the best weights were not kept");
+claim(Math.abs(tuned.history[0]!.loss - Math.log(10)) < 1e-5, "the head did not start at zero");
 ({ best, kept, lossLast });
 
 // %% [markdown]
@@ -247,8 +213,7 @@ assertAlmostEquals(tuned.history[0]!.loss, Math.log(10), 1e-5);
 // %%
 const entropy = (shares: number[]) => -shares.reduce((sum, p) => sum + (p > 0 ? p * Math.log(p) : 0), 0);
 const floor = entropy([0.91, ...Array(9).fill(0.01)]);
-assertAlmostEquals(floor, 0.5003, 1e-4);
-assert(lossLast > floor);
+claim(Math.abs(floor - 0.5003) < 1e-4 && lossLast > floor, "the loss fell below its floor");
 floor;
 
 // %% [markdown]
@@ -259,6 +224,8 @@ floor;
 // beforehand, it gets three tries. The one that does best on the validation images counts.
 
 // %%
+import { evaluate, formatPercent } from "nepa";
+
 const ways = [
   { layerscaleValue: 0.1, warmupRatio: 0.2 },
   { layerscaleValue: 0.1, warmupRatio: 0.05 },
@@ -274,7 +241,10 @@ for (const { layerscaleValue, warmupRatio } of budget(ways, ways.slice(0, 1))) {
   fresh.dispose();
 }
 const scratch = tries.toSorted((a, b) => b.accuracy - a.accuracy)[0]!;
-assertEquals(scratch.accuracy, (await evaluate(scratch.classifier, validation)).accuracy);
+claim(
+  scratch.accuracy === (await evaluate(scratch.classifier, validation)).accuracy,
+  "other weights were kept",
+);
 new Table(tries.map(({ classifier: _, ...row }) => row), {
   title: "From scratch, validation images",
   format: { accuracy: formatPercent },
@@ -287,16 +257,15 @@ new Table(tries.map(({ classifier: _, ...row }) => row), {
 // the last update, with the weights that the validation images have chosen.)
 
 // %%
-const held = budget(test, test.subset(0.1));
+import { barChart } from "nepa";
+
+const held = budget(test, test.subset(0.02));
 const accuracies = {
   pretrained: (await evaluate(pretrained, held)).accuracy,
   "from scratch, its best": (await evaluate(scratch.classifier, held)).accuracy,
 };
-assert(accuracies.pretrained > budget(0.7, 0.1), `pretrained: ${accuracies.pretrained}`);
-assert(
-  budget(accuracies.pretrained > accuracies["from scratch, its best"], true),
-  "pretraining did not help",
-);
+learned(accuracies.pretrained > 0.7, `pretrained: ${accuracies.pretrained}`);
+learned(accuracies.pretrained > accuracies["from scratch, its best"], "pretraining did not help");
 barChart({ accuracy: accuracies }, {
   title: `Fine-tuned on ${labelled.length} labels`,
   subtitle: `${held.length.toLocaleString("en-US")} test images; chance is 10 %`,
@@ -325,6 +294,8 @@ guessed.forEach((guess, i) => confusion[held.labels[i]!]![guess]!++);
 // interval says what another choice of as many test images would leave open.
 
 // %%
+import { Judgement } from "nepa";
+
 class Counted extends Judgement {
   override table(): Table {
     return new Table(Object.entries(this.perClass).map(([name, accuracy]) => ({ class: name, accuracy })), {
@@ -342,13 +313,15 @@ const counted = new Counted({
   ),
   confusion,
 });
-assertAlmostEquals(right, accuracies.pretrained, 1e-9);
+claim(Math.abs(right - accuracies.pretrained) < 1e-9, "the two counts differ");
 counted;
 
 // %% [markdown]
 // Some that it gets wrong:
 
 // %%
+import { imageGrid, type Picture } from "nepa";
+
 const wrong = [...guessed.keys()].filter((i) => guessed[i] !== held.labels[i]).slice(0, 16);
 imageGrid(
   wrong.map((i): Picture => ({
@@ -375,10 +348,12 @@ imageGrid(
 // images are our validation images: the real ones have been read.
 
 // %%
+import { lowShot } from "nepa";
+
 const shots = await lowShot(model, pool, validation, {
   labels: budget([60, 600, 6000], [20]),
-  heldOut: budget(2000, 200),
-  steps: () => budget(100, 10),
+  heldOut: budget(2000, 50),
+  steps: () => budget(100, 3),
   probe: { layer: 3 },
   finetune: { learningRate: 3e-3, layerDecay: 0.75 },
   scratch: [{ warmupRatio: 0.2 }],
@@ -387,8 +362,8 @@ const shots = await lowShot(model, pool, validation, {
 // %%
 const at = (arm: string) => shots.runs.filter((run) => run.arm === arm).map(({ accuracy }) => accuracy);
 const gains = at("fine-tuned").map((accuracy, i) => accuracy - at("from scratch")[i]!);
-assert(budget(at("fine-tuned").at(-1)! > at("fine-tuned")[0]!, true), "more labels did not help");
-assert(budget(gains.reduce((a, b) => a + b, 0) > 0, true), `gains: ${gains}`);
+learned(at("fine-tuned").at(-1)! > at("fine-tuned")[0]!, "more labels did not help");
+learned(gains.reduce((a, b) => a + b, 0) > 0, `gains: ${gains}`);
 shots;
 
 // %% [markdown]
@@ -402,6 +377,8 @@ shots;
 // one half.
 
 // %%
+import { horizontalFlip, randAugment, Random, randomResizedCrop, type Transform } from "nepa";
+
 const originals = train.balanced(1, 3), show = { height: 28, width: 28, channels: 1 };
 function row(name: string, transform: Transform): Picture[] {
   return Array.from({ length: 10 }, (_, i) => ({
@@ -451,9 +428,8 @@ function pairs(mix: typeof mixup, name: string): (Picture & { targets: number[] 
   });
 }
 const [blended, cut] = [pairs(mixup, "mixup"), pairs(cutmix, "cutmix")];
-for (const { targets } of [...blended, ...cut]) {
-  assertAlmostEquals(targets.reduce((a, b) => a + b, 0), 1, 1e-9);
-}
+const sums = [...blended, ...cut].map(({ targets }) => targets.reduce((a, b) => a + b, 0));
+claim(sums.every((sum) => Math.abs(sum - 1) < 1e-9), "shares that are no shares");
 imageGrid([...blended, ...cut], { columns: 8, size: 72, gap: 24, title: "Above mixup, below cutmix" });
 
 // %% [markdown]
@@ -467,7 +443,8 @@ const mixedLoss = tf.tidy(() => {
   return crossEntropy(perfect, targets).dataSync()[0]!;
 });
 const entropies = blended.map(({ targets }) => entropy(targets));
-assertAlmostEquals(mixedLoss, entropies.reduce((a, b) => a + b, 0) / entropies.length, 1e-3);
+const least = entropies.reduce((a, b) => a + b, 0) / entropies.length;
+claim(Math.abs(mixedLoss - least) < 1e-3, `the loss is ${mixedLoss}, the entropy ${least}`);
 mixedLoss;
 
 // %% [markdown]
@@ -492,10 +469,8 @@ const erased = Array.from(
   { length: 10 },
   (_, i) => ({ data: erase(originals.get(i).image, new Random(2, "erase", i)), ...show }),
 );
-assert(
-  erased.every(({ data }, i) => data.some((v, at) => v !== originals.get(i).image[at])),
-  "nothing was erased",
-);
+const same = erased.filter(({ data }, i) => data.every((v, at) => v === originals.get(i).image[at]));
+claim(same.length === 0, "nothing was erased");
 imageGrid(erased, { columns: 10, size: 64, title: "Random erasing" });
 
 // %% [markdown]
@@ -506,6 +481,8 @@ imageGrid(erased, { columns: 10, size: 64, title: "Random erasing" });
 // each, and read that.
 
 // %%
+import type { FinetuneRecipe } from "nepa";
+
 const names: FinetuneRecipe[] = ["default", "layer-warmup", "official-base", "official-large"];
 const written: Record<string, Record<string, number | boolean | null>> = {};
 for (const recipe of names) {
@@ -532,9 +509,9 @@ const listed = [
   "dropPath",
 ];
 const more = ["labelSmoothing", "mixup", "cutmix", "erasing", "emaDecay", "freezePatches", "prepare"];
-assertEquals(names.map((name) => written[name]!.mixup), [0, 0, 0.8, 0.8]);
+claim(String(names.map((name) => written[name]!.mixup)) === "0,0,0.8,0.8", "other recipes");
 const { batchSize, learningRate } = written["official-base"]!;
-assertEquals(learningRate, 1.5e-3 * Number(batchSize) / 256); // the recipe states it for 256 images
+claim(learningRate === 1.5e-3 * Number(batchSize) / 256, "another rate"); // the recipe states it for 256 images
 new Table(
   [...listed, ...more].map((setting) => ({
     setting,
@@ -555,11 +532,13 @@ new Table(
 // exactly.
 
 // %%
+import { nepaConfig, trainingFlops } from "nepa";
+
 const base = nepaConfig({ preset: "base" }), { hiddenSize, numHiddenLayers, imageSize, patchSize } = base;
 const tokens = (imageSize / patchSize) ** 2 + 1, inBlocks = 12 * numHiddenLayers * hiddenSize ** 2;
 const perImage = trainingFlops(base, 1);
 const ratio = perImage / (6 * inBlocks * tokens);
-assert(ratio > 1 && ratio < 1.15, `${ratio}`); // the rest: attention, patches
+claim(ratio > 1 && ratio < 1.15, `${ratio}`); // the rest: attention, patches
 const images = 1_281_167; // ImageNet-1k
 const recent = tuned.history.slice(-100),
   speed = 1e9 * recent.reduce((sum, { gflops }) => sum + gflops, 0) / recent.length;
@@ -589,8 +568,7 @@ const again = await NepaClassifier.load(folder);
 const gap = tf.tidy(() =>
   tf.max(tf.abs(tf.sub(again.forward(pixels).logits, pretrained.forward(pixels).logits))).dataSync()[0]!
 );
-assertEquals(gap, 0);
-assertEquals(again.classes, classes);
+claim(gap === 0 && String(again.classes) === String(classes), "another classifier came back");
 const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
 await Deno.remove(folder, { recursive: true });
 ({ architectures: config.architectures, is_causal: config.is_causal, id2label: config.id2label });

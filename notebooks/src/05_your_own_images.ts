@@ -12,32 +12,9 @@
 // of memory; on two that were busy with much other work, 10 minutes. The first run fetches TensorFlow, 274 MB, and the decoder, 20 MB.
 
 // %%
-import { assert, assertEquals, assertRejects } from "@std/assert";
 import sharp from "sharp";
-import {
-  DataError,
-  evaluate,
-  fashionMnist,
-  finetune,
-  imageFolder,
-  type MemoryDataset,
-  Nepa,
-  NepaClassifier,
-  normalize,
-  openSafetensors,
-  plotPatches,
-  plotRun,
-  pretrain,
-  Table,
-  tf,
-  trainingFlops,
-  useEngine,
-} from "nepa";
-
-/** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
-function budget<T>(full: T, test: T): T {
-  return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
-}
+import { budget, claim, learned } from "lesson";
+import { useEngine } from "nepa";
 
 const engine = await useEngine(); // what computes
 await engine.describe();
@@ -49,6 +26,8 @@ await engine.describe();
 // own this cell is one line: `const root = "path/to/my/pictures";`
 
 // %%
+import { fashionMnist, type MemoryDataset } from "nepa";
+
 const root = await Deno.makeTempDir();
 
 async function writeFiles(name: string, images: MemoryDataset): Promise<void> {
@@ -75,10 +54,12 @@ await writeFiles("test", others.balanced(budget(100, 10), 0));
 // are red, green and blue, whatever the files hold.
 
 // %%
+import { imageFolder } from "nepa";
+
 const train = await imageFolder(`${root}/train`, { size: 28, channels: 1 });
 const test = await imageFolder(`${root}/test`, { size: 28, channels: 1 });
-assertEquals(train.length, budget(6000, 200));
-assertEquals(train.classes, [...train.classes].sort()); // a label is the place of its folder's name
+claim(train.length === budget(6000, 200), "images are missing");
+claim(String(train.classes) === String(train.classes.toSorted()), "unsorted"); // a label is the place of its folder's name
 train;
 
 // %% [markdown]
@@ -94,9 +75,10 @@ await Deno.writeFile(half, bytes.subarray(0, bytes.length / 2));
 
 const withHalf = await imageFolder(`${root}/test`, { size: 28, channels: 1 });
 const firstBag = withHalf.labels.indexOf(withHalf.classes.indexOf("Bag")); // files are sorted, and ! comes first
-await assertRejects(async () => await withHalf.get(firstBag), DataError, "half.jpg");
+const refusal = await Promise.resolve(withHalf.get(firstBag)).catch((error: Error) => error.message);
+claim(String(refusal).includes("half.jpg"), "half an image was taken for one");
 const { skipped, length } = await imageFolder(`${root}/test`, { size: 28, channels: 1, broken: "skip" });
-assertEquals([skipped.length, length], [1, test.length]);
+claim(skipped.length === 1 && length === test.length, "more was left out");
 await Deno.remove(half);
 skipped[0]!.message.replace(root, "…");
 
@@ -109,6 +91,8 @@ skipped[0]!.message.replace(root, "…");
 // photographs of 64 × 64 with `tiny`.
 
 // %%
+import { Nepa, plotPatches } from "nepa";
+
 const model = new Nepa({ preset: "mini", imageSize: 28, numChannels: 1, patchSize: 7 }, { seed: 0 });
 const example = { data: (await train.get(0)).image, height: 28, width: 28, channels: 1 };
 plotPatches(example, 7);
@@ -120,6 +104,8 @@ plotPatches(example, 7);
 // next loop over it goes on where it was.
 
 // %%
+import { pretrain, Table, trainingFlops } from "nepa";
+
 const steps = budget(200, 16);
 const run = pretrain(model, train, { steps, batchSize: 64, seed: 0 });
 for await (const { step } of run) if (step === 10) break;
@@ -146,17 +132,18 @@ new Table([
 // The same run goes on. The bar shows the time that is left, measured as it goes.
 
 // %%
+import { plotRun } from "nepa";
+
 const started = performance.now();
 await plotRun(run);
 
 // %%
 const minutes = (performance.now() - started) / 60_000, result = run.result();
-assertEquals(result.steps, steps);
-assert(budget(result.lossLast < result.lossFirst, true), "the loss did not fall");
-assert(!run.history.at(-1)!.metrics!.collapsed, "the embeddings collapsed");
+learned(result.lossLast < result.lossFirst, "the loss did not fall");
+claim(!run.history.at(-1)!.metrics?.collapsed, "the embeddings collapsed");
 const megabytes = Deno.memoryUsage().rss / 1e6;
-assert(minutes < 5 * estimate.minutes + 1, `${minutes} minutes, ${estimate.minutes} were expected`);
-assert(megabytes < 2 * estimate.megabytes, `${megabytes} MB, ${estimate.megabytes} were expected`);
+claim(minutes < 5 * estimate.minutes + 1, `${minutes} minutes, ${estimate.minutes} were expected`);
+claim(megabytes < 2 * estimate.megabytes, `${megabytes} MB, ${estimate.megabytes} were expected`);
 new Table([
   { what: "minutes", estimated: estimate.minutes, took: minutes },
   { what: "megabytes", estimated: estimate.megabytes, took: megabytes },
@@ -171,7 +158,7 @@ new Table([
 const saved = `${root}/model`;
 await model.save(saved, { run: result });
 const names = [...Deno.readDirSync(saved)].map(({ name }) => name).sort();
-assertEquals(names, ["README.md", "config.json", "model.safetensors", "preprocessor_config.json"]);
+claim(String(names) === "README.md,config.json,model.safetensors,preprocessor_config.json", "other files");
 names.join(", ");
 
 // %% [markdown]
@@ -180,12 +167,16 @@ names.join(", ");
 // The names of the folders are the classes. `test` decides nothing; it is read once, at the end.
 
 // %%
+import { finetune, NepaClassifier } from "nepa";
+
 const classifier = NepaClassifier.from(model, { classes: train.classes });
 await plotRun(finetune(classifier, train, { steps: budget(60, 6), batchSize: 64, seed: 0, test }));
 
 // %%
+import { evaluate } from "nepa";
+
 const { accuracy } = await evaluate(classifier, test);
-assert(accuracy > budget(0.5, 0), `accuracy ${accuracy}`);
+learned(accuracy > 0.5, `accuracy ${accuracy}`);
 `${(100 * accuracy).toFixed(1)} % of ${test.length} test files; chance is 10 %`;
 
 // %% [markdown]
@@ -196,6 +187,8 @@ assert(accuracy > budget(0.5, 0), `accuracy ${accuracy}`);
 // there is no Python with torch and safetensors here, the library's own reading of the file does the same.
 
 // %%
+import { normalize, openSafetensors, tf } from "nepa";
+
 const embeddings = tf.tidy(() => {
   const pixels = tf.tensor4d(normalize(example.data, [1, 28, 28, 1], model.preprocessor), [1, 28, 28, 1]);
   return tf.slice(model.forward(pixels).embeddings, [0, 1, 0]).dataSync(); // CLS left out: [16, 128]
@@ -245,8 +238,7 @@ async function byHand(): Promise<number[]> {
 const printed = await python(script, JSON.stringify(pixels));
 const read: number[] = printed ? JSON.parse(printed) : await byHand();
 const largest = read.reduce((most, x, i) => Math.max(most, Math.abs(x - embeddings[i]!)), 0);
-assertEquals(read.length, embeddings.length);
-assert(largest < 1e-4, `the embeddings differ by ${largest}`);
+claim(read.length === embeddings.length && largest < 1e-4, `the embeddings differ by ${largest}`);
 `${printed ? "PyTorch's" : "The file's"} embeddings differ from ours by at most ${largest.toExponential(1)}`;
 
 // %% [markdown]

@@ -19,43 +19,8 @@
 // left. Memory: 1.5 GB. The first run fetches TensorFlow, 274 MB.
 
 // %%
-import { assert } from "@std/assert";
-import {
-  compareRuns,
-  compose,
-  crossEntropy,
-  Ema,
-  fashionMnist,
-  formatPercent,
-  horizontalFlip,
-  knn,
-  linearProbe,
-  Mlp,
-  Nepa,
-  nepaLoss,
-  type Objective,
-  perImage,
-  plotMask,
-  plotRun,
-  pretrain,
-  type PretrainOptions,
-  randomResizedCrop,
-  type Run,
-  Table,
-  tf,
-  unit,
-  useEngine,
-} from "nepa";
-
-/** How much to do: all of it, or the little that shows that every cell works (`NEPA_BUDGET=test`). */
-function budget<T>(full: T, test: T): T {
-  return Deno.env.get("NEPA_BUDGET") === "test" ? test : full;
-}
-
-/** A claim about networks that have been trained in earnest. */
-function claim(holds: boolean, otherwise: string): void {
-  assert(budget(holds, true), otherwise);
-}
+import { budget, claim, learned } from "lesson";
+import { fashionMnist, useEngine } from "nepa";
 
 const engine = await useEngine();
 const { train, test } = await fashionMnist();
@@ -70,6 +35,8 @@ engine;
 // Each run is kept in a folder: its log, `metrics.csv`, is what `compareRuns` reads in the end.
 
 // %%
+import { Nepa, plotRun, pretrain, type PretrainOptions, type Run } from "nepa";
+
 const steps = budget(300, 12), folder = await Deno.makeTempDir();
 const runs: Record<string, Run<Nepa>> = {};
 
@@ -106,6 +73,8 @@ await trained("nepa");
 // Here: how far the predictor turns what it is given, as a cosine. 1 would mean that it does nothing.
 
 // %%
+import { Mlp, nepaLoss, type Objective, tf, unit } from "nepa";
+
 const cosine = (a: tf.Tensor3D, b: tf.Tensor3D) => tf.mean(tf.sum(tf.mul(unit(a), unit(b)), -1)) as tf.Scalar;
 
 const predictor = new Mlp([128, 256, 128], { name: "predictor", seed: 0 });
@@ -125,13 +94,13 @@ await trained("predictor", { objective: withPredictor });
 
 // %%
 const after = predictor.parameters.get("predictor.0.weight")!.dataSync();
-assert(after.some((weight, i) => weight !== before[i]), "the predictor was not trained");
+claim(after.some((weight, i) => weight !== before[i]), "the predictor was not trained");
 
 const forgotten = pretrain(newNetwork(), train, {
   objective: { name: "forgotten", loss: withPredictor.loss },
 });
 const refusal = await forgotten.finish().catch((error: Error) => error.message.split(". ")[0]);
-assert(String(refusal).includes("variables that nothing trains"));
+claim(String(refusal).includes("variables that nothing trains"), "it was not refused");
 forgotten.dispose();
 forgotten.model.dispose();
 refusal;
@@ -153,6 +122,8 @@ refusal;
 // Before you run it: will the loss be better or worse than row by row? What does position t know about the patch that is next?
 
 // %%
+import { perImage } from "nepa";
+
 await trained("any order", {
   objective: {
     name: "any order",
@@ -174,6 +145,8 @@ await trained("any order", {
 // weighs the positions, 0 or 1.
 
 // %%
+import { plotMask } from "nepa";
+
 const prefix = 9; // CLS and the eight patches of the two upper rows
 const rows = Array.from(
   { length: 17 },
@@ -213,6 +186,8 @@ await trained("prefix", {
 // teacher do, mostly.
 
 // %%
+import { Ema } from "nepa";
+
 /** An objective whose targets come from `teacher`, which follows `student`. */
 function taught(student: Nepa, teacher: Nepa, predictor: Mlp): Objective {
   const average = new Ema(student.parameters, teacher.parameters);
@@ -246,8 +221,8 @@ const apart = tf.tidy(() => {
   first.dispose();
   return distance;
 });
-assert(apart > 0, "the teacher stands still");
-claim(!runs.teacher!.history.at(-1)!.metrics!.collapsed, "student and teacher agreed on nothing");
+claim(apart > 0, "the teacher stands still");
+learned(!runs.teacher!.history.at(-1)!.metrics!.collapsed, "student and teacher agreed on nothing");
 apart;
 
 // %% [markdown]
@@ -267,6 +242,8 @@ apart;
 // are the trivial answers to NEPA's question. This loss asks another one.)
 
 // %%
+import { compose, crossEntropy, horizontalFlip, randomResizedCrop } from "nepa";
+
 const projector = new Mlp([128, 128, 64], { name: "projector", seed: 0 }), temperature = 0.2;
 const augment = compose(randomResizedCrop({ size: 28, scale: [0.4, 1] }), horizontalFlip(0.5));
 const contrastive: Objective = {
@@ -290,7 +267,7 @@ await trained("two views", { objective: contrastive, augment });
 
 // %%
 const found = atEnd("two views", "own view found");
-claim(found > 0.3, `its own view is found in ${found} of the cases`);
+learned(found > 0.3, `its own view is found in ${found} of the cases`);
 found;
 
 // %% [markdown]
@@ -342,10 +319,12 @@ await trained("SIGReg", {
 });
 
 // %%
+import { Table } from "nepa";
+
 const spread = (name: string) => atEnd(name, "featureStd"),
   rank = (name: string) => atEnd(name, "effectiveRank");
-claim(runs.flowing!.history.at(-1)!.metrics!.collapsed, "without the regulariser nothing collapsed");
-claim(!runs.SIGReg!.history.at(-1)!.metrics!.collapsed, "the regulariser does not hold");
+learned(runs.flowing!.history.at(-1)!.metrics!.collapsed, "without the regulariser nothing collapsed");
+learned(!runs.SIGReg!.history.at(-1)!.metrics!.collapsed, "the regulariser does not hold");
 new Table(["nepa", "flowing", "SIGReg"].map((run) => ({
   run,
   spread: spread(run),
@@ -359,6 +338,8 @@ new Table(["nepa", "flowing", "SIGReg"].map((run) => ({
 // Compare what all have in common, the spread and the effective rank. A metric of one run's own has a chart too.
 
 // %%
+import { compareRuns } from "nepa";
+
 const names = Object.keys(runs);
 await compareRuns(names.map((name) => `${folder}/${name}`));
 
@@ -368,7 +349,9 @@ await compareRuns(names.map((name) => `${folder}/${name}`));
 // views" is without the causal mask.
 
 // %%
-const labelled = train.balanced(budget(500, 20)), held = test.balanced(budget(200, 10));
+import { formatPercent, knn, linearProbe } from "nepa";
+
+const labelled = train.balanced(budget(500, 10)), held = test.balanced(budget(200, 5));
 const results: Record<
   string,
   { "linear probe": number; "k-NN": number; spread: number; "effective rank": number }
@@ -392,18 +375,21 @@ new Table(names.map((name) => ({ run: name, ...results[name]! })), {
 // %%
 const nearestOf = (name: string) => results[name]!["k-NN"],
   lossOf = (name: string) => runs[name]!.result().lossLast;
-claim(lossOf("any order") > lossOf("nepa") + 0.2, "any order is as easy to predict");
-claim(nearestOf("any order") < nearestOf("nepa") - 0.05, "any order teaches as much");
-claim(
+learned(lossOf("any order") > lossOf("nepa") + 0.2, "any order is as easy to predict");
+learned(nearestOf("any order") < nearestOf("nepa") - 0.05, "any order teaches as much");
+learned(
   nearestOf("predictor") > nearestOf("nepa") + 0.04,
   "the predictor made no difference to the neighbours",
 );
-claim(
+learned(
   names.every((name) => name === "flowing" || nearestOf(name) > nearestOf("flowing")),
   "collapse cost nothing",
 );
-claim(nearestOf("SIGReg") > nearestOf("flowing") + 0.1, "the regulariser did not help");
-claim(nearestOf("two views") > nearestOf("nepa"), "two views are not better than NEPA after so few updates");
+learned(nearestOf("SIGReg") > nearestOf("flowing") + 0.1, "the regulariser did not help");
+learned(
+  nearestOf("two views") > nearestOf("nepa"),
+  "two views are not better than NEPA after so few updates",
+);
 
 // %% [markdown]
 // With 2,000 test images each accuracy is certain to about two points either way, and a single seed says little. Still, some

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { compareRuns, imageFolder, LowShotResult, pretrain, tf, useEngine } from "nepa";
+import { compareRuns, imageFolder, LowShotResult, tf, useEngine } from "nepa";
 import { jupyterDisplay, type MediaBundle, type Shown } from "../../lib/display/jupyter.ts";
 import { warningLines } from "../../lib/display/lines.ts";
 import { withFolder } from "../support/folder.ts";

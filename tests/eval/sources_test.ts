@@ -181,7 +181,7 @@ Deno.test("a probe refuses options that are not its own, and what it cannot read
     ],
     [
       () => linearProbe(as({ trian: 1 })),
-      "linearProbe: expected a network, a function from images to features",
+      "linearProbe: model: expected a network, a function from images to features",
     ],
     [() => linearProbe(as(undefined)), "linearProbe: expected a network"],
     [
