@@ -118,8 +118,6 @@ function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Ask
   refuseUnfit(train);
   refuseMislabelled(test);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
-  const classes = train.classes.length, help = "a folder of images has a folder for each class";
-  expect(classes > 1, train.name, "two classes or more to tell apart", `${classes}; ${help}`);
   const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
   refuseShared(train, test, options.overlap);
   return sets;

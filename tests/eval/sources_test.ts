@@ -183,7 +183,7 @@ Deno.test("a probe refuses options that are not its own, and what it cannot read
       () => linearProbe(as({ trian: 1 })),
       "linearProbe: model: expected a network, a function from images to features",
     ],
-    [() => linearProbe(as(undefined)), "linearProbe: expected a network"],
+    [() => linearProbe(as(undefined)), "linearProbe: model: expected a network"],
     [
       () => linearProbe(model),
       "linearProbe: expected images to fit to and images to be scored by, got undefined",

@@ -129,13 +129,13 @@ Deno.test("a classifier without classes, a network of nothing, numbers of nothin
       () => NepaClassifier.from(model, {} as Any),
       /classes: expected their names or how many there are, got undefined/,
     ],
-    [() => NepaClassifier.from(model, null as Any), /options: expected an object of options, got null/],
+    [() => NepaClassifier.from(model, null as Any), /expected an object of options, got null/],
     [() => new NepaClassifier(config, {} as Any), /classes: expected their names/],
     [
       () => new NepaClassifier(null as Any, { classes: 2 }),
       /config: expected an object of options, got null/,
     ],
-    [() => new Nepa(null as Any), /options: expected an object of options, got null/],
+    [() => new Nepa(null as Any), /expected an object of options, got null/],
     [() => nepa.collapse(null as Any), /embeddings: expected a tensor or rows, got null/],
     [() => nepa.trivialPredictors(noise as Any), /z: expected a tensor, got a data set/],
     [() => Nepa.load(model as Any), /source: expected a folder or a name, got a network/],
@@ -161,7 +161,7 @@ Deno.test("a flat folder is refused by probes before any features are read", asy
       const error = await refusal(() => probe(model, watched, flat));
       assertMatch(
         String(error),
-        /expected two classes or more to tell apart, got 1; .* a folder for each class/,
+        /expected two classes or more, a folder for each, got one/,
       );
       assertEquals(read, 0);
     }
