@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { cholesky, solveLower } from "./linalg.ts";
+import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
 export interface Collapse {
@@ -88,10 +88,8 @@ async function singularValues(z: tf.Tensor2D): Promise<Float64Array> {
     const y = tf.matMul(z, inverse); // [n, D]
     return tf.matMul(y, y, true); // [D, D]
   });
-  const { EigenvalueDecomposition, Matrix } = await import("ml-matrix");
-  const back = Matrix.from1DArray(d, d, sandwich(l, Float64Array.from(await numbers(whitened)), d));
-  const { realEigenvalues } = new EigenvalueDecomposition(back, { assumeSymmetric: true });
-  return Float64Array.from(realEigenvalues, (value) => Math.sqrt(Math.max(value, 0)));
+  const back = sandwich(l, Float64Array.from(await numbers(whitened)), d);
+  return eigenvalues(back, d).map((value) => Math.sqrt(Math.max(value, 0)));
 }
 
 /** L⁻ᵀ, for L lower triangular. */

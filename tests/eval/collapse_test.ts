@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { collapse, Random, tf, trivialPredictors, useEngine } from "nepa";
+import { eigenvalues } from "../../lib/eval/linalg.ts";
 import { readSafetensors } from "../../lib/files/safetensors.ts";
 
 await useEngine();
@@ -110,4 +111,22 @@ Deno.test("the trivial predictors are the mean cosines with their guesses, writt
   const flat = tf.zeros([4, 3]);
   await assertRejects(() => trivialPredictors(flat), RangeError, "[B, T, D]");
   flat.dispose();
+});
+
+Deno.test("eigenvalues have the matrix's trace and determinant, and equal ones are found", () => {
+  assertEquals([...eigenvalues(Float64Array.of(3, 0, 0, 0, 1, 0, 0, 0, 2), 3)].sort(), [1, 2, 3]);
+  const n = 40,
+    random = new Random(0, "eigen"),
+    x = Float64Array.from({ length: n * n }, () => random.normal());
+  const gram = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < n; j++) for (let k = 0; k < n; k++) gram[i * n + j]! += x[i * n + k]! * x[j * n + k]!;
+  }
+  const trace = Array.from({ length: n }, (_, i) => gram[i * n + i]!).reduce((a, b) => a + b);
+  const squares = gram.reduce((a, b) => a + b * b, 0), found = eigenvalues(gram.slice(), n);
+  assertRelative(found.reduce((a, b) => a + b), trace, 1e-12, "trace");
+  assertRelative(found.reduce((a, b) => a + b * b, 0), squares, 1e-12, "squares");
+  const ones = eigenvalues(new Float64Array(25).fill(1), 5).sort();
+  assertAlmostEquals(ones[4]!, 5, 1e-12);
+  assertAlmostEquals(ones[0]!, 0, 1e-12);
 });
