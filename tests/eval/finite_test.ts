@@ -1,16 +1,6 @@
 /** Networks with numbers that are none. @module */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import {
-  arrayDataset,
-  attentiveProbe,
-  evaluate,
-  finetune,
-  fitHead,
-  knn,
-  linearProbe,
-  Nepa,
-  NepaClassifier,
-} from "nepa";
+import { attentiveProbe, evaluate, finetune, fitHead, knn, linearProbe, Nepa, NepaClassifier } from "nepa";
 import { NonFiniteError, pretrain, readFeatures, tf, useEngine } from "nepa";
 import { config, noise } from "../support/tiny.ts";
 

@@ -6,7 +6,7 @@ import { config, few, short, trained, worst } from "../support/trained.ts";
 import { CompiledStep } from "../../lib/training/compiled_step.ts";
 import { AdamW } from "../../lib/optim/adamw.ts";
 
-const engine = await useEngine("tensorflow");
+await useEngine("tensorflow");
 
 Deno.test("a batch in parts gives the gradients of the whole, and the same training", async () => {
   const dropout = { hiddenDropoutProb: 0.1, attentionProbsDropoutProb: 0.1 };
