@@ -94,6 +94,7 @@ export function barChart(
   const longest = Math.max(...[...categories].map((name) => name.length));
   const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
   const width = Math.min(820, Math.max(480, 240 + slot * categories.size));
+  const below = { text: plotText(categoryTitle) };
   return new Figure(bars, {
     width,
     height: 400,
@@ -103,7 +104,7 @@ export function barChart(
     shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
     xaxis: {
       type: "category",
-      title: { text: plotText(categoryTitle) },
+      title: below,
       showgrid: false,
       categoryarray: [...categories].map(categoryText),
     },

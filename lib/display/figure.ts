@@ -47,7 +47,7 @@ export const sequential: [number, string][] = [
 /** The fonts of figures: the first is the one that pictures are drawn with, the others are as wide. */
 export const fontFamily = "DejaVu Sans, Verdana, Geneva, sans-serif";
 
-const small = { size: 11, color: ink.soft } as const;
+const small = { size: 11, color: ink.soft } as const, label = { size: 12, color: ink.soft } as const;
 
 const axis = {
   automargin: true,
@@ -57,19 +57,15 @@ const axis = {
   tickfont: small,
   separatethousands: true,
   exponentformat: "e",
-  title: { font: { size: 12, color: ink.soft }, standoff: 10 },
+  title: { font: label, standoff: 10 },
   ticks: "outside",
   ticklen: 4,
   showline: true,
   zeroline: false,
 } as const;
 
-const colorbar = {
-  outlinewidth: 0,
-  thickness: 14,
-  tickfont: small,
-  title: { side: "right", font: { size: 12, color: ink.soft } },
-} as const;
+const beside = { side: "right", font: label } as const;
+const colorbar = { outlinewidth: 0, thickness: 14, tickfont: small, title: beside } as const;
 
 const theme: Template = {
   data: { heatmap: [{ type: "heatmap", colorscale: sequential, colorbar }] },
@@ -80,7 +76,7 @@ const theme: Template = {
       xref: "paper",
       xanchor: "left",
       font: { size: 16, weight: 700 },
-      subtitle: { text: "", font: { size: 12, color: ink.soft } },
+      subtitle: { text: "", font: label },
     },
     paper_bgcolor: "#ffffff",
     plot_bgcolor: "#ffffff",

@@ -133,11 +133,8 @@ export abstract class Judgement extends Showing {
   /** One row: the accuracy and its interval, between what else is to be said. */
   protected row(title: string, before: Record<string, Cell>, after: Record<string, Cell> = {}): Table {
     const { accuracy, interval } = this;
-    return accuracyTable(
-      title,
-      [{ ...before, accuracy, "95 %": formatInterval(interval), ...after }],
-      this.notes,
-    );
+    const row = { ...before, accuracy, "95 %": formatInterval(interval), ...after };
+    return accuracyTable(title, [row], this.notes);
   }
 
   /** The confusion matrix: each class's images by the class predicted, the colour their share, the number how many. */

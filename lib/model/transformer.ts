@@ -131,12 +131,9 @@ export function block(
     const kept = tf.slice(draws.dropPath, [2 * index + (part === "mlp" ? 1 : 0), 0], [1, batch]);
     return tf.mul(y.reshape([batch, -1]), kept.reshape([batch, 1])).reshape(y.shape) as tf.Tensor2D; // [B, T·D]
   };
-  const { output, probabilities } = attention(
-    norm(x, config, weights, "layernorm_before"),
-    weights,
-    context,
-    draws?.[`dropout.${index}.probabilities`],
-  );
+  const dropout = draws?.[`dropout.${index}.probabilities`],
+    normed = norm(x, config, weights, "layernorm_before");
+  const { output, probabilities } = attention(normed, weights, context, dropout);
   const attended: tf.Tensor2D = tf.add(x, branch(output, "attention", "layer_scale"));
   const mixed = mlp(norm(attended, config, weights, "layernorm_after"), weights, config);
   return { output: tf.add(attended, branch(mixed, "mlp", "output.layer_scale")), probabilities };

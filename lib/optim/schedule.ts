@@ -99,13 +99,8 @@ export interface LayerCosineOptions extends WarmupCosineOptions {
  * ```
  */
 export function layerCosine(options: LayerCosineOptions): (update: number) => number {
-  checkOptions("layerCosine", options, {
-    ...SHAPE,
-    above: any,
-    decay: any,
-    decayEnd: any,
-    layerWarmup: flag,
-  });
+  const more = { above: any, decay: any, decayEnd: any, layerWarmup: flag };
+  checkOptions("layerCosine", options, { ...SHAPE, ...more });
   const { above, decay, decayEnd, layerWarmup = false, peak, steps, warmupSteps: all } = options;
   expect(decay > 0, "decay", "a number above 0", decay);
   expect((decayEnd ?? 1) > 0, "decayEnd", "a number above 0", decayEnd);

@@ -76,11 +76,10 @@ export async function plotExpectation(
   const fits = patches.length > 0 && odd < 0, got = patches[odd] ?? "none";
   expect(fits, "plotExpectation", `patches from 0 to ${count - 1}`, got);
   const found = await expectations(model, image, patches);
-  const seen = patches.map((p): Picture => ({
-    ...upTo(p, image, side),
-    marks: [outline(p, columns, side)],
-    caption: p === 0 ? "sees nothing" : `sees ${p} of ${count} patches`,
-  }));
+  const seen = patches.map((p): Picture => {
+    const caption = p === 0 ? "sees nothing" : `sees ${p} of ${count} patches`;
+    return { ...upTo(p, image, side), marks: [outline(p, columns, side)], caption };
+  });
   const expected = found.map(({ shares, cosines }, i): Picture => ({
     ...image,
     heat: { values: scale === "cosine" ? cosines : shares, rows, columns },
