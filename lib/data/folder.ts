@@ -63,6 +63,32 @@ async function imagesIn(root: string, inner: string, skipped: DataError[], deep 
   return (await Promise.all(found)).flat();
 }
 
+/** The classes of a folder, its image files with their numbers, and what is left out. */
+async function listed(root: string, emptyClasses: boolean) {
+  const left: DataError[] = [], all = await entries(root);
+  const folders = all.filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
+  const found = await Promise.all(folders.map((folder) => imagesIn(root, folder, left)));
+  const loose = await imagesIn(root, "", left, false);
+  const leave = (kind: "count" | "image", path: string, why: string) =>
+    left.push(new DataError(kind, `${root}/${path}`, why));
+  const named = found.some((files) => files.length > 0), classes: string[] = named ? [] : [basename(root)];
+  const files = named ? [] : loose.map((file) => ({ ...file, label: 0 }));
+  for (const [i, folder] of folders.entries()) {
+    if (!named || !emptyClasses && found[i]!.length === 0) {
+      leave("count", folder, "expected images of a class in this folder, got none");
+    } else {
+      const label = classes.push(folder) - 1;
+      for (const file of found[i]!) files.push({ ...file, label });
+    }
+  }
+  for (const { path } of named ? loose : []) {
+    leave("image", path, "expected in the folder of a class, got beside those");
+  }
+  const images = left.filter(({ file, kind }) => kind === "image" && (IMAGE.test(file) || OTHER.test(file)));
+  if (images.length > 0) notice(`${root}: left out: ${summary(images)}`);
+  return { classes, files, left };
+}
+
 /**
  * The images of a folder: JPEG, PNG and WebP files, in a folder for each class, however deep; without such folders they
  * are one class. Files are read when their images are asked for, and decoded beside what else is done; folders larger than
@@ -104,26 +130,11 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
   const missing = (file: string) => (cause: Error) => {
     throw new DataError("missing", file, `expected it to be there: ${cause.message}`, { cause });
   };
-  const root = await Deno.realPath(path).catch(missing(path)), name = basename(root), left: DataError[] = [];
+  const root = await Deno.realPath(path).catch(missing(path)), name = basename(root);
   if (!(await Deno.stat(root)).isDirectory) {
     throw new DataError("missing", path, "expected a folder, got a file");
   }
-  const folders = (await entries(root)).filter(({ isDirectory }) => isDirectory).map(({ name }) => name);
-  const found = await Promise.all(folders.map((folder) => imagesIn(root, folder, left)));
-  const loose = await imagesIn(root, "", left, false), named = found.some((files) => files.length > 0);
-  const kept = folders.filter((_, i) => named && (emptyClasses || found[i]!.length > 0));
-  for (const folder of folders.filter((folder) => !kept.includes(folder))) {
-    left.push(
-      new DataError("count", `${root}/${folder}`, "expected images of a class in this folder, got none"),
-    );
-  }
-  for (const { path } of named ? loose : []) {
-    left.push(
-      new DataError("image", `${root}/${path}`, "expected in the folder of a class, got beside those"),
-    );
-  }
-  const classes = named ? kept : [name],
-    ofClass = named ? found.filter((_, i) => kept.includes(folders[i]!)) : [loose];
+  const { classes, files, left } = await listed(root, emptyClasses);
   if (classes.length > 1 && classes.every((name) => PART.test(name))) {
     const each = classes.map((part) => `imageFolder("${path}/${part}")`).join(", ");
     notice(
@@ -132,8 +143,7 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       }, which look like parts of a data set: open ${each}`,
     );
   }
-  const files = ofClass.flatMap((files, label) => files.map((file) => ({ ...file, label })));
-  const source = (files: readonly (File & { label: number })[]): Source => {
+  const source = (files: readonly (File & { label: number })[], classes: readonly string[]): Source => {
     const nameOf = (row: number) => `${root}/${files[row]!.path}`;
     return {
       name,
@@ -145,10 +155,12 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
       origin: "files",
       place: nameOf,
       bytesOf: (row) => Deno.readFile(nameOf(row)).catch(missing(nameOf(row))),
-      only: (rows) => source(rows.map((row) => files[row]!)),
+      only: (rows) => {
+        const some = rows.map((row) => files[row]!), there = new Set(some.map(({ label }) => label));
+        const left = emptyClasses ? classes : classes.filter((_, label) => there.has(label));
+        return source(some.map((file) => ({ ...file, label: left.indexOf(classes[file.label]!) })), left);
+      },
     };
   };
-  const images = left.filter(({ file, kind }) => kind === "image" && (IMAGE.test(file) || OTHER.test(file)));
-  if (images.length > 0) notice(`${root}: left out: ${summary(images)}`);
-  return await EncodedDataset.open(source(files), decode, left);
+  return await EncodedDataset.open(source(files, classes), decode, left);
 }

@@ -70,3 +70,21 @@ Deno.test("images without classes beside an empty folder are read; a folder of o
   });
   assertEquals(said, "");
 });
+
+Deno.test("a class whose images are all broken is none where those are left out, unless asked for", async () => {
+  await withFiles(["a/1.png", "b/1.png", "b/2.png", "c/1.png"], async (folder) => {
+    for (const name of ["b/1.png", "b/2.png"]) {
+      await Deno.writeFile(`${folder}/${name}`, picture.subarray(0, 99));
+    }
+    const of = async (emptyClasses: boolean) => {
+      const { classes, labels, skipped } = await imageFolder(folder, {
+        size: 8,
+        broken: "skip",
+        emptyClasses,
+      });
+      return [classes, [...labels], skipped.length];
+    };
+    assertEquals(await of(false), [["a", "c"], [0, 1], 2]);
+    assertEquals(await of(true), [["a", "b", "c"], [0, 2], 2]);
+  });
+});
