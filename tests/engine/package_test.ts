@@ -43,7 +43,7 @@ Deno.test("the engine imports nothing of the library", async () => {
     const text = await Deno.readTextFile(`${CLONE}lib/engine/${name}`);
     for (const [, specifier] of text.matchAll(/^(?!\s*\*).*(?:from|import\() ?"([^"]+)"/gm)) {
       assertEquals(
-        /^(\.\/\w+\.ts|node:.*|@tensorflow\/.*|@zip\.js\/zip\.js)$/.test(specifier!),
+        /^(\.\/\w+\.(?:ts|json)|node:.*|@tensorflow\/.*|@zip\.js\/zip\.js)$/.test(specifier!),
         true,
         `${name}: ${specifier}`,
       );
