@@ -54,8 +54,8 @@ const RULES: Record<keyof KnnOptions, Rule> = {
   ...{ layer: any, pool: any, causal: flag, prepare: PREPARE, overlap: OVERLAP, signal: any },
 };
 
-/** Test images compared at once. */
-const BLOCK = 500;
+/** Test images compared at once, at most, and votes for classes in one tensor. */
+const BLOCK = 500, VOTES = 2 ** 24;
 
 /**
  * Classifies each test image by its k nearest training images, by the cosine of their features.
@@ -118,7 +118,7 @@ export async function vote(
   const mean = tf.tidy(() => centred ? tf.mean(tf.tensor2d(bank, [n, d]), 0) : tf.zeros([d]));
   const direction = (x: tf.Tensor2D) => unit(tf.sub<tf.Tensor2D>(x, mean));
   const keys = tf.tidy(() => direction(tf.tensor2d(bank, [n, d])).transpose()) as tf.Tensor2D; // [D, N]
-  const classOf = tf.tensor1d(labels, "int32");
+  const classOf = tf.tensor1d(labels, "int32"), most = Math.max(1, Math.floor(VOTES / (k * classes)));
   const voted = currentEngine().compile(
     (x: tf.Tensor2D, keys: tf.Tensor2D) =>
       inStreams(x.shape[0], (from, count) => {
@@ -131,7 +131,7 @@ export async function vote(
   );
   await using bar = progress({ title: "k-NN", total: count, unit: "images" });
   try {
-    return await guessed(count, BLOCK, async (rows) => {
+    return await guessed(count, Math.min(BLOCK, most), async (rows) => {
       const [from = 0] = rows, to = from + rows.length;
       const block = tf.tensor2d(queries.subarray(from * d, to * d), [rows.length, d]);
       const best = await voted(block, keys);

@@ -57,6 +57,13 @@ Deno.test("the nearest count for more: a low temperature lets one outvote many",
   assertEquals([...await vote(bank, labels, query, 1, { ...options, temperature: 10 })], [1]);
 });
 
+Deno.test("votes of many neighbours for many classes are counted in parts", async () => {
+  const classes = 3000, n = 400, labels = Int32Array.from({ length: n }, (_, i) => i < 250 ? 2999 : i);
+  const bank = Float32Array.from({ length: 2 * n }, (_, i) => i % 2 === 0 ? 1 : i / 1e6);
+  const options = { k: n, temperature: 1, centred: false, classes };
+  assertEquals(new Set(await vote(bank, labels, bank, n, options)), new Set([2999]));
+});
+
 Deno.test("a temperature near 0 leaves the vote to the nearest, without overflow", async () => {
   const bank = Float32Array.of(1, 0, 0.8, 0.6), labels = Int32Array.of(1, 0), query = Float32Array.of(1, 0);
   const options = { k: 2, centred: false, classes: 2, temperature: 1e-4 };
