@@ -54,10 +54,10 @@ async function imagesIn(root: string, inner: string, skipped: DataError[], deep 
         throw new DataError("link", file, `${got}; put the files themselves there, or take it away`);
       }
     }
-    if (IMAGE.test(path)) return [{ path, bytes: (await Deno.stat(file)).size }];
-    skipped.push(
-      new DataError("image", file, `expected ${KINDS}, got ${extname(path) || "a file without a kind"}`),
-    );
+    const { size: bytes, isFile } = await Deno.stat(file);
+    if (isFile && IMAGE.test(path)) return [{ path, bytes }];
+    const got = isFile ? extname(path) || "a file without a kind" : "a pipe or a device";
+    skipped.push(new DataError("image", file, `expected ${KINDS}, got ${got}`));
     return [];
   });
   return (await Promise.all(found)).flat();

@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { any, checkOptions, ForeignError, text } from "../base/check.ts";
+import { readIfThere } from "../files/plain.ts";
 import { refuseMissing } from "./checks.ts";
 import type { MemoryDataset } from "./dataset.ts";
 import { numbered } from "./matching.ts";
@@ -165,8 +166,8 @@ export async function idxImages(options: IdxImagesOptions): Promise<MemoryDatase
 async function idxFile(path: string, dimensions: number): Promise<[string, Idx]> {
   const plain = path.replace(/\.gz$/, ""), other = path === plain ? `${path}.gz` : plain;
   for (const file of [path, other]) {
-    const bytes = await Deno.readFile(file).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    const bytes = await readIfThere(file).catch((cause) => {
+      throw new DataError("missing", file, `expected a file to read: ${cause.message}`, { cause });
     });
     if (bytes) return [file, await readIdx(file, bytes, dimensions)];
   }

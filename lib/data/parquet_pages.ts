@@ -68,7 +68,8 @@ export async function bufferOf(
   path: string,
   read: (buffer: ArrayBuffer, at: number) => void = () => {},
 ): Promise<AsyncBuffer> {
-  const { size: byteLength } = await Deno.stat(path);
+  const { size: byteLength, isFile } = await Deno.stat(path);
+  if (!isFile) throw new DataError("missing", path, "expected a file, got a folder, a pipe or a device");
   const slice = async (start: number, end = byteLength) => {
     const { buffer } = await readAt(path, start, end - start);
     read(buffer, start);

@@ -121,7 +121,8 @@ export async function indexedFiles(path: string): Promise<Set<string>> {
 
 /** Which file beside an index holds each tensor. */
 async function readIndex(path: string): Promise<[name: string, file: string][]> {
-  const { size } = await Deno.stat(path);
+  const { size, isFile } = await Deno.stat(path);
+  if (!isFile) refuse("expected a file");
   if (size > HEADER_LIMIT) refuse(`expected at most ${HEADER_LIMIT} bytes, got ${size}`);
   const { weight_map: files } = parseStrictly(await Deno.readFile(path), "any");
   if (!isObject(files)) return refuse("expected a weight_map, files by tensor name");
