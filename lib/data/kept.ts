@@ -1,6 +1,6 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
-import { cacheRoot } from "@nepa/engine";
+import { cacheRoot, granted } from "@nepa/engine";
 import { ahead } from "./rows.ts";
 
 /** A hash of a text and of numbers. */
@@ -17,6 +17,7 @@ export async function remembered<T>(name: string, compute: () => Promise<T>): Pr
   const kept = await Deno.readTextFile(file).then((text): T => JSON.parse(text)).catch(() => undefined);
   if (kept !== undefined) return kept; // else it is not there, or not whole
   const value = await compute(), part = `${file}.${crypto.randomUUID()}`;
+  if (!granted({ name: "write", path: folder })) return value;
   try {
     await Deno.mkdir(folder, { recursive: true });
     await Deno.writeTextFile(part, JSON.stringify(value));

@@ -57,6 +57,11 @@ const GPU_INSTALL =
 const KEPT = /^tensorflow\/(libtensorflow_(cc|framework)\.[^/]+|THIRD_PARTY_NOTICES\.txt|include\/LICENSE)$/;
 const PIPS = [["python3", "-m", "pip"], ["python", "-m", "pip"], ["pip3"], ["pip"]] as const;
 
+/** Whether something is permitted already: what can be done without is not asked for. */
+export function granted(what: Deno.PermissionDescriptor): boolean {
+  return Deno.permissions.querySync(what).state === "granted";
+}
+
 /** Runs a command to its end, in a group of its own, which ends with this process or by `signal`. Undefined if it cannot. */
 export async function run(
   [command, ...args]: readonly string[],
@@ -65,6 +70,7 @@ export async function run(
 ): Promise<{ success: boolean; stdout: string; stderr: string } | undefined> {
   const streams = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
   let child: Deno.ChildProcess;
+  if (!granted({ name: "run", command: command! })) return undefined;
   try {
     child = new Deno.Command(command!, { args, env, clearEnv: true, detached: true, ...streams }).spawn();
   } catch {

@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { cpus, hostname } from "node:os";
-import type { Environment } from "./download.ts";
+import { type Environment, granted } from "./download.ts";
 import { host } from "./host.ts";
 import { cacheRoot } from "./install.ts";
 import { isAsSealed, seal, sealedAt } from "./sums.ts";
@@ -87,6 +87,7 @@ export async function keepCompiled(
   const root = cacheRoot(env), flags = env.TF_XLA_FLAGS ?? "";
   if (!root || Deno.build.os !== "linux" || flags.includes("persistent_cache_directory")) return undefined;
   const all = `${root}/compiled`;
+  if (!granted({ name: "write", path: all })) return undefined;
   try {
     const known = `model name: ${cpus()[0]?.model} in ${hostname()}`; // Deno shows /proc only with all permissions
     cpuinfo ??= await Deno.readTextFile("/proc/cpuinfo").catch(() => known);

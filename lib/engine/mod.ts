@@ -15,5 +15,5 @@ export { inStreams, rowsOf } from "./streams.ts";
 export { onInterrupt, onTerminate, RunInterrupted, stoppable } from "./interrupt.ts";
 export { cacheRoot, findTensorFlow, installTensorFlow } from "./install.ts";
 export type { FindOptions, FoundTensorFlow } from "./install.ts";
-export { DownloadError } from "./download.ts";
+export { DownloadError, granted } from "./download.ts";
 export type { Environment, Wheel } from "./download.ts";

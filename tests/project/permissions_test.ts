@@ -80,3 +80,22 @@ Deno.test("the tasks take permission sets, but for those that start processes wi
   }
   for (const set of Object.values(permissions)) assert(!set.net && set.run !== true && set.write !== true);
 });
+
+Deno.test("with the documented flags nothing is asked for in a terminal", async () => {
+  const file = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(
+    file,
+    `import { useEngine } from "nepa";\nconsole.log(String(await useEngine()));`,
+  );
+  const flags = "--allow-read --allow-write=runs --allow-env --allow-sys --allow-ffi";
+  const command = `${Deno.execPath()} run --no-check ${flags} --config ${PROJECT}deno.json ${file}`;
+  const { stdout } = await new Deno.Command("script", {
+    args: ["-qec", command, "/dev/null"],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const said = new TextDecoder().decode(stdout);
+  await Deno.remove(file);
+  assert(!/requests|Allow\?|Denied/.test(said), said);
+  assert(/tensorflow|wasm/i.test(said), said);
+});
