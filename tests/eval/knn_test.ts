@@ -61,7 +61,8 @@ Deno.test("votes of many neighbours for many classes are counted in parts", asyn
   const classes = 3000, n = 400, labels = Int32Array.from({ length: n }, (_, i) => i < 250 ? 2999 : i);
   const bank = Float32Array.from({ length: 2 * n }, (_, i) => i % 2 === 0 ? 1 : i / 1e6);
   const options = { k: n, temperature: 1, centred: false, classes };
-  assertEquals(new Set(await vote(bank, labels, bank, n, options)), new Set([2999]));
+  const guesses = await vote(bank, labels, bank.subarray(0, 40), 20, options); // 13 at a time
+  assertEquals([...guesses], Array(20).fill(2999));
 });
 
 Deno.test("a temperature near 0 leaves the vote to the nearest, without overflow", async () => {
