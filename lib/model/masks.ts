@@ -60,12 +60,17 @@ type Size = readonly [height: number, width: number];
 /** How often sizes and images are tried to learn what can come. */
 const TRIES = 2000;
 
+/** Images that are tried for each size of the blocks. */
+const IMAGES = 200;
+
 /** Draws the masks of I-JEPA; what can come is known before the first draw. */
 export class BlockSampler {
   /** Patches of a context: of every one, or "published", of the largest. */
   readonly contextSize: number;
   /** The same of a target. */
   readonly targetSize: number;
+  /** "published": how many patches contexts have, rising, by the sizes of the blocks. */
+  readonly #counts: readonly Int32Array[] = [];
 
   /**
    * @param options What is drawn.
@@ -84,6 +89,10 @@ export class BlockSampler {
       this.#refuse(Math.min(least, ...contexts.map(area)) - 1);
       this.targetSize = Math.max(...targets.map(area));
       this.contextSize = Math.max(...contexts.map((size) => this.#mostSeen(size, targets)));
+      const count = (target: Size, block: Size) => this.#published(target, block, random).context.length;
+      this.#counts = targets.flatMap((target) =>
+        contexts.map((block) => Int32Array.from({ length: IMAGES }, () => count(target, block)).sort())
+      );
     } else {
       this.targetSize = least;
       const counts = Int32Array.from({ length: TRIES }, () => this.#blocks(random).context.length).sort();
@@ -100,6 +109,16 @@ export class BlockSampler {
     const help = most < 0 ? "; give larger scales, or smaller patches" : "";
     const expected = most < 0 ? "patches left of context and targets" : `at most ${most}`;
     throw new RangeError(`minKeep: expected ${expected} with ${grid}, got ${minKeep}${help}`);
+  }
+
+  /**
+   * Patches of the contexts of a batch: "corrected", always; "published", at most, for the smallest of B counts. One batch in a
+   * million has more, and is cut.
+   */
+  contextSizeOf(batchSize: number): number {
+    const larger = 1e-6 ** (1 / batchSize); // share of images with more patches, where all of a batch have
+    if (this.#counts.length === 0 || larger < 0.05) return this.contextSize;
+    return Math.max(...this.#counts.map((counts) => counts[Math.floor((1 - larger) * IMAGES)]!));
   }
 
   /** The most patches that a context has once one target or more is taken out of its block. */
@@ -197,7 +216,7 @@ export class BlockSampler {
     const one = () =>
       masks === "published" ? this.#published(target, block, random) : this.#corrected(random);
     const images = Array.from({ length: batchSize }, one);
-    const least = Math.min(this.contextSize, ...images.map(({ context }) => context.length));
+    const least = Math.min(this.contextSizeOf(batchSize), ...images.map(({ context }) => context.length));
     return {
       context: images.map(({ context }) => context.slice(0, least)),
       targets: images.map(({ targets }) => targets),
@@ -211,8 +230,9 @@ export class BlockSampler {
  */
 export function maskTensors(
   { context, targets }: BlockMasks,
-  { contextSize, targetSize, options }: BlockSampler,
+  sampler: BlockSampler,
 ): Draws {
+  const { targetSize, options } = sampler, contextSize = sampler.contextSizeOf(context.length);
   const padded = (patches: readonly number[], size: number) =>
     Array.from({ length: size }, (_, i) => patches[i] ?? 0);
   const padding = (count: number, size: number) =>

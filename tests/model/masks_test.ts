@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { type BlockOptions, BlockSampler, plotMask, Random } from "nepa";
+import { maskTensors } from "../../lib/model/masks.ts";
 import { folder } from "../support/measures.ts";
 
 const options = (more: Partial<BlockOptions> = {}): BlockOptions => ({
@@ -68,6 +69,18 @@ Deno.test("published masks have the block sizes and the cover of the public code
     500,
     "patches",
   );
+});
+
+Deno.test("published masks are padded to what comes in a batch of that size, not to what comes in one image", () => {
+  const sampler = new BlockSampler(options({ masks: "published" }), 14, 14);
+  const [one, many] = [sampler.contextSizeOf(1), sampler.contextSizeOf(64)];
+  assert(one === sampler.contextSize && many < 0.7 * one, `${one} and ${many}`);
+  for (const { context } of batches(sampler, 40, 64)) {
+    const counts = new Set(context.map(({ length }) => length));
+    assert(counts.size === 1 && context[0]!.length <= many && context[0]!.length > 10, String([...counts]));
+  }
+  const { context, contextPadding } = maskTensors(sampler.draw(64, new Random(0)), sampler);
+  assertEquals([context!.shape, contextPadding!.shape], [[64, many], [1, many]]);
 });
 
 Deno.test("corrected masks reach every row and column alike, of one count, and seeds decide", () => {
