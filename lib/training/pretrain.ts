@@ -122,9 +122,10 @@ function objectiveOf<M extends Method>(
     return { objective: own, about: { loss: loss.toString() }, standardizeTargets: false };
   }
   if (!(model instanceof Nepa)) {
-    const other = SWITCHES.find((name) => options[name] !== undefined);
+    const foreign = [...SWITCHES, ...model.outputs ? [] : ["causal" as const]]; // without outputs nothing asks for it
+    const other = foreign.find((name) => options[name] !== undefined);
     if (other) {
-      throw new TypeError(`${other}: expected no switch of nepaLoss, which ${model.name} does not have`);
+      throw new TypeError(`${other}: expected no switch of NEPA, which ${model.name} does not have`);
     }
     return { objective: undefined, about: {}, standardizeTargets: false };
   }

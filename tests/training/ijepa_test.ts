@@ -162,7 +162,12 @@ Deno.test("what cannot be trained is refused before it begins", async () => {
   assertThrows(
     () => pretrain(tidy, noise, { shift: false }),
     TypeError,
-    "shift: expected no switch of nepaLoss",
+    "shift: expected no switch of NEPA",
+  );
+  assertThrows(
+    () => pretrain(tidy, noise, { causal: true }),
+    TypeError,
+    "causal: expected no switch of NEPA",
   );
   assertThrows(() => new Nepa({ positions: "table" }), RangeError, "positions: expected none");
   assertThrows(() => new IJepaEncoder({ qkNorm: true }), RangeError, "qkNorm: expected an encoder of I-JEPA");
