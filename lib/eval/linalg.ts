@@ -21,13 +21,34 @@ export function dot(a: Float64Array, b: Float64Array, n: number = a.length): num
  * @throws {RangeError} If A is not positive definite.
  */
 export function cholesky(a: Float64Array, n: number): Float64Array {
-  const rows = Array.from({ length: n }, (_, i) => a.subarray(i * n, (i + 1) * n));
-  for (const [i, row] of rows.entries()) {
-    for (let j = 0; j < i; j++) row[j] = (row[j]! - dot(row, rows[j]!, j)) / rows[j]![j]!;
-    const pivot = row[i]! - dot(row, row, i);
-    expect(pivot > 0, "cholesky", "a positive definite matrix", `pivot ${pivot} at ${i}`);
-    row[i] = Math.sqrt(pivot);
-    row.fill(0, i + 1);
+  for (let j = 0; j < n; j++) {
+    const rowJ = a.subarray(j * n, j * n + j);
+    let pivot = a[j * n + j]!;
+    for (let k = 0; k < j; k++) pivot -= rowJ[k]! * rowJ[k]!;
+    expect(pivot > 0, "cholesky", "a positive definite matrix", `pivot ${pivot} at ${j}`);
+    const root = Math.sqrt(pivot);
+    a[j * n + j] = root;
+    a.fill(0, j * n + j + 1, (j + 1) * n);
+    for (let i = j + 1; i < n; i += 4) { // four rows at once, so that one addition need not wait for the other
+      const [row, last] = [i * n, (n - 1) * n];
+      const [r1, r2, r3] = [
+        Math.min(row + n, last),
+        Math.min(row + 2 * n, last),
+        Math.min(row + 3 * n, last),
+      ];
+      let s0 = a[row + j]!, s1 = a[r1 + j]!, s2 = a[r2 + j]!, s3 = a[r3 + j]!;
+      for (let k = 0; k < j; k++) {
+        const x = rowJ[k]!;
+        s0 -= a[row + k]! * x;
+        s1 -= a[r1 + k]! * x;
+        s2 -= a[r2 + k]! * x;
+        s3 -= a[r3 + k]! * x;
+      }
+      a[r3 + j] = s3 / root; // past the end the rows are the last one again, as often as it takes
+      a[r2 + j] = s2 / root;
+      a[r1 + j] = s1 / root;
+      a[row + j] = s0 / root;
+    }
   }
   return a;
 }
