@@ -72,6 +72,28 @@ Deno.test("every entry point is used from a folder beside the clone, by the READ
   });
 });
 
+Deno.test("with the lock as the README takes it along, another folder has the tested versions, transitive ones too", async () => {
+  const readme = await Deno.readTextFile(join(PROJECT, "README.md"));
+  const script = /deno eval '([^']*)'/.exec(readme)![1]!.replace(
+    "../nepa/deno.lock",
+    join(PROJECT, "deno.lock"),
+  );
+  await withFolder(async (folder) => {
+    const imports = { nepa: relative(folder, join(PROJECT, "mod.ts")) };
+    await Deno.writeTextFile(join(folder, "deno.json"), JSON.stringify({ imports }));
+    await Deno.writeTextFile(join(folder, "a.ts"), `import { Random } from "nepa";\nnew Random(0);`);
+    assertEquals((await deno(folder, "eval", script)).code, 0);
+    assertEquals((await deno(folder, "run", "--no-check", "--allow-all", "a.ts")).code, 0);
+    const [here, there] = await Promise.all(
+      [PROJECT, folder].map(async (place) =>
+        Object.keys(JSON.parse(await Deno.readTextFile(join(place, "deno.lock"))).npm)
+      ),
+    );
+    assertEquals(there!.filter((name) => !here!.includes(name)), []);
+    assert(there!.some((name) => name.startsWith("tldts@")));
+  });
+});
+
 /** The files that a package of the workspace would be published with. */
 async function published(folder: string): Promise<string[]> {
   const { said, code } = await deno(folder, "publish", "--dry-run", "--allow-dirty", "--no-check");

@@ -189,6 +189,8 @@ for (const script of scripts()) {
     for (const text of [`"output_type": "error"`, `"name": "stderr"`]) {
       assert(!committed.includes(text), text);
     }
+    const text = cells.filter(({ kind }) => kind === "markdown").map(({ source }) => source).join("\n\n");
+    assertEquals(text.match(/[^\n:]\n *1\.( .*)?$/gm), null, "a line of text that would become a list");
     const last = cells.at(-1)!.source, closing = cells.filter((cell) => cell.source.startsWith("## "));
     assert(last.includes("## Exercises") && closing.some((cell) => cell.source.includes("## Summary")));
   });
