@@ -242,7 +242,9 @@ export class IJepa implements Method {
   flops(batchSize: number): number {
     const { patchSize: p, numChannels: C, hiddenSize: D, predictorHiddenSize: P, targetBlocks: M } =
       this.config;
-    const { targetSize: n, rows, columns } = this.masks, K = this.masks.contextSizeOf(batchSize), N = rows * columns;
+    const { targetSize: n, rows, columns } = this.masks,
+      K = this.masks.contextSizeOf(batchSize),
+      N = rows * columns;
     const encoder = (tokens: number) => 2 * tokens * p * p * C * D + blockFlops(this.encoder.config, tokens);
     const predictor = 2 * K * D * P + M * (blockFlops(predictorOf(this.config), K + n) + 2 * n * P * D);
     return batchSize * (encoder(N) + 3 * (encoder(K) + predictor));
