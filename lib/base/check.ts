@@ -115,6 +115,10 @@ export const image: Kind = [
   (value) => ArrayBuffer.isView(Object(value).data) && isCount(Object(value).channels),
   "of a data set: { data: set.get(0).image, height, width, channels }",
 ];
+/** A list. */
+export const list: Kind = ["a list", Array.isArray, ""];
+/** Variables by name. */
+export const variables: Kind = ["a Map of variables by name", has("get", "entries"), "such as model.parameters"];
 /** Options, or none. */
 export const optional: Kind = [
   "an object of options",

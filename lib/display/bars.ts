@@ -1,6 +1,7 @@
 /** Bars to compare shares, with lines to compare them to. @module */
 import type { Shape } from "plotly-types";
 import { any, checkOptions, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { categoryText, Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 
 /** Options of {@linkcode barChart}. */
@@ -85,6 +86,7 @@ export function barChart(
   series: Named<Named<number | readonly number[]>>,
   options: BarChartOptions = {},
 ): Figure {
+  is.expectKinds("barChart", { series: [series, is.optional] });
   checkOptions("barChart", options, RULES);
   const { title = "", subtitle, categoryTitle = "", valueTitle = "accuracy, %", references = {} } = options;
   const all = entriesOf(series).map(([name, values]) => [name, entriesOf(values)] as const);

@@ -1,5 +1,6 @@
 /** Lines and heat maps of numbers of one's own. @module */
 import { any, checkOptions, flag, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { Figure, type FigureLayout, plotText, sequential } from "./figure.ts";
 
 /** Words of a chart. */
@@ -56,6 +57,7 @@ export function lineChart(
   series: Readonly<Record<string, readonly (number | readonly [x: number, y: number])[]>>,
   options: LineChartOptions = {},
 ): Figure {
+  is.expectKinds("lineChart", { series: [series, is.optional] });
   checkOptions("lineChart", options, { ...WORDS, logarithmic: flag });
   const { xTitle = "", yTitle = "", logarithmic = false } = options;
   const traces = Object.entries(series).map(([name, values]) => {
@@ -90,6 +92,7 @@ export function heatMaps(
   options: HeatMapsOptions = {},
 ): Figure {
   const rules = { ...WORDS, colorTitle: any, range: any, diverging: flag, columns: any };
+  is.expectKinds("heatMaps", { maps: [maps, is.optional] });
   checkOptions("heatMaps", options, rules);
   const { xTitle = "", yTitle = "", colorTitle = "", diverging = false, columns = 2 } = options;
   const entries = Object.entries(maps), rows = Math.ceil(entries.length / columns);

@@ -1,6 +1,7 @@
 /** Figures: one value that a notebook, a file and a terminal each show in their own way. @module */
 import type { Layout, PlotData, Template } from "plotly-types";
 import { checkOptions, LONG, positive, visible } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 import { drawSvg, rasterize } from "./raster.ts";
 import { formatNumber } from "./table.ts";
@@ -166,6 +167,7 @@ export class Figure {
    * @param layout Width 720 and height 440 pixels where it says nothing else.
    */
   constructor(data: readonly Trace[], layout: FigureLayout = {}) {
+    is.expectKinds("Figure", { data: [data, is.list], layout: [layout, is.optional] });
     this.width = layout.width ?? 720;
     this.height = layout.height ?? 440;
     this.#data = data;

@@ -2,6 +2,7 @@
 import type { Annotations, Image, Shape } from "plotly-types";
 import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
 import { any, checkOptions, count, expect, notNegative, positive, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -147,6 +148,7 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
+  is.expectKinds("imageGrid", { pictures: [pictures, is.list] });
   checkOptions("imageGrid", options, RULES);
   expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);

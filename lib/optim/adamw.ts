@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
 import { callable, checkOptions, expect, notNegative, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
 
 /** Options of {@linkcode AdamW}. */
 export interface AdamWOptions {
@@ -63,6 +64,7 @@ export class AdamW {
    * @throws {RangeError | TypeError} If an option is unknown or cannot be.
    */
   constructor(parameters: ReadonlyMap<string, tf.Variable>, options: AdamWOptions = {}) {
+    is.expectKinds("AdamW", { parameters: [parameters, is.variables] });
     checkOptions("AdamW", options, RULES);
     this.#options = {
       betas: options.betas ?? [0.9, 0.95],

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
 import { expect } from "../base/check.ts";
+import * as is from "../base/check.ts";
 
 /**
  * Keeps the average of a model's weights in a second model: average = decay · average + (1 − decay) · weights, after
@@ -37,6 +38,7 @@ export class Ema {
    * @throws {RangeError} If a name is missing or a shape differs.
    */
   constructor(parameters: ReadonlyMap<string, tf.Variable>, averages: ReadonlyMap<string, tf.Variable>) {
+    is.expectKinds("Ema", { parameters: [parameters, is.variables], averages: [averages, is.variables] });
     for (const [name, weight] of parameters) {
       const { shape } = weight, got = averages.get(name)?.shape;
       expect(got?.join() === shape.join(), name, `an average of shape [${shape}]`, got ?? "none");

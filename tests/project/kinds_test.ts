@@ -140,6 +140,18 @@ Deno.test("a classifier without classes, a network of nothing, numbers of nothin
     [() => nepa.trivialPredictors(noise as Any), /z: expected a tensor, got a data set/],
     [() => Nepa.load(model as Any), /source: expected a folder or a name, got a network/],
     [() => nepa.compareRuns("runs/a" as Any), /folders: expected a list, got "runs\/a"/],
+    [() => new nepa.AdamW(null as Any), /AdamW: parameters: expected a Map of variables by name, got null/],
+    [() => new nepa.Ema(model.parameters, null as Any), /Ema: averages: expected a Map of variables/],
+    [() => new nepa.Table("rows" as Any), /Table: rows: expected a list, got "rows"/],
+    [() => new nepa.Figure(null as Any), /Figure: data: expected a list, got null/],
+    [() => nepa.imageGrid("a" as Any), /imageGrid: pictures: expected a list/],
+    [() => nepa.barChart(null as Any), /barChart: series: expected an object/],
+    [() => nepa.lineChart(null as Any), /lineChart: series: expected an object/],
+    [
+      () => nepa.trainingBatches("photos" as Any),
+      /trainingBatches: dataset: expected a data set, got "photos"; imageFolder/,
+    ],
+    [() => nepa.fingerprintOf(model as Any), /fingerprintOf: dataset: expected a data set, got a network/],
     [() => nepa.plotRun(model as Any), /run: expected a run, got a network; /],
   ];
   for (const [call, words] of calls) assertMatch(String(await refusal(call)), words);
