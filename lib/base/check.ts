@@ -118,7 +118,11 @@ export const image: Kind = [
 /** A list. */
 export const list: Kind = ["a list", Array.isArray, ""];
 /** Variables by name. */
-export const variables: Kind = ["a Map of variables by name", has("get", "entries"), "such as model.parameters"];
+export const variables: Kind = [
+  "a Map of variables by name",
+  has("get", "entries"),
+  "such as model.parameters",
+];
 /** Options, or none. */
 export const optional: Kind = [
   "an object of options",

@@ -175,6 +175,9 @@ Deno.test("two processes that prepare Jupyter at once agree", async () => {
   assertEquals(spec.argv[0], Deno.execPath());
 });
 
+/** Little to do, and code that is compiled in less time, though it runs longer. */
+const QUICK = { NEPA_BUDGET: "test", XLA_FLAGS: "--xla_backend_optimization_level=0" };
+
 for (const script of scripts()) {
   const path = notebookOf(script), name = basename(path);
 
@@ -197,7 +200,7 @@ for (const script of scripts()) {
 
   Deno.test(`${name} runs in Jupyter at the tests' budget`, async () => {
     const notebook = toNotebook(parseScript(await Deno.readTextFile(script)));
-    const outputs = outputsOf(await executeNotebook(notebook, NOTEBOOKS, { NEPA_BUDGET: "test" }));
+    const outputs = outputsOf(await executeNotebook(notebook, NOTEBOOKS, QUICK));
     const said = outputs.flat().filter((output) => output.name === "stderr").flatMap(({ text }) =>
       text ?? []
     );
