@@ -17,10 +17,7 @@ const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSi
 
 const OTHERS = "; NepaClassifier.from puts on a head with others";
 
-function known({ classes }: NepaClassifier) {
-  if (classes) return { name: "the classifier", classes };
-  throw new TypeError("expected a NepaClassifier; NepaClassifier.from puts a head on a pretrained model");
-}
+const known = ({ classes }: NepaClassifier) => ({ name: "the classifier", classes });
 
 /** Refuses images or labels that the classifier cannot take. Gives the labels by the names of the classifier's classes. */
 export function refuseLabelled(
@@ -28,10 +25,9 @@ export function refuseLabelled(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): Matched {
-  const named = known(classifier);
   refuseMisfit(dataset, classifier.config, prepare === null);
   refuseMislabelled(dataset);
-  const labels = matched(named, dataset, OTHERS);
+  const labels = matched(known(classifier), dataset, OTHERS);
   if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
   return labels;
 }
@@ -42,7 +38,7 @@ export function refuseFitted(
   classifier: NepaClassifier,
   prepare: Transform | null,
 ): Int32Array {
-  const { name, classes } = dataset, expected = known(classifier).classes.length;
+  const { name, classes } = dataset, expected = classifier.classes.length;
   const fits = classes.length === expected, got = `${classes.length}${OTHERS}`;
   expect(fits, name, `${expected} classes, as the classifier has`, got);
   refuseLabelled(dataset, classifier, prepare);

@@ -5,6 +5,7 @@ import { patchesOf, readOne } from "./features.ts";
 import { fitted } from "./logistic.ts";
 import { noteFitted, refuseFitted } from "./evaluate.ts";
 import { any, checkOptions, numberThat } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import * as tf from "@tensorflow/tfjs";
 
@@ -38,6 +39,7 @@ export async function fitHead(
   dataset: Dataset,
   options: { lambda?: number; signal?: AbortSignal } = {},
 ): Promise<void> {
+  is.expectKinds("fitHead", { classifier: [classifier, is.classifier], dataset: [dataset, is.images] });
   checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0), signal: any });
   const { lambda = 0.1 } = options;
   const numbers = refuseFitted(dataset, classifier, null), classes = classifier.classes.length;

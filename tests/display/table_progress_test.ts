@@ -73,8 +73,8 @@ async function count(terminal: boolean): Promise<string> {
     await Deno.writeTextFile(file, code);
     const deno = [Deno.execPath(), "run", "-A", "--config", CONFIG, file];
     const [command, ...args] = terminal ? ["script", "-qec", deno.join(" "), "/dev/null"] : deno;
-    const out = await new Deno.Command(command!, { args, stdin: "null", stdout: "piped", stderr: "piped" })
-      .output();
+    const env = { NEPA_QUIET: "" }, piped = { stdin: "null", stdout: "piped", stderr: "piped" } as const;
+    const out = await new Deno.Command(command!, { args, env, ...piped }).output();
     assert(out.success, new TextDecoder().decode(out.stdout));
     return new TextDecoder().decode(out.stdout) + new TextDecoder().decode(out.stderr);
   } finally {

@@ -46,10 +46,12 @@ const cases: Record<string, Case> = {
     inputs: () => [normal(5)],
   },
   all: one((x) => tf.all(x, 1), () => booleans(3, 4)),
+  any: one((x) => tf.any(x, 1), () => booleans(3, 4)),
   argMax: one((x) => tf.argMax(x, -1)),
   cast: one((x) => [tf.cast(x, "int32"), tf.cast(x, "bool"), tf.cast(tf.cast(x, "int32"), "float32")]),
   "cast, of booleans": one((x) => [tf.cast(x, "float32"), tf.cast(x, "int32")], () => booleans(3, 4)),
   ceil: one(tf.ceil),
+  clipByValue: one((x) => tf.clipByValue(x, -0.5, 0.75)),
   clone: one((x) => tf.clone(x)),
   concat: { op: (...all) => tf.concat(all, 1), inputs: () => [normal(2, 3), normal(2, 1), positive(2, 3)] },
   cos: one(tf.cos),
@@ -141,6 +143,7 @@ const cases: Record<string, Case> = {
 /** Operations, or cases, that tfjs has no gradient of. */
 const WITHOUT_GRADIENT = new Set([
   "all",
+  "any",
   "argMax",
   "cast",
   "greater",

@@ -113,7 +113,7 @@ Deno.test("a class that training has not is refused with both lists, before anyt
     await assertRejects(async () => await fit(), RangeError, "d: not among the 3 classes");
   }
   for (const ask of [() => evaluate(model as never, test), () => fitHead(model as never, test)]) {
-    await assertRejects(ask, TypeError, "expected a NepaClassifier; NepaClassifier.from puts a head on");
+    await assertRejects(ask, TypeError, "expected a NepaClassifier, got a network; NepaClassifier.from");
   }
   const many = Array.from({ length: 30 }, (_, i) => `kind ${i}`);
   const large = arrayDataset({

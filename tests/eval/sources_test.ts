@@ -186,7 +186,7 @@ Deno.test("a probe refuses options that are not its own, and what it cannot read
     [() => linearProbe(as(undefined)), "linearProbe: model: expected a network"],
     [
       () => linearProbe(model),
-      "linearProbe: expected images to fit to and images to be scored by, got undefined",
+      "linearProbe: train: expected a data set, got undefined",
     ],
     [() => linearProbe(as({ train: few, test: judged })), "train: unknown option"],
     [
