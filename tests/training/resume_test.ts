@@ -13,6 +13,7 @@ import {
 } from "nepa";
 
 import { VERSION } from "../../lib/base/version.ts";
+import { said } from "../support/said.ts";
 import { withFolder } from "../support/folder.ts";
 import { checkpoints, killRuns } from "../support/kill.ts";
 import { config, noise, tinyRun } from "../support/tiny.ts";
@@ -59,18 +60,6 @@ async function train(
   } finally {
     free(run);
   }
-}
-
-/** What is printed on standard error by `work`. */
-async function said(work: () => Promise<unknown>): Promise<string> {
-  const before = console.error, lines: string[] = [];
-  console.error = (line: string) => lines.push(line);
-  try {
-    await work();
-  } finally {
-    console.error = before;
-  }
-  return lines.join("\n");
 }
 
 const refused = async (kind: string, work: () => Promise<unknown>, ...words: string[]) => {

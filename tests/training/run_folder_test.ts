@@ -19,6 +19,7 @@ import {
   useEngine,
   writeSafetensors,
 } from "nepa";
+import { said } from "../support/said.ts";
 import { withFolder } from "../support/folder.ts";
 import { checkpoints } from "../support/kill.ts";
 import { noise, tinyRun, tinyTuning } from "../support/tiny.ts";
@@ -51,18 +52,6 @@ async function train(
   } finally {
     free(run);
   }
-}
-
-/** What is printed on standard error by `work`. */
-async function said(work: () => Promise<unknown>): Promise<string> {
-  const before = console.error, lines: string[] = [];
-  console.error = (line: string) => lines.push(line);
-  try {
-    await work();
-  } finally {
-    console.error = before;
-  }
-  return lines.join("\n");
 }
 
 /** Every file of a folder with its contents; folders, pipes and links by what they are. */
