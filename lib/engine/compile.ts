@@ -176,7 +176,7 @@ function record(engine: TensorFlow, work: Work, inputs: Inputs): Recording {
 
 /** Records once more, at another time and with other random numbers, and refuses what is not the same. */
 function refuseChanges(engine: TensorFlow, work: Work, inputs: Inputs, first: Trace, end: 0 | 1 = 0): void {
-  const { result: second, drew } = elsewhere(() => trace(engine, work, inputs), end);
+  const { result: second, drew } = elsewhere(() => trace(engine, work, inputs, first.recorder.uploaded), end);
   const difference = firstDifference(second, first);
   second.recorder.discard();
   if (difference) {

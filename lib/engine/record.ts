@@ -39,15 +39,20 @@ export interface Trace {
   result: Flat;
 }
 
-/** Records a function. */
-export function trace(engine: TensorFlow, { label, fn, precision }: Work, { held, rebuild }: Inputs): Trace {
+/** Records a function; `before` is what an earlier recording of it uploaded. */
+export function trace(
+  engine: TensorFlow,
+  { label, fn, precision }: Work,
+  { held, rebuild }: Inputs,
+  before?: ReadonlySet<number>,
+): Trace {
   const { binding, backend } = engine;
   if (tf.backend() !== backend as tf.KernelBackend) {
     throw new TypeError(
       `compile("${label}"): tfjs uses another backend now; call useEngine("tensorflow") again`,
     );
   }
-  const recorder = new GraphRecorder(engine, label, precision);
+  const recorder = new GraphRecorder(engine, label, precision, before);
   const known = new Set(Object.values(tf.engine().registeredVariables));
   const variables = standInForVariables(engine, recorder);
   let traced: Trace | undefined;

@@ -35,6 +35,8 @@ export class GraphRecorder {
   /** The node of each source. */
   readonly placeholders: GraphOutput[] = [];
   readonly captured: number[] = [];
+  /** Tensors that came into TensorFlow while this recorded: constants, whatever their size. */
+  readonly uploaded = new Set<number>();
   readonly #known = new Map<number, GraphOutput>();
   /** Stand-ins that no op has used so far, and what they stand for. */
   readonly #standIns = new Map<number, StandIn>();
@@ -44,11 +46,13 @@ export class GraphRecorder {
   /**
    * @param label Of the function, for error messages.
    * @param precision Of its matrix products.
+   * @param before What an earlier recording of the same function uploaded: constants of this one too.
    */
   constructor(
     private readonly engine: TensorFlow,
     private readonly label: string,
     private readonly precision: Precision,
+    private readonly before: ReadonlySet<number> = new Set(),
   ) {
     this.graph = new Graph(engine.lib);
   }
@@ -69,6 +73,7 @@ export class GraphRecorder {
   }
 
   constant(id: number, tensor: Pointer): void {
+    this.uploaded.add(id);
     this.#known.set(id, { node: this.#noticed(this.graph.constant(tensor).node), index: 0 });
   }
 
@@ -151,7 +156,7 @@ export class GraphRecorder {
     const { lib, binding } = this.engine, copy = binding.copy(id);
     const { id: held, shape, dtype } = binding.metadata(copy);
     const size = shape.reduce((a, b) => a * b, 1);
-    if (size * 8 > CONSTANT_BYTES || dtype === DTYPE.RESOURCE) {
+    if (size * 8 > CONSTANT_BYTES && !this.before.has(id) || dtype === DTYPE.RESOURCE) {
       this.captured.push(held);
       return this.#placeholder({ source: { captured: held, original: id }, shape, dtype });
     }

@@ -113,6 +113,22 @@ Deno.test("a variable chosen by a counter, or a large tensor, is refused too; wh
   tf.dispose([x, two, large, got]);
 });
 
+Deno.test("a large tensor that TensorFlow first sees in the recording is the same tensor in the second", async () => {
+  const engine = await useEngine("tensorflow"), x = tf.tensor1d([1, 2]);
+  for (const make of [() => tf.tensor1d(new Float32Array(1e5).fill(2)), () => tf.ones([1e5], "int32")]) {
+    const seen = make(), total = [...await tf.sum(seen).data()][0]!, fresh = make();
+    const f = (x: tf.Tensor) => tf.add(x, tf.add(tf.sum(fresh), tf.sum(make())).cast("float32"));
+    for (const options of [{ xla: true }, { xla: false }]) {
+      const compiled = engine.compile(f, options), got = await compiled(x) as tf.Tensor;
+      assertEquals([...await got.data()], [2 * total + 1, 2 * total + 2]);
+      compiled.dispose();
+      got.dispose();
+    }
+    tf.dispose([seen, fresh]);
+  }
+  x.dispose();
+});
+
 /** tfjs' own account of where it is. */
 function position(): unknown[] {
   const { gradientDepth, kernelDepth, activeTape, scopeStack } = tf.engine().state;
