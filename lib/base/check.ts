@@ -147,6 +147,17 @@ export function expectKinds(where: string, args: Readonly<Record<string, readonl
   }
 }
 
+const KINDS = {
+  ...{ model: network, classifier, run, image, parameters: variables },
+  ...{ images, dataset: images, train: images, test: images, bank: images },
+};
+
+/** {@linkcode expectKinds} of arguments whose names say what they are. */
+export function expectNamed(where: string, args: Partial<Record<keyof typeof KINDS, unknown>>): void {
+  const named = Object.entries(args).map(([name, value]) => [name, [value, KINDS[name as "model"]]] as const);
+  expectKinds(where, Object.fromEntries(named));
+}
+
 /** What an object is, in words. */
 function kindOf(value: object): string {
   if (has("then")(value)) return "a promise";

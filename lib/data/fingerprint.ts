@@ -1,5 +1,5 @@
 /** What tells two data sets apart. @module */
-import * as is from "../base/check.ts";
+import { expectNamed } from "../base/check.ts";
 import { createHash } from "node:crypto";
 import { Random } from "../base/random.ts";
 import type { Dataset } from "./dataset.ts";
@@ -35,7 +35,7 @@ async function sampled(dataset: Dataset, most: number): Promise<string> {
  * ```
  */
 export async function fingerprintOf(dataset: Dataset, most = 64): Promise<string> {
-  is.expectKinds("fingerprintOf", { dataset: [dataset, is.images] });
+  expectNamed("fingerprintOf", { dataset });
   const { length, height, width, channels, classes, labels } = dataset;
   const known = dataset instanceof Rows ? await dataset.contents() : dataset.fingerprint;
   return createHash("sha256").update(JSON.stringify([length, height, width, channels, classes]))

@@ -1,7 +1,6 @@
 /** The batches that a training takes, as tensors, for a step written by hand. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, callable, checkOptions, count, expect, index, orNull } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, callable, checkOptions, count, expect, expectNamed, index, orNull } from "../base/check.ts";
 import type { Dataset } from "./dataset.ts";
 import { Feeder, refuseTransform } from "./loader.ts";
 import { checkedSize, horizontalFlip, sides, type Size, type Transform } from "./transforms.ts";
@@ -96,7 +95,7 @@ export class TrainingBatches {
  * ```
  */
 export function trainingBatches(dataset: Dataset, options: TrainingBatchesOptions = {}): TrainingBatches {
-  is.expectKinds("trainingBatches", { dataset: [dataset, is.images] });
+  expectNamed("trainingBatches", { dataset });
   checkOptions("trainingBatches", options, RULES);
   const { batchSize = 64, seed = 0, augment = horizontalFlip(0.5), views = 1, from = 0 } = options;
   const { height, width } = sides(checkedSize("size", options.size ?? dataset)), size = { height, width };

@@ -1,18 +1,32 @@
-/** Lines and heat maps of numbers of one's own. @module */
-import { any, checkOptions, flag, type Rule } from "../base/check.ts";
-import * as is from "../base/check.ts";
-import { Figure, type FigureLayout, plotText, sequential } from "./figure.ts";
+/** Bars, lines and heat maps of numbers of one's own. @module */
+import type { Shape } from "plotly-types";
+import { any, checkOptions, expectKinds, flag, optional, type Rule } from "../base/check.ts";
+import { categoryText, Figure, ink, palette, plotText, sequential, titled, type Trace } from "./figure.ts";
 
-/** Words of a chart. */
-interface Words {
+/** What stands above a chart. */
+interface Title {
   /** Above, in bold. */
   title?: string;
   /** Below the title. */
   subtitle?: string;
+}
+
+/** Words of a chart with two axes. */
+interface Words extends Title {
   /** What stands below the horizontal axis. */
   xTitle?: string;
   /** What stands beside the vertical axis. */
   yTitle?: string;
+}
+
+/** Options of {@linkcode barChart}. */
+export interface BarChartOptions extends Title {
+  /** What the categories are; stands below them. */
+  categoryTitle?: string;
+  /** What the values are. Default "accuracy, %". */
+  valueTitle?: string;
+  /** Values to compare with, by name: dashed lines across. */
+  references?: Readonly<Record<string, number>>;
 }
 
 /** Options of {@linkcode lineChart}. */
@@ -33,11 +47,100 @@ export interface HeatMapsOptions extends Words {
   columns?: number;
 }
 
-const WORDS: Record<keyof Words, Rule> = { title: any, subtitle: any, xTitle: any, yTitle: any };
+const TITLE: Record<keyof Title, Rule> = { title: any, subtitle: any };
+const WORDS: Record<keyof Words, Rule> = { ...TITLE, xTitle: any, yTitle: any };
 
-/** The title, with what stands below it. */
-function head({ title = "", subtitle = "" }: Words): FigureLayout {
-  return { title: { text: plotText(title), subtitle: { text: plotText(subtitle) } } };
+const words = (text: string) => ({ text: plotText(text) });
+
+/** Values by name. */
+export type Named<T> = Readonly<Record<string, T>> | ReadonlyMap<string, T>;
+
+/** Names and values, in order. */
+export const entriesOf = <T>(named: Named<T>): [string, T][] =>
+  named instanceof Map ? [...named] : Object.entries(named);
+
+/** Mean and sample standard deviation; of one number, the number and NaN. */
+export function spread(values: readonly number[]): { mean: number; std: number } {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return { mean, std: Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (values.length - 1)) };
+}
+
+function barTrace(
+  name: string,
+  bars: readonly (readonly [string, number | readonly number[]])[],
+  color: string,
+): Trace {
+  const stats = bars.map(([, v]) => spread(typeof v === "number" ? [v] : v));
+  const percent = (share: number) => (100 * share).toFixed(1), array = stats.map(({ std }) => 100 * std || 0);
+  const visible = stats.some(({ std }) => std > 0);
+  return {
+    type: "bar",
+    name: plotText(name),
+    x: bars.map(([category]) => categoryText(category)),
+    y: stats.map(({ mean }) => 100 * mean),
+    text: stats.map(({ mean, std }) => percent(mean) + (Number.isNaN(std) ? "" : ` ± ${percent(std)}`)),
+    textposition: "inside", // at the foot, where no line of reference runs through
+    insidetextanchor: "start",
+    constraintext: "none",
+    textangle: 0,
+    textfont: { size: 11, color: "#fff" },
+    marker: { color },
+    error_y: { visible, type: "data", array, thickness: 1.4, width: 4, color: ink.text },
+  };
+}
+
+function referenceLine(name: string, value: number, i: number): Partial<Shape> {
+  const y = 100 * value, across = { xref: "paper", x0: 0, x1: 1, y0: y, y1: y } as const;
+  const line = { color: palette[(3 + i) % palette.length]!, width: 2, dash: "dash" } as const;
+  return { type: "line", name: plotText(`${name} ${y.toFixed(1)}`), showlegend: true, ...across, line };
+}
+
+/**
+ * Shares (accuracies) as bars from zero, in percent, one colour for each series.
+ *
+ * @param series By name of the series, then of the category: a share from 0 to 1, or several, one for each seed, drawn as
+ * their mean with the sample standard deviation. Of an object JavaScript puts names such as "10" first; a Map keeps its order.
+ *
+ * @example
+ * ```ts
+ * import { barChart } from "nepa";
+ *
+ * const chart = barChart(
+ *   { pretrained: { "600 labels": 0.779, "6,000 labels": 0.841 }, scratch: { "600 labels": [0.727, 0.729, 0.74] } },
+ *   { title: "Fine-tuning", references: { "always the same class": 0.1 } },
+ * );
+ * await chart.svg();
+ * ```
+ */
+export function barChart(
+  series: Named<Named<number | readonly number[]>>,
+  options: BarChartOptions = {},
+): Figure {
+  expectKinds("barChart", { series: [series, optional] });
+  checkOptions("barChart", options, { ...TITLE, categoryTitle: any, valueTitle: any, references: any });
+  const { categoryTitle = "", valueTitle = "accuracy, %", references = {} } = options;
+  const all = entriesOf(series).map(([name, values]) => [name, entriesOf(values)] as const);
+  const categories = new Set(all.flatMap(([, bars]) => bars.map(([category]) => category)));
+  const bars = all.map(([name, values], i) => barTrace(name, values, palette[i % palette.length]!));
+  const several = all.some(([, bars]) => bars.some(([, v]) => typeof v !== "number"));
+  const longest = Math.max(...[...categories].map((name) => name.length));
+  const slot = Math.max(7.5 * longest + 16, bars.length * (several ? 100 : 50) + 16);
+  const width = Math.min(820, Math.max(480, 240 + slot * categories.size));
+  return new Figure(bars, {
+    width,
+    height: 400,
+    title: titled(options),
+    barmode: "group",
+    showlegend: bars.length > 1 || Object.keys(references).length > 0,
+    shapes: Object.entries(references).map(([name, value], i) => referenceLine(name, value, i)),
+    xaxis: {
+      type: "category",
+      title: words(categoryTitle),
+      showgrid: false,
+      categoryarray: [...categories].map(categoryText),
+    },
+    yaxis: { title: words(valueTitle), rangemode: "tozero" },
+  });
 }
 
 /**
@@ -57,7 +160,7 @@ export function lineChart(
   series: Readonly<Record<string, readonly (number | readonly [x: number, y: number])[]>>,
   options: LineChartOptions = {},
 ): Figure {
-  is.expectKinds("lineChart", { series: [series, is.optional] });
+  expectKinds("lineChart", { series: [series, optional] });
   checkOptions("lineChart", options, { ...WORDS, logarithmic: flag });
   const { xTitle = "", yTitle = "", logarithmic = false } = options;
   const traces = Object.entries(series).map(([name, values]) => {
@@ -68,9 +171,9 @@ export function lineChart(
   });
   const log = logarithmic ? { type: "log" as const, dtick: 1 } : {};
   return new Figure(traces, {
-    ...head(options),
-    xaxis: { ...log, title: { text: plotText(xTitle) } },
-    yaxis: { title: { text: plotText(yTitle) } },
+    title: titled(options),
+    xaxis: { ...log, title: words(xTitle) },
+    yaxis: { title: words(yTitle) },
   });
 }
 
@@ -91,33 +194,30 @@ export function heatMaps(
   maps: Readonly<Record<string, readonly (readonly (number | null)[])[]>>,
   options: HeatMapsOptions = {},
 ): Figure {
-  const rules = { ...WORDS, colorTitle: any, range: any, diverging: flag, columns: any };
-  is.expectKinds("heatMaps", { maps: [maps, is.optional] });
-  checkOptions("heatMaps", options, rules);
+  expectKinds("heatMaps", { maps: [maps, optional] });
+  const rules = { colorTitle: any, range: any, diverging: flag, columns: any };
+  checkOptions("heatMaps", options, { ...WORDS, ...rules });
   const { xTitle = "", yTitle = "", colorTitle = "", diverging = false, columns = 2 } = options;
   const entries = Object.entries(maps), rows = Math.ceil(entries.length / columns);
-  const all = entries.flatMap(([, map]) => map.flat()).filter((value) => value !== null);
-  const [zmin, zmax] = options.range ??
-    all.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
-  const colorscale = diverging ? [[0, "#0c3566"], [0.5, "#ffffff"], [1, "#8c3a0b"]] : sequential;
-  const layout: Record<string, unknown> = {};
-  const traces = entries.map(([name, map], i) => {
-    const id = i === 0 ? "" : String(i + 1), column = i % columns, row = Math.floor(i / columns);
-    const part = (k: number, n: number) => [k / n + 0.03, (k + 1) / n - 0.03];
-    const below = row === rows - 1 && xTitle ? `${name}: ${xTitle}` : name,
-      beside = column === 0 ? yTitle : "";
-    const [low, high] = part(rows - 1 - row, rows), axis = { showgrid: false, ticks: "" };
-    layout[`xaxis${id}`] = {
-      ...axis,
-      domain: part(column, columns),
-      anchor: `y${id}`,
-      title: { text: plotText(below) },
-    };
-    const y = { ...axis, domain: [low, high], anchor: `x${id}`, autorange: "reversed" };
-    layout[`yaxis${id}`] = { ...y, title: { text: plotText(beside) } };
-    const colorbar = { title: { text: plotText(colorTitle) } }, scale = { zmin, zmax, colorscale, colorbar };
-    const axes = { xaxis: `x${id}`, yaxis: `y${id}`, showscale: i === 0 };
-    return { type: "heatmap", name: plotText(name), z: map, ...scale, ...axes };
+  const ids = entries.map((_, i) => i === 0 ? "" : String(i + 1)), bare = { showgrid: false, ticks: "" };
+  const axes = entries.map(([name], i) => ({
+    [`xaxis${ids[i]}`]: {
+      ...bare,
+      title: words(i >= (rows - 1) * columns && xTitle ? `${name}: ${xTitle}` : name),
+    },
+    [`yaxis${ids[i]}`]: { ...bare, title: words(i % columns === 0 ? yTitle : ""), autorange: "reversed" },
+  }));
+  const traces = entries.map(([name, z], i) => {
+    const at = { xaxis: `x${ids[i]}`, yaxis: `y${ids[i]}`, coloraxis: "coloraxis" };
+    return { type: "heatmap", name: plotText(name), z, ...at };
   });
-  return new Figure(traces as never[], { ...head(options), ...layout, width: 820, height: 120 + 320 * rows });
+  const colorscale = diverging ? [[0, "#0c3566"], [0.5, "#ffffff"], [1, "#8c3a0b"]] : sequential;
+  const [cmin, cmax] = options.range ?? [];
+  const layout = {
+    title: titled(options),
+    ...Object.assign({}, ...axes),
+    grid: { rows, columns, pattern: "independent", xgap: 0.12, ygap: 0.15 },
+    coloraxis: { cmin, cmax, colorscale, colorbar: { title: words(colorTitle) } },
+  };
+  return new Figure(traces as never[], { ...layout, width: 820, height: 120 + 320 * rows });
 }

@@ -1,7 +1,6 @@
 /** Figures: one value that a notebook, a file and a terminal each show in their own way. @module */
 import type { Layout, PlotData, Template } from "plotly-types";
-import { checkOptions, LONG, positive, visible } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { checkOptions, expectKinds, list, LONG, optional, positive, visible } from "../base/check.ts";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 import { drawSvg, rasterize } from "./raster.ts";
 import { formatNumber } from "./table.ts";
@@ -71,6 +70,7 @@ const colorbar = { outlinewidth: 0, thickness: 14, tickfont: small, title: besid
 const theme: Template = {
   data: { heatmap: [{ type: "heatmap", colorscale: sequential, colorbar }] },
   layout: {
+    ...{ coloraxis: { colorbar } }, // which the types do not know
     font: { family: fontFamily, size: 12, color: ink.text },
     title: {
       x: 0,
@@ -103,6 +103,11 @@ function plain(value: object): Record<string, unknown> {
 /** Words that plotly shows as they are; of itself it takes `<` for the beginning of a tag. Line breaks stay. */
 export function plotText(words: string): string {
   return visible(words, LONG).replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/\n/g, "<br>");
+}
+
+/** A title in plotly's terms, with what stands below it. */
+export function titled({ title = "", subtitle = "" }: { title?: string; subtitle?: string }) {
+  return { text: plotText(title), subtitle: { text: plotText(subtitle) } };
 }
 
 /** A name as a category of plotly's, which takes names that every object has, such as "constructor", for known ones. */
@@ -167,7 +172,7 @@ export class Figure {
    * @param layout Width 720 and height 440 pixels where it says nothing else.
    */
   constructor(data: readonly Trace[], layout: FigureLayout = {}) {
-    is.expectKinds("Figure", { data: [data, is.list], layout: [layout, is.optional] });
+    expectKinds("Figure", { data: [data, list], layout: [layout, optional] });
     this.width = layout.width ?? 720;
     this.height = layout.height ?? 440;
     this.#data = data;

@@ -1,8 +1,7 @@
 /** Grids of pictures, with captions, outlined parts and numbers laid over them as colours. @module */
 import type { Annotations, Image, Shape } from "plotly-types";
-import { Figure, ink, palette, plotText, type Trace } from "./figure.ts";
-import { any, checkOptions, count, expect, notNegative, positive, type Rule } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { Figure, ink, palette, plotText, titled, type Trace } from "./figure.ts";
+import { any, checkOptions, count, expect, expectKinds, list, notNegative, positive } from "../base/check.ts";
 import { checkPixels, enlarge, type Pixels, pngUrl } from "./png.ts";
 
 /** A part of a picture, in its pixels. */
@@ -48,10 +47,6 @@ export interface ImageGridOptions {
   /** What the numbers laid over the pictures are; stands beside their colour bar. */
   heatTitle?: string;
 }
-
-const RULES: Record<keyof ImageGridOptions, Rule> = {
-  ...{ title: any, subtitle: any, heatTitle: any, columns: count, size: positive, gap: notNegative },
-};
 
 /** From see-through over amber to dark red. */
 const embers: [number, string][] = [
@@ -102,11 +97,9 @@ function heatAt(heat: NonNullable<Picture["heat"]>, { left, top, width, height }
   return { type: "heatmap", name: "heat", z, ...grid, hovertemplate: "%{z:.4f}<extra></extra>" } as Trace;
 }
 
-function heatColors(title: string, y: number, length: number): object {
-  const font = { size: 11, color: ink.soft }, place = { x: 1.01, y, yanchor: "top", ypad: 0 };
-  const bar = { ...place, thickness: 12, len: Math.min(length, 260), lenmode: "pixels", outlinewidth: 0 };
-  const words = { text: plotText(title), side: "right", font };
-  return { colorscale: embers, colorbar: { ...bar, tickfont: font, title: words } };
+function heatColors(title = "", y: number, length: number): object {
+  const place = { x: 1.01, y, yanchor: "top", ypad: 0, len: Math.min(length, 260), lenmode: "pixels" };
+  return { colorscale: embers, colorbar: { ...place, title: { text: plotText(title) } } };
 }
 
 function checkPicture(picture: Picture, i: number): void {
@@ -148,14 +141,13 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
  * ```
  */
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
-  is.expectKinds("imageGrid", { pictures: [pictures, is.list] });
-  checkOptions("imageGrid", options, RULES);
+  expectKinds("imageGrid", { pictures: [pictures, list] });
+  const sizes = { columns: count, size: positive, gap: notNegative };
+  checkOptions("imageGrid", options, { title: any, subtitle: any, heatTitle: any, ...sizes });
   expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
-  const { title = "", subtitle = "", heatTitle = "" } = options;
   const { places, edge, top, width, height } = arrange(pictures, options);
   const heats = pictures.flatMap(({ heat }, i) => heat ? [heatAt(heat, places[i]!)] : []);
-  const captioned = { text: plotText(title), subtitle: { text: plotText(subtitle) } };
   const bar = heats.length > 0 ? 90 : 0, marks = pictures.map((picture, i) => marksAt(picture, places[i]!));
   const captions = pictures.flatMap(({ caption }, i) => {
     const { left, top, width, height } = places[i]!;
@@ -167,12 +159,12 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
     width: width + bar,
     height,
     margin: { l: 0, r: bar, t: 0, b: 0 },
-    title: { ...captioned, x: edge / width, y: 1 - 18 / height, ...upper },
+    title: { ...titled(options), x: edge / width, y: 1 - 18 / height, ...upper },
     xaxis: { ...axis, range: [0, width] },
     yaxis: { ...axis, range: [height, 0] },
     images: pictures.map((picture, i) => imageAt(picture, places[i]!)),
     shapes: marks.flatMap(({ shapes }) => shapes),
     annotations: [...captions, ...marks.flatMap(({ labels }) => labels)],
-    ...(bar ? { coloraxis: heatColors(heatTitle, 1 - top / height, height - top - 8) } : {}),
+    ...bar && { coloraxis: heatColors(options.heatTitle, 1 - top / height, height - top - 8) },
   });
 }

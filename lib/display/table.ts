@@ -1,6 +1,5 @@
 /** Tables that show themselves, in a notebook and in a terminal. @module */
-import { any, checkOptions, LONG, visible } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, checkOptions, expectKinds, list, LONG, visible } from "../base/check.ts";
 import { consoleDisplay, escapeHtml, jupyterDisplay, type MediaBundle } from "./jupyter.ts";
 
 /** What a table's cell holds. */
@@ -54,7 +53,7 @@ export class Table {
    * @param rows One record for each row; a column that a row lacks stays empty.
    */
   constructor(readonly rows: readonly Readonly<Record<string, Cell>>[], readonly options: TableOptions = {}) {
-    is.expectKinds("Table", { rows: [rows, is.list] });
+    expectKinds("Table", { rows: [rows, list] });
     checkOptions("Table", options, { title: any, note: any, format: any });
     this.columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   }

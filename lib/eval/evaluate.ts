@@ -1,7 +1,6 @@
-/** How well a classifier does: on any images, and on held-out ones while it is trained. @module */
+/** Classifiers: how well one does on images, and a head fitted to a frozen network. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, callable, checkOptions, expect, orNull } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, callable, checkOptions, expect, expectNamed, numberThat, orNull } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
@@ -12,6 +11,7 @@ import { judge, type Judged, Judgement } from "./scores.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { refuseTransform } from "../data/loader.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
+import { fitted } from "./logistic.ts";
 
 const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
 
@@ -46,16 +46,16 @@ export function refuseFitted(
   return classNumbers(known(classifier), dataset);
 }
 
-const fitted = new WeakMap<NepaClassifier, Set<Dataset>>();
+const fittedTo = new WeakMap<NepaClassifier, Set<Dataset>>();
 
 /** Takes note of what classifiers are fitted to. */
 export function noteFitted(dataset: Dataset, ...classifiers: readonly (NepaClassifier | undefined)[]): void {
-  for (const one of classifiers) if (one) fitted.set(one, (fitted.get(one) ?? new Set()).add(dataset));
+  for (const one of classifiers) if (one) fittedTo.set(one, (fittedTo.get(one) ?? new Set()).add(dataset));
 }
 
 /** What has to be said of images that the classifier was fitted to. */
 function fittedNotes(classifier: NepaClassifier, dataset: Dataset): string[] {
-  return [...fitted.get(classifier) ?? []].flatMap((set) => {
+  return [...fittedTo.get(classifier) ?? []].flatMap((set) => {
     const { count } = sharedRows(dataset, set), which = `${count} of the ${dataset.length} images`;
     return count > 0
       ? [`${which} were trained on, with ${set.name}: no measure of what others would get`]
@@ -111,7 +111,7 @@ export async function evaluate(
   dataset: Dataset,
   options: { prepare?: Transform | null; signal?: AbortSignal } = {},
 ): Promise<EvaluationResult> {
-  is.expectKinds("evaluate", { classifier: [classifier, is.classifier], dataset: [dataset, is.images] });
+  expectNamed("evaluate", { classifier, dataset });
   checkOptions("evaluate", options, { prepare: orNull(callable), signal: any });
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
@@ -166,4 +166,58 @@ export class Evaluation {
   dispose(): void {
     this.#pass.dispose();
   }
+}
+
+/**
+ * Fits a classifier's linear map alone, to its optimum: multinomial logistic regression as in `linearProbe`. Fine-tuning
+ * from there bends what the network has learned less than from a head at zero (arXiv 2202.10054).
+ *
+ * @param classifier Its `classifier.weight` and `classifier.bias` change in place, nothing else.
+ * @param dataset Labelled images of the network's size, a few thousand at most.
+ * @param options `lambda`, the weight of the penalty λ/2·|W|² on standardised features. Default 0.1, for few labels and long
+ * features. `signal` ends the work, and so does the Stop button; the head is as before then.
+ * @throws {RangeError} If the images or the classes do not fit the classifier, or λ is not positive.
+ *
+ * @example
+ * ```ts
+ * import { evaluate, fashionMnist, fitHead, Nepa, NepaClassifier, useEngine } from "nepa";
+ * import { assert } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train } = await fashionMnist(), few = train.balanced(5);
+ * const model = new Nepa({ preset: "mini", layerscaleValue: null }, { seed: 0 });
+ * const classifier = NepaClassifier.from(model, { classes: train.classes, pool: "all" });
+ * await fitHead(classifier, few);
+ * assert((await evaluate(classifier, few)).accuracy > 0.9);
+ * classifier.dispose();
+ * model.dispose();
+ * ```
+ */
+export async function fitHead(
+  classifier: NepaClassifier,
+  dataset: Dataset,
+  options: { lambda?: number; signal?: AbortSignal } = {},
+): Promise<void> {
+  expectNamed("fitHead", { classifier, dataset });
+  checkOptions("fitHead", options, { lambda: numberThat("a positive number", (x) => x > 0), signal: any });
+  const { lambda = 0.1 } = options;
+  const numbers = refuseFitted(dataset, classifier, null), classes = classifier.classes.length;
+  const labels = dataset.labels.map((label) => numbers[label]!);
+  const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
+  const pass = currentEngine().compile(read, { name: "head's features" });
+  await stoppable("fitHead", options.signal, async (signal) => {
+    const weights = classifier.parameters, patches = patchesOf(classifier.backbone);
+    const reading = readOne(pass, dataset, patches, ["pooled"], { signal, weights });
+    const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
+    const features = { data, size: data.length / dataset.length };
+    const how = { classes, lambda, excess: 1e-4, maxIterations: 1000, signal };
+    await fitted(features, labels, how, ({ point }, { standardiser }) => {
+      const { weight, bias } = standardiser.undone(point);
+      noteFitted(dataset, classifier);
+      tf.tidy(() => {
+        weights.get("classifier.weight")!.assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
+        weights.get("classifier.bias")!.assign(tf.tensor1d(bias));
+      });
+    });
+  });
 }

@@ -5,8 +5,7 @@ import { PREPARE, type Prepare, prepared } from "../data/encoded.ts";
 import { type Normalisation, normalize } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
-import { any, checkOptions, expect, flag } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, checkOptions, expect, expectKinds, expectNamed, flag } from "../base/check.ts";
 import { refuseNonFinite } from "../base/finite.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
@@ -56,10 +55,8 @@ export async function readFeatures(
   layers: readonly Layer[],
   reading: Reading = {},
 ): Promise<Map<Layer, Float32Array>> {
-  const list: is.Kind = ["a list of layers", Array.isArray, 'such as ["final"]'];
-  is.expectKinds("readFeatures", {
-    ...{ model: [model, is.network], dataset: [dataset, is.images], layers: [layers, list] },
-  });
+  expectNamed("readFeatures", { model, dataset });
+  expectKinds("readFeatures", { layers: [layers, ["a list of layers", Array.isArray, 'such as ["final"]']] });
   checkOptions("readFeatures", reading, { pool: any, causal: flag, signal: any, prepare: PREPARE });
   const set = prepared(dataset, model.preprocessor, reading.prepare);
   const read = (signal: AbortSignal) => readSets(model, [set], layers, { ...reading, signal });

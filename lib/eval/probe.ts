@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { PREPARE } from "../data/encoded.ts";
 import type { Normalisation } from "../data/transforms.ts";
-import { barChart } from "../display/bars.ts";
+import { barChart } from "../display/charts.ts";
 import type { Figure } from "../display/figure.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";

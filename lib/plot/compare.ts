@@ -1,14 +1,13 @@
 /** Several runs over each other: from their folders, or while they go on side by side. @module */
 import { basename } from "node:path";
-import { entriesOf, type Named } from "../display/bars.ts";
+import { entriesOf, type Named } from "../display/charts.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { inNotebook, say } from "../display/jupyter.ts";
 import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
 import { progress } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { RunInterrupted } from "@nepa/engine";
-import { expect } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { expect, expectKinds, optional, run as isRun } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
 import { drawWhile, lossBoard, sidesOf, smooth, sparse, timeLeft } from "./run.ts";
@@ -62,9 +61,8 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
  * ```
  */
 export async function compareRuns(folders: readonly string[]): Promise<Figure> {
-  is.expectKinds("compareRuns", {
-    folders: [folders, ["a list", Array.isArray, 'such as ["runs/a", "runs/b"]']],
-  });
+  const list = ["a list", Array.isArray, 'such as ["runs/a", "runs/b"]'] as const;
+  expectKinds("compareRuns", { folders: [folders, list] });
   expect(folders.length > 0, "folders", "one or more", "none");
   const runs = await Promise.all(folders.map(async (folder) => {
     const history = await readLog(folder);
@@ -116,9 +114,9 @@ async function* inTurn(runs: readonly Run<unknown>[]): AsyncGenerator<void, void
  * ```
  */
 export async function plotRuns(runs: Named<Run<unknown>>): Promise<Figure> {
-  is.expectKinds("plotRuns", { runs: [runs, ["runs by name", is.optional[1], ""]] });
-  is.expectKinds("plotRuns", Object.fromEntries(entriesOf(runs).map(([name, run]) => [name, [run, is.run]])));
+  expectKinds("plotRuns", { runs: [runs, ["runs by name", optional[1], ""]] });
   const entries = entriesOf(runs), all = entries.map(([, run]) => run);
+  expectKinds("plotRuns", Object.fromEntries(entries.map(([name, run]) => [name, [run, isRun]])));
   const named = entries.map(([name, { history, notices }]) => ({ name, history, notices }));
   expect(all.length > 0, "runs", "one or more", "none");
   const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);

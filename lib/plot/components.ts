@@ -5,8 +5,7 @@ import { Figure, ink, palette, plotText, type Trace } from "../display/figure.ts
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
-import { any, checkOptions, flag, positive } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, checkOptions, expectNamed, flag, positive } from "../base/check.ts";
 import { Random } from "../base/random.ts";
 import type { Encoder } from "../model/method.ts";
 
@@ -74,7 +73,7 @@ export async function plotPatchColors(
   images: Dataset,
   options: PatchColorOptions = {},
 ): Promise<Figure> {
-  is.expectKinds("plotPatchColors", { model: [model, is.network], images: [images, is.images] });
+  expectNamed("plotPatchColors", { model, images });
   checkOptions("plotPatchColors", options, { layer: any, size: positive, causal: flag });
   const { layer = "final", size = 90, causal } = options,
     { length, height, width, channels, classes } = images;
@@ -126,7 +125,7 @@ export async function plotClassMap(
   dataset: Dataset,
   options: Reading & { layer?: Layer } = {},
 ): Promise<Figure> {
-  is.expectKinds("plotClassMap", { model: [model, is.network], dataset: [dataset, is.images] });
+  expectNamed("plotClassMap", { model, dataset });
   checkOptions("plotClassMap", options, { layer: any, pool: any, causal: flag, signal: any });
   const { layer = "final", ...reading } = options;
   const features = (await readFeatures(model, dataset, [layer], reading)).get(layer)!;

@@ -6,8 +6,7 @@ import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { readFeatures } from "../eval/features.ts";
-import { checkOptions, numberThat, positive } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { checkOptions, expectNamed, numberThat, positive } from "../base/check.ts";
 import { unit } from "../eval/collapse.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, copyPatch } from "./grid.ts";
@@ -104,9 +103,7 @@ export async function plotImagination(
   bank: Dataset,
   options: ImaginationOptions = {},
 ): Promise<Figure> {
-  is.expectKinds("plotImagination", {
-    ...{ model: [model, is.network], images: [images, is.images], bank: [bank, is.images] },
-  });
+  expectNamed("plotImagination", { model, images, bank });
   const { imageSize, patchSize } = model.config, N = (imageSize / patchSize) ** 2;
   const few = numberThat(`an integer from 0 to ${N}`, (x) => Number.isInteger(x) && x >= 0 && x <= N);
   checkOptions("plotImagination", options, { given: few, size: positive });

@@ -3,8 +3,7 @@ import type * as tf from "@tensorflow/tfjs";
 import type { Image } from "../data/dataset.ts";
 import { Figure, palette } from "../display/figure.ts";
 import { imageGrid } from "../display/pictures.ts";
-import { expect } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { expect, expectKinds, expectNamed, image as isImage } from "../base/check.ts";
 import { copyPatch, outline } from "./grid.ts";
 
 /** The patches moved apart by `gap` white pixels. */
@@ -37,7 +36,7 @@ function apart(image: Image, patch: number, gap: number): Image {
  * ```
  */
 export function plotPatches(image: Image, patchSize: number): Figure {
-  is.expectKinds("plotPatches", { image: [image, is.image] });
+  expectNamed("plotPatches", { image });
   const { height, width } = image, rows = height / patchSize, columns = width / patchSize;
   const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
   expect(divides, "plotPatches", `a patch size that divides ${height} x ${width} pixels`, patchSize);
@@ -127,10 +126,8 @@ export async function plotMask(
   masks?: ImageMasks,
   patchSize = 1,
 ): Promise<Figure> {
-  const either = (value: unknown) => "rank" in Object(value) || is.image[1](value);
-  is.expectKinds("plotMask", {
-    mask: [mask, ["a mask [T, T] or an image", either, "such as causalMask(17)"]],
-  });
+  const isEither = (value: unknown) => "rank" in Object(value) || isImage[1](value);
+  expectKinds("plotMask", { mask: [mask, ["a mask [T, T] or an image", isEither, "such as causalMask(17)"]] });
   if ("channels" in mask) return blocksOf(mask, masks!, patchSize);
   const [tokens, columns] = mask.shape;
   expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);

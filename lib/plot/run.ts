@@ -1,5 +1,5 @@
 /** The course of a training run, drawn while it runs and when it is over. @module */
-import * as is from "../base/check.ts";
+import { expectNamed } from "../base/check.ts";
 import { type Figure, ink, palette } from "../display/figure.ts";
 import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../display/jupyter.ts";
 import { boardFigure, lightSvg, warningLines } from "../display/lines.ts";
@@ -146,7 +146,7 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
  * what the run has measured is drawn.
  */
 export function runFigure(run: Run<unknown>): Figure {
-  is.expectKinds("runFigure", { run: [run, is.run] });
+  expectNamed("runFigure", { run });
   const { reason = run.history.length === 0 ? "not begun" : "", seconds } = run;
   const words = [seconds < 0.5 ? "" : formatDuration(seconds), reason].filter((word) => word);
   return boardFigure(runBoard(run, headline(run, ...words)));
@@ -209,7 +209,7 @@ export function timeLeft(steps: number): (done: number) => string[] {
  * ```
  */
 export async function plotRun(run: Run<unknown>): Promise<Figure> {
-  is.expectKinds("plotRun", { run: [run, is.run] });
+  expectNamed("plotRun", { run });
   if (!inNotebook()) {
     await run.finish();
     return runFigure(run);

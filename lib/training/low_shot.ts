@@ -1,6 +1,6 @@
 /** What pretraining buys: accuracy against the number of labels, pretrained and from scratch. @module */
 import type { Dataset } from "../data/dataset.ts";
-import { spread } from "../display/bars.ts";
+import { spread } from "../display/charts.ts";
 import { Figure, palette, type Trace } from "../display/figure.ts";
 import { formatNumber, formatPercent, Table } from "../display/table.ts";
 import { evaluate } from "../eval/evaluate.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { barChart } from "../../lib/display/bars.ts";
+import { barChart } from "../../lib/display/charts.ts";
 import { palette } from "../../lib/display/figure.ts";
 import { boardFigure, lightSvg, type LineBoard } from "../../lib/display/lines.ts";
 import { imageGrid } from "../../lib/display/pictures.ts";

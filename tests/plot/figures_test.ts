@@ -6,7 +6,7 @@ import { Table } from "../../lib/display/table.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { causalMask } from "../../lib/model/masks.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
-import { plotExpectation } from "../../lib/plot/expectation.ts";
+import { plotExpectation } from "../../lib/plot/attention.ts";
 import { plotMask, plotPatches } from "../../lib/plot/patches.ts";
 import { colorAt, decodePng } from "../support/pixels.ts";
 
