@@ -19,15 +19,13 @@ export interface Line {
   dash?: boolean;
 }
 
+/** Pixels from the board's left and top to the edges of a chart's plotting area. */
+export type Edges = Record<"left" | "top" | "right" | "bottom", number>;
+
 /** One chart of a board. */
-export interface LineChart {
+export interface LineChart extends Edges {
   title: string;
   lines: readonly Line[];
-  /** Pixels from the board's left and top to the plotting area. */
-  left: number;
-  top: number;
-  right: number;
-  bottom: number;
   /** Numbers that the vertical axis must show, whatever the lines do. */
   include?: readonly number[];
   /** Whether the lines' names stand above it. Default: if there is more than one line. */

@@ -36,21 +36,28 @@ interface State extends ProgressOptions {
 /** Seconds as people read them: "0:07", "12:03", "1:02:03". */
 export function formatDuration(seconds: number): string {
   const s = Math.round(seconds), two = (n: number) => String(Math.floor(n)).padStart(2, "0");
-  return s < 3600
-    ? `${Math.floor(s / 60)}:${two(s % 60)}`
-    : `${Math.floor(s / 3600)}:${two(s / 60 % 60)}:${two(s % 60)}`;
+  const minutes = s < 3600 ? Math.floor(s / 60) : `${Math.floor(s / 3600)}:${two(s / 60 % 60)}`;
+  return `${minutes}:${two(s % 60)}`;
+}
+
+/** The seconds left by the pace so far. The clock starts at the first call: what comes before is preparation. */
+export function pace(total: number): (done: number) => number | undefined {
+  let first: { done: number; time: number } | undefined;
+  return (done) => {
+    const now = performance.now();
+    first ??= { done, time: now };
+    const rate = (done - first.done) / (now - first.time) * 1000;
+    return rate > 0 ? (total - done) / rate : undefined;
+  };
 }
 
 /** An amount: whole numbers stay whole, others get one decimal. */
 const amount = (n: number) => Number.isInteger(n) ? String(n) : n.toFixed(1);
 
 function words({ done, total, unit, text, seconds, left }: State): string {
-  const time = done < total && left !== undefined
-    ? `${formatDuration(left)} left`
-    : done > 0 && `in ${formatDuration(seconds)}`;
-  return [`${amount(done)}/${amount(total)}${unit ? ` ${unit}` : ""}`, time, text].filter((s) => s).join(
-    "  ",
-  );
+  const goesOn = done < total && left !== undefined, of = unit ? ` ${unit}` : "";
+  const time = goesOn ? `${formatDuration(left)} left` : done > 0 && `in ${formatDuration(seconds)}`;
+  return [`${amount(done)}/${amount(total)}${of}`, time, text].filter((s) => s).join("  ");
 }
 
 /** One line of at most `width` characters, the bar in its middle. */
@@ -143,16 +150,11 @@ export function progress(options: ProgressOptions): Progress {
     : Deno.stderr.isTerminal()
     ? inTerminal
     : inLines(state);
-  let drawn = -Infinity, over = false, first: { time: number; done: number } | undefined;
-  const tick = (done: number, text: string | undefined) => {
+  const timeLeft = pace(options.total);
+  let drawn = -Infinity, over = false;
+  const tick = (done: number, text = state.text) => {
     const now = performance.now();
-    first ??= { time: now, done };
-    state.done = done;
-    state.text = text ?? state.text;
-    state.seconds = (now - started) / 1000;
-    // The first update is where the clock for the time left starts: what comes before it is preparation.
-    const rate = (done - first.done) / (now - first.time) * 1000;
-    state.left = rate > 0 ? (state.total - done) / rate : undefined;
+    Object.assign(state, { done, text, seconds: (now - started) / 1000, left: timeLeft(done) });
     return now;
   };
   const update = (done: number, text?: string) => {

@@ -3,39 +3,32 @@ import { basename } from "node:path";
 import { entriesOf, type Named } from "../display/charts.ts";
 import { type Figure, palette } from "../display/figure.ts";
 import { inNotebook, say } from "../display/jupyter.ts";
-import { boardFigure, type Line, type LineBoard } from "../display/lines.ts";
+import { boardFigure, type LineBoard } from "../display/lines.ts";
 import { progress } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { RunInterrupted } from "@nepa/engine";
 import { expect, expectKinds, optional, run as isRun } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
 import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
-import { drawWhile, lossBoard, sidesOf, smooth, sparse, timeLeft } from "./run.ts";
+import { drawWhile, lineOf, lossBoard, sidesOf, smooth } from "./run.ts";
 
-interface Compared {
-  name: string;
-  history: readonly Step[];
-  notices?: readonly string[];
-}
+/** What is drawn of a run. */
+type Compared = Pick<Run<unknown>, "history"> & { name: string; notices?: readonly string[] };
 
 /** Runs over each other, a color for each. */
 function comparison(runs: readonly Compared[], words: string): LineBoard {
-  const through = (value: (step: Step) => number | undefined): Line[] =>
-    runs.map(({ name, history }, i) => {
-      const color = palette[i % palette.length]!;
-      return { ...sparse(history, name, color, value), dash: i >= palette.length };
-    });
-  const means = new Map(runs.flatMap(({ history }) => {
-    const smoothed = smooth(history.map(({ loss }) => loss));
-    return history.map((step, i) => [step, smoothed[i]!] as const);
-  }));
-  const held = ["Held-out loss", through(({ validation }) => validation?.loss)] as const;
-  const others = sidesOf(runs.map(({ history }) => history)).map(([title, , line]) =>
-    [title, through(line![2])] as const
-  );
-  const sides = [held, ...others].map(([title, lines]) => ({ title, lines, legend: false }));
+  const through = (value: (step: Step) => number | undefined) =>
+    runs.map(({ name, history }, i) =>
+      lineOf(history, name, palette[i % palette.length]!, value, { dash: i >= palette.length })
+    );
+  const means = new Map(runs.flatMap(({ history }) => [...smooth(history)]));
+  const held = { title: "Held-out loss", lines: through(({ validation }) => validation?.loss), legend: false };
+  const others = sidesOf(runs.map(({ history }) => history)).map(([title, , line]) => {
+    return { title, lines: through(line![2]), legend: false };
+  });
   const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
-  return lossBoard({ title: "Runs", subtitle: words, notice }, through((step) => means.get(step)), sides);
+  const head = { title: "Runs", subtitle: words, notice };
+  return lossBoard(head, through((step) => means.get(step)), [held, ...others]);
 }
 
 /**
@@ -119,19 +112,15 @@ export async function plotRuns(runs: Named<Run<unknown>>): Promise<Figure> {
   expectKinds("plotRuns", Object.fromEntries(entries.map(([name, run]) => [name, [run, isRun]])));
   const named = entries.map(([name, { history, notices }]) => ({ name, history, notices }));
   expect(all.length > 0, "runs", "one or more", "none");
-  const steps = Math.max(...all.map((run) => run.steps)), left = timeLeft(steps);
+  const total = Math.max(...all.map((run) => run.steps));
   const done = () => Math.max(...named.map(({ history }) => history.at(-1)?.step ?? 0));
   const figure = () => boardFigure(comparison(named, `mean of ${LOSS_WINDOW} losses`));
   if (!inNotebook()) {
-    await using bar = progress({ title: "training", total: steps, unit: "steps", text: "compiling" });
+    await using bar = progress({ title: "training", total, unit: "steps", text: "compiling" });
     for await (const _ of inTurn(all)) bar.update(done());
     return figure();
   }
-  return await drawWhile(inTurn(all), () => {
-    const [more] = done() === 0 ? ["compiling"] : left(done());
-    const words = [`${formatNumber(done())} of ${formatNumber(steps)} steps`, ...more ? [more] : []].join(
-      " · ",
-    );
-    return { words, board: { ...comparison(named, words), done: done() / steps } };
-  }, figure);
+  const board = (...more: readonly string[]) =>
+    comparison(named, [`${formatNumber(done())} of ${formatNumber(total)} steps`, ...more].join(" · "));
+  return await drawWhile(inTurn(all), { total, done, board, figure });
 }

@@ -3,65 +3,62 @@ import { expectNamed } from "../base/check.ts";
 import { type Figure, ink, palette } from "../display/figure.ts";
 import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../display/jupyter.ts";
 import { boardFigure, lightSvg, warningLines } from "../display/lines.ts";
-import type { Line, LineBoard, LineChart } from "../display/lines.ts";
-import { formatDuration } from "../display/progress.ts";
+import type { Edges, Line, LineBoard, LineChart } from "../display/lines.ts";
+import { formatDuration, pace } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
 import { LOSS_WINDOW, METER, Run, type Step } from "../training/run.ts";
 
 const [blue, orange, green, crimson, violet, brown] = palette;
 
 /** The mean of the last `LOSS_WINDOW` losses at each step, or of as many as there are. */
-export function smooth(losses: readonly number[]): number[] {
+export function smooth(history: readonly Step[]): Map<Step, number> {
   let sum = 0;
-  return losses.map((loss, i) => {
-    sum += loss - (i < LOSS_WINDOW ? 0 : losses[i - LOSS_WINDOW]!);
-    return sum / Math.min(i + 1, LOSS_WINDOW);
-  });
+  return new Map(history.map((step, i) => {
+    sum += step.loss - (history[i - LOSS_WINDOW]?.loss ?? 0);
+    return [step, sum / Math.min(i + 1, LOSS_WINDOW)];
+  }));
 }
 
+type Value = (step: Step) => number | undefined;
+
 /** A line through the steps at which something was measured. */
-export function sparse(
+export function lineOf(
   history: readonly Step[],
   name: string,
   color: string,
-  value: (s: Step) => number | undefined,
+  value: Value,
+  style: Pick<Line, "width" | "dash"> = {},
 ): Line {
   const points = history.filter((step) => value(step) !== undefined);
-  return { name, color, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
+  return { name, color, ...style, x: points.map(({ step }) => step), y: points.map((step) => value(step)!) };
 }
 
 /** A metric of a step by its name, where the step has it; `times` a factor. */
-export function metric(name: string, times = 1): (step: Step) => number | undefined {
+export function metric(name: string, times = 1): Value {
   return ({ metrics }) => typeof metrics?.[name] === "number" ? times * metrics[name] : undefined;
 }
 
-/** A line through every step. */
-function dense(history: readonly Step[], name: string, color: string, value: (s: Step) => number): Line {
-  return { ...sparse(history, name, color, value), width: 1.5 };
-}
-
 function lossLines({ history, cosine }: Run<unknown>): Line[] {
-  const means = smooth(history.map(({ loss }) => loss));
-  const mean = ({ step }: Step) => means[step - history[0]!.step]!;
-  const beat = (name: string, color: string, read: string) => ({
-    ...sparse(history, name, color, metric(read, -1)), // a predictor's loss: minus its cosine
-    dash: true,
-  });
+  const means = smooth(history);
+  const beat = (name: string, color: string, read: string) =>
+    lineOf(history, name, color, metric(read, -1), { dash: true }); // a predictor's loss: minus its cosine
   return [
-    { ...dense(history, "each step", "#8fb3d9", ({ loss }) => loss), width: 1 },
-    { ...dense(history, `mean of ${LOSS_WINDOW}`, blue, mean), width: 2 },
-    sparse(history, "held out", green, ({ validation }) => validation?.loss),
-    ...(cosine
+    lineOf(history, "each step", "#8fb3d9", ({ loss }) => loss, { width: 1 }),
+    lineOf(history, `mean of ${LOSS_WINDOW}`, blue, (step) => means.get(step)),
+    lineOf(history, "held out", green, ({ validation }) => validation?.loss),
+    ...cosine
       ? [
         beat("previous patch", orange, "previousPatch"),
         beat("mean", brown, "meanDirection"),
         beat("mean by position", crimson, "meanDirectionPerPosition"),
       ]
-      : []),
+      : [],
   ];
 }
 
-/** What is drawn beside the loss: charts, and the lines of each. */
+/** A chart beside the loss: its title, numbers that it must show, and lines by name and color. */
+type Side = readonly [title: string, include: number[], ...[name: string, color: string, value: Value][]];
+
 const SIDES: readonly Side[] = [
   ["Spread", [0, 1], ["std", green, metric("featureStd")], ["mean cosine", crimson, metric("meanCosine")]],
   ["Effective rank of z", [1], ["effective rank", violet, metric("effectiveRank")]],
@@ -71,13 +68,6 @@ const SIDES: readonly Side[] = [
   ["Gradient norm", [0], ["gradient norm", ink.soft, ({ gradNorm }) => gradNorm]],
 ];
 
-/** A chart: its title, numbers that it must show, and lines by name and color. */
-type Side = readonly [
-  title: string,
-  include: number[],
-  ...[name: string, color: string, value: (step: Step) => number | undefined][],
-];
-
 /** The charts beside the loss, a method's own metrics after those that are known. */
 export function sidesOf(histories: readonly (readonly Step[])[]): Side[] {
   const own = new Set(histories.flat().flatMap(({ metrics = {} }) => Object.keys(metrics)));
@@ -85,32 +75,18 @@ export function sidesOf(histories: readonly (readonly Step[])[]): Side[] {
   return [...SIDES, ...more.map((n, i): Side => [n, [], [n, palette[i % palette.length]!, metric(n)]])];
 }
 
-/** The smaller charts on the right. */
-function sideCharts(history: readonly Step[]): Pick<LineChart, "title" | "lines" | "include">[] {
-  return sidesOf([history]).map(([title, include, ...lines]) => {
-    const width = lines[0]![1] === ink.soft ? 1.5 : 2; // what is there at every step
-    const drawn = lines.map(([name, color, value]) => ({ ...sparse(history, name, color, value), width }));
-    return { title, lines: drawn, include };
-  });
-}
-
-/** Leaves out lines and charts without points. */
-const filled = <C extends { lines: readonly Line[] }>(chart: C): C => ({
-  ...chart,
-  lines: chart.lines.filter(({ x }) => x.length > 0),
-});
-
-/** The loss on the left, smaller charts on the right, of those that have lines. */
+/** The loss on the left, smaller charts on the right; without lines that have no points, and charts that have no lines. */
 export function lossBoard(
   words: Pick<LineBoard, "title" | "subtitle" | "notice">,
   loss: readonly Line[],
-  smaller: readonly Pick<LineChart, "title" | "lines" | "include" | "legend">[],
+  smaller: readonly Omit<LineChart, keyof Edges>[],
 ): LineBoard {
-  const side = smaller.map(filled).filter(({ lines }) => lines.length > 0);
+  const drawn = (lines: readonly Line[]) => lines.filter(({ x }) => x.length > 0);
+  const side = smaller.map((chart) => ({ ...chart, lines: drawn(chart.lines) })).filter(({ lines }) => lines.length);
   const width = 820, lines = warningLines({ ...words, width }).length;
   const top = 104 + 15 * Math.max(0, lines - 1), gap = 38;
   const room = Math.max(366, 73 * side.length), share = room / side.length, bottom = top + room - gap;
-  const main = { ...filled({ title: "Loss", lines: loss }), left: 54, top, right: 544, bottom };
+  const main = { title: "Loss", lines: drawn(loss), left: 54, top, right: 544, bottom };
   const smallerAt = side.map((chart, i) => {
     const from = top + i * share;
     return { ...chart, left: 610, top: from, right: 808, bottom: from + share - gap };
@@ -118,10 +94,14 @@ export function lossBoard(
   return { ...words, xTitle: "step", width, height: bottom + 48, charts: [main, ...smallerAt] };
 }
 
-/** The charts of a run. @param words What stands below the title. */
-function runBoard(run: Run<unknown>, words: string): LineBoard {
-  const head = { title: "Training", subtitle: words, notice: run.notices.at(-1) };
-  return lossBoard(head, lossLines(run), sideCharts(run.history));
+/** The charts of a run; below the title stands how it does, and `more`. */
+function runBoard(run: Run<unknown>, ...more: readonly string[]): LineBoard {
+  const head = { title: "Training", subtitle: headline(run, ...more), notice: run.notices.at(-1) };
+  const sides = sidesOf([run.history]).map(([title, include, ...lines]) => {
+    const style = { width: lines[0]![1] === ink.soft ? 1.5 : 2 }; // thin what is there at every step
+    return { title, include, lines: lines.map((line) => lineOf(run.history, ...line, style)) };
+  });
+  return lossBoard(head, lossLines(run), sides);
 }
 
 /** How the run stands, in one line. */
@@ -130,8 +110,8 @@ function headline(run: Run<unknown>, ...more: readonly string[]): string {
   const loss = (n: number) => n.toFixed(4).replace("-", "−");
   const mean = (value: (s: Step) => number) =>
     recent.reduce((sum, step) => sum + value(step), 0) / recent.length;
-  const done = formatNumber(steps),
-    words = [steps === run.steps ? `${done} steps` : `${done} of ${formatNumber(run.steps)} steps`];
+  const of = steps === run.steps ? "" : ` of ${formatNumber(run.steps)}`;
+  const words = [`${formatNumber(steps)}${of} steps`];
   if (steps > 0) {
     words.push(steps === 1 ? `loss ${loss(lossLast)}` : `loss ${loss(lossFirst)} → ${loss(lossLast)}`);
     words.push(`${formatNumber(Math.round(mean((step) => step.imagesPerSecond)))} images/s`);
@@ -149,25 +129,35 @@ export function runFigure(run: Run<unknown>): Figure {
   expectNamed("runFigure", { run });
   const { reason = run.history.length === 0 ? "not begun" : "", seconds } = run;
   const words = [seconds < 0.5 ? "" : formatDuration(seconds), reason].filter((word) => word);
-  return boardFigure(runBoard(run, headline(run, ...words)));
+  return boardFigure(runBoard(run, ...words));
 }
 
 Run.show = (run) => runFigure(run)[jupyterDisplay]();
 
+/** What is drawn while steps are made, and after. */
+interface Drawing {
+  total: number;
+  done(): number;
+  /** A frame; below the title stands what is given, too. */
+  board(...more: readonly string[]): LineBoard;
+  figure(): Figure;
+}
+
 /** Goes through `steps` with a frame at once and about three times a second; draws the figure of what is there in the end. */
 export async function drawWhile(
   steps: AsyncIterable<unknown>,
-  frame: () => { words: string; board: LineBoard },
-  figure: () => Figure,
+  { total, done, board, figure }: Drawing,
 ): Promise<Figure> {
-  const live = liveDisplay();
+  const live = liveDisplay(), timeLeft = pace(total), before = done();
   let drawn = -Infinity, last: Figure | undefined;
   const draw = () => {
+    const begins = done() === before && before < total, left = begins ? undefined : timeLeft(done());
     const now = performance.now();
     if (now - drawn < 300) return;
     drawn = now;
-    const { words, board } = frame();
-    live.draw({ "text/html": `<div>${lightSvg(board)}</div>`, "text/plain": words });
+    const frame = board(...begins ? ["compiling"] : left === undefined ? [] : [`${formatDuration(left)} left`]);
+    const svg = lightSvg({ ...frame, done: done() / total });
+    live.draw({ "text/html": `<div>${svg}</div>`, "text/plain": frame.subtitle });
   };
   try {
     draw();
@@ -177,17 +167,6 @@ export async function drawWhile(
     await live.finish(await last[jupyterDisplay]());
   }
   return movingDown(last, live);
-}
-
-/** The time left by the pace so far, in words; the clock starts after the first step, which may have been compiled. */
-export function timeLeft(steps: number): (done: number) => string[] {
-  let first: { done: number; time: number } | undefined;
-  return (done) => {
-    const now = performance.now();
-    first ??= { done, time: now };
-    if (done <= first.done) return [];
-    return [`${formatDuration((now - first.time) / (done - first.done) * (steps - done) / 1000)} left`];
-  };
 }
 
 /**
@@ -214,13 +193,12 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
     await run.finish();
     return runFigure(run);
   }
-  const left = timeLeft(run.steps), before = run.history.length;
-  return await drawWhile(run, () => {
-    const done = run.history.at(-1)?.step ?? 0;
-    const begins = done < run.steps && run.history.length === before;
-    const words = headline(run, ...(begins ? ["compiling"] : left(done)));
-    return { words, board: { ...runBoard(run, words), done: done / run.steps } };
-  }, () => runFigure(run));
+  return await drawWhile(run, {
+    total: run.steps,
+    done: () => run.history.at(-1)?.step ?? 0,
+    board: (...more) => runBoard(run, ...more),
+    figure: () => runFigure(run),
+  });
 }
 
 /** The same figure, which leaves the place where it stands if it is shown at once again: as its cell's value. */
