@@ -1,13 +1,13 @@
 /** Attentive probes: a frozen network's tokens, read by one learned query and one linear map. @module */
 import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
-import { PREPARE, prepared } from "../data/encoded.ts";
+import { PREPARE } from "../data/encoded.ts";
 import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
-import * as is from "../base/check.ts";
-import { checkOptions, expect, type Rule } from "../base/check.ts";
+import { any, checkOptions, count, expect, expectNamed, flag } from "../base/check.ts";
+import { index, notNegative, positive, type Rule } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
 import type { Encoder } from "../model/method.ts";
 import { makeParameters } from "../model/network.ts";
@@ -18,7 +18,7 @@ import { type Layer, type Reading, readSets } from "./features.ts";
 import { guessed, judge, type Judged, Judgement } from "./scores.ts";
 import { type Features, Standardiser } from "./logistic.ts";
 import { layerTitle } from "./probe.ts";
-import { checkSets } from "./sources.ts";
+import { setsFor } from "./sources.ts";
 import { crossEntropy, linear } from "../model/ops.ts";
 
 /** Options of {@linkcode attentiveProbe}. */
@@ -40,9 +40,9 @@ export interface AttentiveOptions extends Pick<Reading, "causal" | "signal" | "p
 }
 
 const RULES: Record<keyof AttentiveOptions, Rule> = {
-  ...{ layer: is.any, signal: is.any, causal: is.flag, prepare: PREPARE },
-  ...{ heads: is.count, epochs: is.count, batchSize: is.count },
-  ...{ learningRate: is.positive, weightDecay: is.notNegative, seed: is.index, overlap: OVERLAP },
+  ...{ layer: any, signal: any, causal: flag, prepare: PREPARE },
+  ...{ heads: count, epochs: count, batchSize: count },
+  ...{ learningRate: positive, weightDecay: notNegative, seed: index, overlap: OVERLAP },
 };
 
 /** {@linkcode AttentiveOptions} completed, but for the layer. */
@@ -216,25 +216,20 @@ export async function attentiveProbe(
   test: Dataset,
   options: AttentiveOptions = {},
 ): Promise<AttentiveResult> {
-  is.expectKinds("attentiveProbe", {
-    ...{ model: [model, is.network], train: [train, is.images], test: [test, is.images] },
-  });
+  expectNamed("attentiveProbe", { model, train, test });
   checkOptions("attentiveProbe", options, RULES);
-  const { layer = "final", causal = model.causal, overlap: _, signal: own, prepare, ...given } = options;
+  const { layer = "final", causal = model.causal, overlap: _o, signal: own, prepare: _p, ...given } = options;
   const updates = Math.max(1, Math.floor(train.length / (options.batchSize ?? 256)));
   const epochs = Math.max(10, Math.ceil(1000 / updates));
-  const sets = [train, test].map((set) => prepared(set, model.preprocessor, prepare)) as [Dataset, Dataset];
-  const [, judged] = checkSets(model, ...sets, options);
+  const { images, sets: [, judged] } = setsFor(model, train, test, options);
   const { size: { height, width }, imageMean } = model.preprocessor;
-  const [, tokens, D] = tf.tidy(() => {
-    return model.tokens(tf.zeros([1, height, width, imageMean.length], "int32"), [layer], { causal })[0]!
-      .shape;
-  });
+  const black = () => tf.zeros<tf.Rank.R4>([1, height, width, imageMean.length], "int32");
+  const [, tokens, D] = tf.tidy(() => model.tokens(black(), [layer], { causal })[0]!.shape);
   const training = { epochs, batchSize: 256, learningRate: 1e-2, weightDecay: 0.05, seed: 0 };
   const settings: AttentiveSettings = { heads: model.heads ?? headsOf(D), ...training, ...given };
   expect(D % settings.heads === 0, "heads", `a divisor of ${D}`, settings.heads);
   return await stoppable("attentiveProbe", own, async (signal) => {
-    const [fitted, tested] = await readSets(model, sets, [layer], { pool: "all", causal, signal });
+    const [fitted, tested] = await readSets(model, images, [layer], { pool: "all", causal, signal });
     const features = { data: fitted!.get(layer)!, size: D };
     const head = new AttentiveHead(features, tokens, train.classes.length, settings);
     try {

@@ -1,10 +1,9 @@
 /** What probes and neighbours read: a network, a function from images to features, or numbers from elsewhere. @module */
 import * as tf from "@tensorflow/tfjs";
-import { any, checkOptions, count, expect, type Rule, shown } from "../base/check.ts";
-import * as is from "../base/check.ts";
+import { any, checkOptions, count, expect, expectKinds, expectNamed } from "../base/check.ts";
+import { network as isNetwork, type Rule, shown } from "../base/check.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
-import { type Labelled, type Matched, matched } from "../data/matching.ts";
-import { type OverlapOption, refuseShared } from "../data/matching.ts";
+import { type Labelled, type Matched, matched, type OverlapOption, refuseShared } from "../data/matching.ts";
 import { shapeOf } from "../data/preprocessor.ts";
 import { progress } from "../display/progress.ts";
 import { uncompiled } from "@nepa/engine";
@@ -62,55 +61,46 @@ export async function asked<O extends OverlapOption & Reading>(
   rules: Readonly<Record<string, Rule>>,
   [source, ...rest]: readonly [Source, ...unknown[]],
 ): Promise<Asked<O>> {
-  const given = isSets(source), options = ((given ? rest[0] : rest[2]) ?? {}) as O;
-  if (!given && typeof source !== "function") {
-    const expected = "a network, a function from images to features, or { train, test } of features";
-    is.expectKinds(where, { model: [source, [expected, is.network[1], is.network[2]]] });
-    checkOptions(where, options, rules);
-    const [train, test] = imagesIn(where, rest), { preprocessor } = source;
-    const as = (set: Dataset) => prepared(set, preprocessor, options.prepare);
-    const images = [as(train), as(test)] as const, sets = checkSets(source, ...images, options);
-    const read = (what: readonly Read[], signal: AbortSignal) =>
-      readSets(source, images, what as readonly Layer[], { ...options, signal });
-    return { sets, options, network: { model: source, images }, read };
+  if (isSets(source)) {
+    const options = check<O>(`${where} of features`, rest[0], rules, [...READING, ...IMAGES]);
+    return { options, ...await given(source) };
   }
-  const others = given ? [...READING, ...IMAGES] : READING;
-  const own = Object.entries(rules).filter(([name]) => !others.includes(name));
-  checkOptions(`${where} of ${given ? "features" : "a function"}`, options, Object.fromEntries(own));
-  if (!given) {
+  if (typeof source === "function") {
+    const options = check<O>(`${where} of a function`, rest[2], rules, READING);
     const images = imagesIn(where, rest), sets = checkLabels(...images, options);
-    const read = async (_: readonly Read[], signal: AbortSignal) => [
-      await computed(source, images[0], signal),
-      await computed(source, images[1], signal),
-    ];
+    const read = (_: readonly Read[], signal: AbortSignal) =>
+      Array.fromAsync(images, (set) => computed(source, set, signal));
     return { sets, options, read };
   }
-  const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
-  expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
-  refuseUnfit(train);
-  const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
-  const read = () => Promise.resolve([train, test].map(({ data }) => new Map([["given" as const, data]])));
-  return { sets, options, read };
+  const expected = "a network, a function from images to features, or { train, test } of features";
+  expectKinds(where, { model: [source, [expected, isNetwork[1], isNetwork[2]]] });
+  const options = check<O>(where, rest[2], rules, []), { images, sets } = setsFor(source, ...imagesIn(where, rest), options);
+  const read = (what: readonly Read[], signal: AbortSignal) =>
+    readSets(source, images, what as readonly Layer[], { ...options, signal });
+  return { sets, options, network: { model: source, images }, read };
 }
 
 const isSets = (source: Source): source is FeatureSets =>
   typeof source === "object" && source !== null && "train" in source;
 
+/** Options without those that have no answer there. */
+function check<O extends object>(where: string, options: unknown = {}, rules: Readonly<Record<string, Rule>>, others: readonly string[]): O {
+  checkOptions(where, options as O, Object.fromEntries(Object.entries(rules).filter(([name]) => !others.includes(name))));
+  return options as O;
+}
+
 function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, Dataset] {
-  is.expectKinds(where, { train: [train, is.images], test: [test, is.images] });
+  expectNamed(where, { train, test });
   return [train, test] as [Dataset, Dataset];
 }
 
-/** Refuses data sets that cannot be used together with the network. Gives what {@linkcode checkLabels} does. */
-export function checkSets(
-  model: Encoder,
-  train: Dataset,
-  test: Dataset,
-  options: OverlapOption,
-): Asked<unknown>["sets"] {
-  for (const set of [train, test]) refuseMislabelled(set);
-  for (const set of [train, test]) refuseMisfit(set, shapeOf(model), true);
-  return checkLabels(train, test, options);
+/** Images as a network reads them, and their labels; refuses what cannot be used together with it. */
+export function setsFor(model: Encoder, train: Dataset, test: Dataset, options: OverlapOption & Reading) {
+  const as = (set: Dataset) => prepared(set, model.preprocessor, options.prepare);
+  const images = [as(train), as(test)] as const;
+  for (const set of images) refuseMislabelled(set);
+  for (const set of images) refuseMisfit(set, shapeOf(model), true);
+  return { images, sets: checkLabels(...images, options) };
 }
 
 /** Refuses labels that cannot be fitted to and judged by; gives both sets', those of `test` by the names of `train`. */
@@ -118,9 +108,24 @@ function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Ask
   refuseUnfit(train);
   refuseMislabelled(test);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
-  const { name, length } = test, sets = [train, { name, length, ...matched(train, test) }] as const;
+  const sets = matchedSets(train, test);
   refuseShared(train, test, options.overlap);
   return sets;
+}
+
+/** Both, the second by the names of the first. */
+const matchedSets = (train: Labelled, test: Labelled): Asked<unknown>["sets"] => {
+  const { name, length } = test;
+  return [train, { name, length, ...matched(train, test) }];
+};
+
+/** Features that are given. */
+async function given(source: FeatureSets): Promise<Pick<Asked<unknown>, "sets" | "read">> {
+  const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
+  expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
+  refuseUnfit(train);
+  const read = () => Promise.resolve([train, test].map(({ data }) => new Map([["given" as const, data]])));
+  return { sets: matchedSets(train, test), read };
 }
 
 /** What `make` gives for all images. */

@@ -6,6 +6,14 @@ import { imageGrid } from "../display/pictures.ts";
 import { expect, expectKinds, expectNamed, image as isImage } from "../base/check.ts";
 import { copyPatch, outline } from "./grid.ts";
 
+/** Rows and columns of patches; refuses a size that does not divide the image's. */
+function gridOf(where: string, { height, width }: Image, patchSize: number): { columns: number; count: number } {
+  const rows = height / patchSize, columns = width / patchSize;
+  const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
+  expect(divides, where, `a patch size that divides ${height} x ${width} pixels`, patchSize);
+  return { columns, count: rows * columns };
+}
+
 /** The patches moved apart by `gap` white pixels. */
 function apart(image: Image, patch: number, gap: number): Image {
   const { channels } = image, rows = image.height / patch, columns = image.width / patch;
@@ -37,16 +45,14 @@ function apart(image: Image, patch: number, gap: number): Image {
  */
 export function plotPatches(image: Image, patchSize: number): Figure {
   expectNamed("plotPatches", { image });
-  const { height, width } = image, rows = height / patchSize, columns = width / patchSize;
-  const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
-  expect(divides, "plotPatches", `a patch size that divides ${height} x ${width} pixels`, patchSize);
-  const gap = Math.max(1, Math.round(patchSize / 5)), count = rows * columns;
+  const { columns, count } = gridOf("plotPatches", image, patchSize);
+  const { height, width } = image, gap = Math.max(1, Math.round(patchSize / 5));
   const marks = Array.from({ length: count }, (_, i) => ({
     ...outline(i, columns, patchSize + gap),
     width: patchSize,
     height: patchSize,
     color: "rgba(0,0,0,0)",
-    ...(count <= 64 ? { label: String(i + 1) } : {}),
+    ...count <= 64 && { label: String(i + 1) },
   }));
   const patches = { ...apart(image, patchSize, gap), marks, caption: `${count} patches` };
   return imageGrid([{ ...image, caption: "image" }, patches], {
@@ -60,11 +66,8 @@ export function plotPatches(image: Image, patchSize: number): Figure {
 
 /** What I-JEPA sees of an image, and the blocks that it predicts, drawn on it. */
 function blocksOf(image: Image, { context, targets }: ImageMasks, patchSize: number): Figure {
-  const { height, width } = image, columns = width / patchSize, count = height / patchSize * columns;
-  const divides = Number.isInteger(columns) && Number.isInteger(count);
-  expect(divides, "plotMask", `a patch size that divides ${height} x ${width} pixels`, patchSize);
-  const known = [...Array(count).keys()],
-    wrong = [...context, ...targets.flat()].find((p) => !known.includes(p));
+  const { count } = gridOf("plotMask", image, patchSize), known = [...Array(count).keys()];
+  const wrong = [...context, ...targets.flat()].find((p) => !known.includes(p));
   expect(wrong === undefined, "plotMask", `patches from 0 to ${count - 1}`, wrong);
   const only = (patches: readonly number[]): Image => {
     const data = new Uint8Array(image.data.length).fill(236);
@@ -74,10 +77,7 @@ function blocksOf(image: Image, { context, targets }: ImageMasks, patchSize: num
   const pictures = [
     { ...image, caption: "image" },
     { ...only(context), caption: `context: ${context.length} of ${count} patches` },
-    ...targets.map((target, i) => ({
-      ...only(target),
-      caption: `target ${i + 1}: ${target.length} patches`,
-    })),
+    ...targets.map((target, i) => ({ ...only(target), caption: `target ${i + 1}: ${target.length} patches` })),
   ];
   return imageGrid(pictures, { title: "What is seen, and what is predicted from it", size: 120 });
 }
@@ -133,8 +133,8 @@ export async function plotMask(
   expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);
   const sees = (await mask.array()).map((row) => row.map((value) => value === 0 ? 1 : 0));
   const gap = tokens <= 40 ? 2 : 0, every = Math.ceil(tokens / 18), side = 380;
-  const tickvals = [...sees.keys()].filter((i) => i % every === 0),
-    ticktext = tickvals.map((i) => i === 0 ? "CLS" : `${i}`);
+  const tickvals = [...sees.keys()].filter((i) => i % every === 0);
+  const ticktext = tickvals.map((i) => i === 0 ? "CLS" : `${i}`);
   const axis = { tickvals, ticktext, showgrid: false, ticks: "" } as const;
   return new Figure([{
     type: "heatmap",

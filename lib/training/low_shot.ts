@@ -15,7 +15,7 @@ import { stoppable } from "@nepa/engine";
 import { Random } from "../base/random.ts";
 import { Showing } from "../eval/scores.ts";
 import { linearProbe, type ProbeOptions } from "../eval/probe.ts";
-import { checkSets } from "../eval/sources.ts";
+import { setsFor } from "../eval/sources.ts";
 import { OVERLAP, type OverlapOption } from "../data/matching.ts";
 
 /** What is compared. */
@@ -177,7 +177,7 @@ export async function lowShot(
   checkOptions("lowShot", options, RULES);
   const classes = train.classes.length;
   const { labels = [60, 600, 6000, Infinity], seeds = [0] } = options;
-  const [, { notes }] = checkSets(model, train, test, options);
+  const { sets: [, { notes }] } = setsFor(model, train, test, options);
   const heldOut = options.heldOut ?? Math.min(2000, Math.floor(train.length / 5));
   const most = train.length - 1;
   expect(isCount(heldOut) && heldOut <= most, "heldOut", `an integer from 1 to ${most}`, heldOut);
