@@ -10,5 +10,10 @@ export type { Prepare } from "../data/encoded.ts";
 export { linearProbe, type Probe, type ProbeOptions, ProbeResult } from "./probe.ts";
 export type { FeatureFunction, FeatureSet, FeatureSets, Read } from "./sources.ts";
 export { knn, type KnnOptions, KnnResult } from "./knn.ts";
-export { type AttentiveOptions, attentiveProbe, AttentiveResult, type AttentiveSettings } from "./attentive.ts";
+export {
+  type AttentiveOptions,
+  attentiveProbe,
+  AttentiveResult,
+  type AttentiveSettings,
+} from "./attentive.ts";
 export { type Judged, Judgement, Showing } from "./scores.ts";

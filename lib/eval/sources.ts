@@ -74,7 +74,8 @@ export async function asked<O extends OverlapOption & Reading>(
   }
   const expected = "a network, a function from images to features, or { train, test } of features";
   expectKinds(where, { model: [source, [expected, isNetwork[1], isNetwork[2]]] });
-  const options = check<O>(where, rest[2], rules, []), { images, sets } = setsFor(source, ...imagesIn(where, rest), options);
+  const options = check<O>(where, rest[2], rules, []),
+    { images, sets } = setsFor(source, ...imagesIn(where, rest), options);
   const read = (what: readonly Read[], signal: AbortSignal) =>
     readSets(source, images, what as readonly Layer[], { ...options, signal });
   return { sets, options, network: { model: source, images }, read };
@@ -84,8 +85,17 @@ const isSets = (source: Source): source is FeatureSets =>
   typeof source === "object" && source !== null && "train" in source;
 
 /** Options without those that have no answer there. */
-function check<O extends object>(where: string, options: unknown = {}, rules: Readonly<Record<string, Rule>>, others: readonly string[]): O {
-  checkOptions(where, options as O, Object.fromEntries(Object.entries(rules).filter(([name]) => !others.includes(name))));
+function check<O extends object>(
+  where: string,
+  options: unknown = {},
+  rules: Readonly<Record<string, Rule>>,
+  others: readonly string[],
+): O {
+  checkOptions(
+    where,
+    options as O,
+    Object.fromEntries(Object.entries(rules).filter(([name]) => !others.includes(name))),
+  );
   return options as O;
 }
 

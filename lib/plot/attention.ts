@@ -48,7 +48,13 @@ export async function plotAttention(
 ): Promise<Figure> {
   expectNamed("plotAttention", { model, image });
   const joined = oneOf("mean", "max", "each");
-  checkOptions("plotAttention", options, { patch: any, layers: any, causal: flag, size: positive, heads: joined });
+  checkOptions("plotAttention", options, {
+    patch: any,
+    layers: any,
+    causal: flag,
+    size: positive,
+    heads: joined,
+  });
   const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
   const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
   const rows = image.height / p, columns = image.width / p;

@@ -22,7 +22,11 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
       lineOf(history, name, palette[i % palette.length]!, value, { dash: i >= palette.length })
     );
   const means = new Map(runs.flatMap(({ history }) => [...smooth(history)]));
-  const held = { title: "Held-out loss", lines: through(({ validation }) => validation?.loss), legend: false };
+  const held = {
+    title: "Held-out loss",
+    lines: through(({ validation }) => validation?.loss),
+    legend: false,
+  };
   const others = sidesOf(runs.map(({ history }) => history)).map(([title, , line]) => {
     return { title, lines: through(line![2]), legend: false };
   });
