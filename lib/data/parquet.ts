@@ -1,6 +1,6 @@
 /** Images in Parquet files, as data sets on the Hugging Face hub have them. @module */
 import { basename, dirname } from "node:path";
-import type { FileMetaData, SchemaTree } from "hyparquet";
+import type { SchemaTree } from "hyparquet";
 import { checkOptions, expect, orNull, text } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
@@ -9,7 +9,9 @@ import { DECODING, EncodedDataset, type EncodedImages, type EncodedOptions, type
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 import { numbersIn } from "./matching.ts";
-import { bufferOf, bytesIn, type ParquetFile, parquetLibrary, ParquetPages } from "./parquet_pages.ts";
+import { bytesIn, type ParquetNotes } from "./parquet_bytes.ts";
+import { type ParquetFile, ParquetPages } from "./parquet_pages.ts";
+import { aside, unlessAborted } from "./parquet_reader.ts";
 
 /** Options of {@linkcode parquetImages}. */
 export interface ParquetOptions extends EncodedOptions {
@@ -34,14 +36,9 @@ interface Columns {
 type Chosen = Pick<ParquetOptions, "image" | "label"> & { classes?: readonly string[] };
 
 /** What a file's notes and its columns say of them. */
-function columnsOf(
-  file: string,
-  metadata: FileMetaData,
-  all: readonly SchemaTree[],
-  chosen: Chosen,
-): Columns {
-  const notes = metadata.key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
-  const noted: Record<string, { _type: string; names?: string[] }> = JSON.parse(notes).info?.features ?? {};
+function columnsOf(file: string, { columns: all, notes }: ParquetNotes, chosen: Chosen): Columns {
+  const noted: Record<string, { _type: string; names?: string[] } | undefined> =
+    JSON.parse(notes)?.info?.features ?? {};
   const kindOf = ({ element: { name, type } }: SchemaTree) => noted[name]?._type ?? type ?? "several columns";
   const there = all.map((column) => `${column.element.name}: ${kindOf(column)}`).join(", ") || "none";
   const one = (what: string, given: string | undefined, found: readonly SchemaTree[]): SchemaTree => {
@@ -62,7 +59,13 @@ function columnsOf(
   const labels = named.length > 0 ? named : called, none = chosen.label === undefined && labels.length === 0;
   if (chosen.label === null || none) return { ...common, label: null, classes: [] };
   const { name } = one("label", chosen.label, labels).element;
-  return { ...common, label: name, classes: chosen.classes ?? noted[name]?.names };
+  const names = noted[name]?.names ?? undefined,
+    texts = names === undefined ||
+      Array.isArray(names) && names.every((text) => typeof text === "string");
+  if (!texts) {
+    throw new DataError("labels", file, `${name}: expected texts as names of the classes, got others`);
+  }
+  return { ...common, label: name, classes: chosen.classes ?? names };
 }
 
 /** What a class is called whose name is a value of its own. */
@@ -107,7 +110,11 @@ export async function parquetImages(
   options: ParquetOptions = {},
 ): Promise<EncodedImages> {
   checkOptions("parquetImages", options, { ...DECODING, ...COLUMNS });
-  const source = await parquetSource([files].flat(), options);
+  const source = await stoppable(
+    "parquetImages",
+    undefined,
+    (signal) => unlessAborted(signal, parquetSource([files].flat(), options)),
+  );
   if (source.slow) {
     notice(
       `${source.name}: packed without an index of pages: a shuffled pass unpacks a whole group of rows for almost every image. ` +
@@ -120,27 +127,30 @@ export async function parquetImages(
 const COLUMNS = { image: text, label: orNull(text) };
 
 /** A file with its columns, its size and what its column of labels holds. */
-type Opened = ParquetFile & Columns & { bytes: number; labels: unknown[] };
+type Opened = ParquetFile & Columns & Pick<ParquetNotes, "bytes" | "rows"> & { labels: unknown[] };
 
 async function opened(path: string, chosen: Chosen): Promise<Opened> {
-  const { parquetMetadataAsync, parquetSchema, parquetReadObjects, compressors } = await parquetLibrary();
+  const found = await aside("open", [path]), { bytes, rows } = found;
   try {
-    const file = await bufferOf(path), metadata = await parquetMetadataAsync(file);
-    const columns = columnsOf(path, metadata, parquetSchema(metadata).children, chosen), { label } = columns;
-    const asked = { file, metadata, compressors, columns: [label!] };
-    const labels = label === null ? [] : (await parquetReadObjects(asked)).map((row) => row[label]);
-    return { path, metadata, bytes: file.byteLength, labels, ...columns };
+    const columns = columnsOf(path, found, chosen), { label } = columns;
+    return {
+      path,
+      bytes,
+      rows,
+      labels: label === null ? [] : await aside("column", [path, label]),
+      ...columns,
+    };
   } catch (cause) {
     if (cause instanceof DataError) throw cause;
-    const got = `expected a Parquet file, but ${(cause as Error).message}`;
+    const got = `expected notes of the columns as the library datasets writes them, but ${cause}`;
     throw new DataError("magic", path, got, { cause });
   }
 }
 
 /** The labels of a file as numbers of the classes, which are those of the file `first`. */
 function numbered(file: Opened, classes: readonly string[], first: string): Int32Array {
-  const { path, labels, classes: own, label, metadata } = file;
-  if (label === null) return new Int32Array(Number(metadata.num_rows)).fill(classes.length > 0 ? -1 : 0);
+  const { path, labels, classes: own, label, rows } = file;
+  if (label === null) return new Int32Array(rows).fill(classes.length > 0 ? -1 : 0);
   const places = own ? numbersIn(classes, own) : new Map(classes.map((name, i) => [name, i]));
   if (!places) {
     const expected = `expected classes among ${classes.join(", ")}, as in ${first}`;

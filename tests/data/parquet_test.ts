@@ -12,6 +12,7 @@ import {
   useEngine,
 } from "nepa";
 import { ParquetPages } from "../../lib/data/parquet_pages.ts";
+import { aside } from "../../lib/data/parquet_reader.ts";
 import { fixtures } from "../support/images.ts";
 import { withFolder } from "../support/folder.ts";
 import { type Cell, parquetColumns } from "../support/parquet.ts";
@@ -59,24 +60,26 @@ Deno.test("images of pages packed in every way, with an index and without, are t
   }
 });
 
-Deno.test("a page is read once, then each image alone; without an index a group of rows is read once", async () => {
-  const { open } = Deno, read: number[] = [];
+Deno.test("a page is read once; without an index a group of rows is read once", async () => {
+  const { open } = Deno, { postMessage } = Worker.prototype, read: number[] = [];
   for (const [name, pages] of [["none", 4], ["no_index", 2]] as const) {
-    const { parquetMetadataAsync, parquetSchema, asyncBufferFromFile } = await import("hyparquet");
-    const path = `${packed}${name}.parquet`,
-      metadata = await parquetMetadataAsync(await asyncBufferFromFile(path));
-    const [column] = parquetSchema(metadata).children,
-      found = await ParquetPages.open([{ path, metadata, image: column! }]);
+    const path = `${packed}${name}.parquet`, { columns: [image] } = await aside("open", [path]);
+    const found = await ParquetPages.open([{ path, image: image! }]);
     assertEquals(found.slow, false);
     try {
       Deno.open = (async (...args: Parameters<typeof open>) => {
         read.push(1);
         return await open(...args);
       }) as typeof open;
+      Worker.prototype.postMessage = function (this: Worker, ...args: Parameters<typeof postMessage>) {
+        read.push(1);
+        postMessage.apply(this, args);
+      } as typeof postMessage;
       for (let i = 0; i < 12; i++) assertEquals(await found.bytesOf(i % 4), cells[i % 4]!.bytes!);
-      assert(read.splice(0).length <= 2 * pages, name); // of each its place in the index, and itself
+      assertEquals(read.splice(0).length, pages, name);
     } finally {
       Deno.open = open;
+      Worker.prototype.postMessage = postMessage;
     }
   }
 });
@@ -222,6 +225,17 @@ Deno.test("a file that is cut off or broken inside is refused by its name", asyn
       await refused(path, {}, "magic");
     }
   });
+});
+
+Deno.test("a file that keeps its reader too long is refused by its name, and the next one is read", async () => {
+  const path = `${packed}none.parquet`;
+  Deno.env.set("NEPA_PARSE_SECONDS", "1e-9");
+  try {
+    await refused(path, {}, "magic", "more than 1e-9 seconds");
+  } finally {
+    Deno.env.delete("NEPA_PARSE_SECONDS");
+  }
+  assertEquals((await parquetImages(path, { size: 8 })).length, 4);
 });
 
 Deno.test("packed files without an index say what to do, and are unpacked to a folder, wholly or not at all", async () => {
