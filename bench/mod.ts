@@ -11,7 +11,7 @@ import { OptionError, readOptions, runTask } from "./options.ts";
 const BENCHES: Record<string, () => Promise<(args: readonly string[]) => unknown>> = {
   engines: async () => (await import("./engines.ts")).benchEngines,
   features: async () => (await import("./features.ts")).benchFeatures,
-  fuzz: async () => (await import("./fuzz.ts")).benchFuzz,
+  fuzz: async () => (await import("./fuzz/mod.ts")).benchFuzz,
   images: async () => (await import("./images.ts")).benchImages,
   interop: async () => (await import("./interop.ts")).benchInterop,
   kill: async () => (await import("./kill.ts")).benchKill,
@@ -25,7 +25,10 @@ const BENCHES: Record<string, () => Promise<(args: readonly string[]) => unknown
 
 const [name = "", ...args] = Deno.args;
 if (Object.hasOwn(BENCHES, name)) {
-  const file = new URL(name === "learning" ? "learning/mod.ts" : `${name}.ts`, import.meta.url);
+  const file = new URL(
+    ["fuzz", "learning"].includes(name) ? `${name}/mod.ts` : `${name}.ts`,
+    import.meta.url,
+  );
   await runTask(file.href, async () => (await BENCHES[name]!())(args));
 } else {
   await runTask(import.meta.url, () => {

@@ -44,13 +44,23 @@ async function open(path: string): Promise<ParquetNotes> {
   });
   if (!isFile) throw new Unreadable("missing", "expected a file, got a folder, a pipe or a device");
   const metadata = await metadataOf(path), columns = parquetSchema(metadata).children;
+  const rows = Number(metadata.num_rows),
+    groups = metadata.row_groups.map(({ num_rows }) => Number(num_rows));
+  const whole = groups.every((n) => n >= 0) && groups.reduce((a, b) => a + b, 0) === rows;
+  if (!whole || rows > size) { // an encoded image has more than a byte
+    throw new Error(
+      `it says that it has ${rows} rows, in groups of ${groups.slice(0, 20)}, and ${size} bytes`,
+    );
+  }
   const notes = metadata.key_value_metadata?.find(({ key }) => key === "huggingface")?.value ?? "{}";
-  return { bytes: size, rows: Number(metadata.num_rows), columns, notes };
+  return { bytes: size, rows, columns, notes };
 }
 
 async function column(path: string, name: string): Promise<unknown[]> {
-  const file = await bufferOf(path), metadata = await metadataOf(path);
-  return (await parquetReadObjects({ file, metadata, compressors, columns: [name] })).map((row) => row[name]);
+  const file = await bufferOf(path), metadata = await metadataOf(path), rows = Number(metadata.num_rows);
+  const found = await parquetReadObjects({ file, metadata, compressors, columns: [name] });
+  if (found.length !== rows) throw new Error(`its column ${name} has ${found.length} rows of ${rows}`);
+  return found.map((row) => row[name]);
 }
 
 /** A file's metadata without other columns: an image's bytes alone, not their names beside them. */
@@ -85,6 +95,9 @@ async function spans(path: string, name: string): Promise<{ spans: Span[]; packe
       starts.push([group, bytes]);
     }
     starts.forEach(([from, bytes], i) => found.push({ from, to: starts[i + 1]?.[0] ?? end, bytes }));
+    if (starts[0]?.[0] !== group || starts.some(([from], i) => from > (starts[i + 1]?.[0] ?? end))) {
+      throw new Error(`the index of its pages has rows ${starts.map(([from]) => from).slice(0, 20)}`);
+    }
     group = end;
   }
   return { spans: found, packed };

@@ -221,7 +221,7 @@ export async function readModelFolder<C>(
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
   const classes = classesOf(`${folder}/config.json`, json);
-  const { config, shapes, patch } = describe(json, classes, weights.infos);
+  const { config, shapes, patch } = naming(`${folder}/config.json`, () => describe(json, classes, weights.infos));
   const names = [...weights.infos.keys()], whole = names.some((name) => name.includes("ijepa."));
   const onDisk = (name: string) => whole ? name : name.replace(/^ijepa\./, ""); // either is official
   const expected = new Map(
@@ -242,6 +242,17 @@ export async function readModelFolder<C>(
   }
   const preprocessor = await refusing(readJson(`${folder}/preprocessor_config.json`));
   return { config, preprocessor, classes, values };
+}
+
+/** Does work on what stands in a file; errors of values name it. */
+function naming<T>(file: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const nameless = error instanceof RangeError && !error.message.includes(file);
+    if (nameless) error.message = `${file}: ${error.message.replace(/^config\.json: /, "")}`;
+    throw error;
+  }
 }
 
 /** Keys in the order in which the official files have them. */

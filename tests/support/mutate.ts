@@ -1,4 +1,4 @@
-/** Safetensors files broken at random, and what has to hold of each: shared by the tests and `bench/fuzz.ts`. */
+/** Safetensors files broken at random, and what has to hold of each: shared by the tests and `bench/fuzz/`. */
 import { assert, assertEquals } from "@std/assert";
 import { Random } from "../../lib/base/random.ts";
 import { readSafetensors, SafetensorsError, writeSafetensors } from "../../lib/files/safetensors.ts";
