@@ -40,15 +40,39 @@ export function isAsSealed(path: string, quick = false): boolean | undefined {
   return quick && unchanged ? sum.endsWith(`, ${size} bytes\n`) : sum === sumOf(path);
 }
 
+/** How long a library has to be by its header: an ELF file of 64 bits or a PE file; 0 of another. */
+function lengthBy(file: Deno.FsFile, size: number): number {
+  const at = (place: number, bytes: number) => {
+    const view = new DataView(new ArrayBuffer(bytes));
+    if (place + bytes <= size) {
+      file.seekSync(place, Deno.SeekMode.Start);
+      file.readSync(new Uint8Array(view.buffer));
+    }
+    return view;
+  };
+  const head = at(0, 64), begin = head.getUint32(60, true);
+  // ELF ends with the table of its sections.
+  if (head.getUint32(0) === 0x7f454c46) {
+    return Number(head.getBigUint64(40, true)) + head.getUint16(58, true) * head.getUint16(60, true);
+  }
+  if (head.getUint16(0) !== 0x4d5a) return 0;
+  if (begin + 24 > size) return begin + 24;
+  const coff = at(begin, 24),
+    sections = coff.getUint16(6, true),
+    table = begin + 24 + coff.getUint16(20, true);
+  if (coff.getUint32(0) !== 0x50450000) return 0;
+  const ends = Array.from({ length: sections }, (_, i) => {
+    const section = at(table + 40 * i, 40);
+    return section.getUint32(16, true) + section.getUint32(20, true);
+  });
+  return Math.max(table + 40 * sections, ...ends);
+}
+
 /** What is wrong with a library, whose code would end the process: by its checksum, or else by its own header. */
 export function damageOf(path: string): string | undefined {
-  const { size } = Deno.statSync(path),
-    sealed = isAsSealed(path, true),
-    head = new DataView(new ArrayBuffer(64));
+  const { size } = Deno.statSync(path), sealed = isAsSealed(path, true);
   if (sealed !== undefined) return sealed ? undefined : "it is not what was unpacked";
   using file = Deno.openSync(path);
-  file.readSync(new Uint8Array(head.buffer));
-  // An ELF file of 64 bits ends with the table of its sections.
-  const end = Number(head.getBigUint64(40, true)) + head.getUint16(58, true) * head.getUint16(60, true);
-  return head.getUint32(0) === 0x7f454c46 && end > size ? `expected ${end} bytes, got ${size}` : undefined;
+  const end = lengthBy(file, size);
+  return end > size ? `expected ${end} bytes, got ${size}` : undefined;
 }

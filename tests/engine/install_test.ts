@@ -294,6 +294,22 @@ Deno.test("a library that was cut off or overwritten is refused before it is ope
   header.setUint16(60, 10, true);
   await Deno.writeFile(library, new Uint8Array(header.buffer));
   refused("expected 99640 bytes, got 64");
+  const windows = new DataView(new ArrayBuffer(1024)), section = 64 + 24 + 16; // behind both headers
+  windows.setUint16(0, 0x4d5a);
+  windows.setUint32(60, 64, true);
+  windows.setUint32(64, 0x50450000);
+  windows.setUint16(64 + 6, 2, true); // sections
+  windows.setUint16(64 + 20, 16, true); // bytes of the optional header
+  for (const [i, place] of [512, 768].entries()) {
+    windows.setUint32(section + 40 * i + 16, 256, true);
+    windows.setUint32(section + 40 * i + 20, place, true);
+  }
+  for (const length of [70, 600, 1023]) {
+    await Deno.writeFile(library, new Uint8Array(windows.buffer, 0, length));
+    refused(`expected ${length < 100 ? 88 : 1024} bytes, got ${length}`);
+  }
+  await Deno.writeFile(library, new Uint8Array(windows.buffer));
+  assertThrows(() => new LibTensorFlow(library), TensorFlowError, "cannot open"); // whole, and for another system
   await Deno.writeTextFile(library, "");
   assertThrows(() => new LibTensorFlow(library), TensorFlowError, "cannot open");
 });
