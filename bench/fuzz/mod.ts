@@ -1,6 +1,6 @@
 /**
  * Reads files broken at random, of every kind that the library reads: each has to be refused by an error that names it, or
- * be whole. None may end the process, take more than 5 seconds, leave tensors, or have it hold 1 GB.
+ * be whole. None may end the process, take more than 5 seconds of the processor, leave tensors, or have it hold 1 GB.
  *
  *     deno task bench fuzz [--count 100000] [--seed 0] [--kind safetensors,parquet] [--minutes N] [--only KIND:INDEX]
  *
@@ -16,7 +16,7 @@ import { OptionError, readOptions } from "../options.ts";
 import { lines } from "../process.ts";
 import { attempts, KINDS } from "./kinds.ts";
 
-/** Seconds that a file may take, MB that a process may hold, files that a process reads. */
+/** Seconds of processor time that a file may take, MB that a process may hold, files that a process reads. */
 const LIMIT = 5, MEMORY = 1000, PART = 500;
 
 /** Seconds that a process has for its start. */
@@ -33,15 +33,28 @@ interface Sums {
 
 type Told = { index: number; peak: number; whole?: boolean; wrong?: string; seconds: number };
 
-/** A line, undefined at the end, or "late". */
-async function within<T>(
+/** Seconds of processor time that a process has taken. */
+async function spentBy(pid: number): Promise<number> {
+  const stat = await Deno.readTextFile(`/proc/${pid}/stat`).catch(() => "");
+  const fields = stat.slice(stat.lastIndexOf(")")).split(" "); // from the third on
+  return (Number(fields[12] ?? 0) + Number(fields[13] ?? 0)) / 100;
+}
+
+/** A line, undefined at the end; "late" after so many seconds of processor time, or twelve times as many of waiting. */
+async function within(
   seconds: number,
-  next: Promise<IteratorResult<T, unknown>>,
-): Promise<T | undefined | "late"> {
-  let limit: ReturnType<typeof setTimeout>;
-  const late = new Promise<"late">((resolve) => limit = setTimeout(() => resolve("late"), 1000 * seconds));
-  const first = await Promise.race([next, late]).finally(() => clearTimeout(limit));
-  return first === "late" ? first : first.done ? undefined : first.value;
+  pid: number,
+  next: Promise<IteratorResult<string, unknown>>,
+): Promise<string | undefined | "late"> {
+  const before = await spentBy(pid);
+  for (let tries = 0; tries < 12; tries++) {
+    let limit: ReturnType<typeof setTimeout>;
+    const late = new Promise<"late">((resolve) => limit = setTimeout(() => resolve("late"), 1000 * seconds));
+    const first = await Promise.race([next, late]).finally(() => clearTimeout(limit));
+    if (first !== "late") return first.done ? undefined : first.value;
+    if (await spentBy(pid) - before > seconds) break;
+  }
+  return "late";
 }
 
 /** Reads some files of a kind, in as many processes as die of it. */
@@ -66,7 +79,7 @@ async function part(kind: string, [from, to]: readonly [number, number], seed: n
     const child = new Deno.Command(Deno.execPath(), { args, env, stdout: "piped", stderr: "null" }).spawn();
     const said = lines(child.stdout), begin = next;
     while (next < to) {
-      const line = await within(next === begin ? START : LIMIT, said.next());
+      const line = await within(next === begin ? START : LIMIT, child.pid, said.next());
       if (line === undefined || line === "late") {
         if (line === "late") child.kill("SIGKILL");
         const { code, signal } = await child.status;

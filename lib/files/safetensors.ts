@@ -157,15 +157,42 @@ export function parseHeader(bytes: Uint8Array, size: number): Header {
 export function parseStrictly(bytes: Uint8Array, numbers: "any" | "whole"): Record<string, unknown> {
   if (bytes[0] !== 0x7b) refuse("expected a JSON object that begins with {");
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes), json = JSON.parse(text);
-    const bare = text.replace(/"[^"\\]*(?:\\.[^"\\]*)*"/g, ""); // without the texts in it
-    if (countKeys(json) !== bare.split(":").length - 1) throw new SyntaxError("a key twice");
-    const strange = numbers === "whole" && /[-.E]|\de/.test(bare);
-    if (strange) throw new SyntaxError("a number that is not whole, or not written in digits");
+    const { keys, strange } = scanned(bytes);
+    const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    if (countKeys(json) !== keys) throw new SyntaxError("a key twice");
+    if (numbers === "whole" && strange) {
+      throw new SyntaxError("a number that is not whole, or not written in digits");
+    }
     return json;
   } catch (error) {
     return refuse(`expected a JSON object: ${(error as Error).message}`, error);
   }
+}
+
+/** Keys of a JSON text, and how deep it is nested, at most: what it becomes takes far more memory than itself. */
+const KEYS = 1_000_000, DEPTH = 32;
+
+const code = (sign: string) => sign.charCodeAt(0);
+const [QUOTE, BACKSLASH, COLON, EXPONENT] = ['"', "\\", ":", "e"].map(code);
+const OPENING = ["{", "["].map(code), CLOSING = ["}", "]"].map(code), STRANGE = ["-", ".", "E"].map(code);
+const isDigit = (byte = 0) => byte >= 0x30 && byte <= 0x39;
+
+/** What a JSON text has outside of its texts: keys, and whether a number is no row of digits. */
+function scanned(bytes: Uint8Array): { keys: number; strange: boolean } {
+  let keys = 0, depth = 0, strange = false, within = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i]!;
+    if (within && byte === BACKSLASH) i++;
+    else if (byte === QUOTE) within = !within;
+    else if (within) continue;
+    else if (byte === COLON) keys++;
+    else if (OPENING.includes(byte)) depth++;
+    else if (CLOSING.includes(byte)) depth--;
+    else strange ||= STRANGE.includes(byte) || byte === EXPONENT && isDigit(bytes[i - 1]);
+    if (keys > KEYS) throw new SyntaxError(`more than ${KEYS} keys`);
+    if (depth > DEPTH) throw new SyntaxError(`nested more than ${DEPTH} deep`);
+  }
+  return { keys, strange };
 }
 
 function countKeys(json: unknown): number {

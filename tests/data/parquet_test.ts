@@ -227,15 +227,38 @@ Deno.test("a file that is cut off or broken inside is refused by its name", asyn
   });
 });
 
+Deno.test("rows that cannot be there, and notes of another form, are refused by the file's name", async () => {
+  const label = { name: "label", data: [0, 1, 0, 1], type: "INT32" as const };
+  const names = { image, label: { _type: "ClassLabel", names: ["a", 1] as unknown } };
+  await withParquet(parquetColumns({ image: cells }, [label], names), async (path) => {
+    await refused(path, {}, "labels", "texts as names of the classes");
+  });
+  await withParquet(parquetColumns({ image: cells }, [label], { image }), async (path) => {
+    const bytes = await Deno.readFile(path), text = new TextDecoder("latin1").decode(bytes);
+    await Deno.writeFile(path, bytes.with(text.indexOf('{"info"'), 0x28));
+    await refused(path, {}, "magic", "notes of the columns");
+  });
+  const rows = Array<Cell>(3000).fill(null);
+  await withParquet(parquetColumns({ image: rows }, [], { image }), async (path) => {
+    await refused(path, {}, "magic", "it says that it has 3000 rows");
+  });
+});
+
 Deno.test("a file that keeps its reader too long is refused by its name, and the next one is read", async () => {
-  const path = `${packed}none.parquet`;
-  Deno.env.set("NEPA_PARSE_SECONDS", "1e-9");
-  try {
-    await refused(path, {}, "magic", "more than 1e-9 seconds");
-  } finally {
-    Deno.env.delete("NEPA_PARSE_SECONDS");
-  }
-  assertEquals((await parquetImages(path, { size: 8 })).length, 4);
+  const count = 200_000,
+    label = { name: "label", data: Array(count).keys().toArray(), type: "INT32" as const };
+  await withParquet(
+    parquetColumns({ image: Array<Cell>(count).fill(null) }, [label], { image }),
+    async (path) => {
+      Deno.env.set("NEPA_PARSE_SECONDS", "1e-9");
+      try {
+        await refused(path, {}, "magic", "more than 1e-9 seconds");
+      } finally {
+        Deno.env.delete("NEPA_PARSE_SECONDS");
+      }
+    },
+  );
+  assertEquals((await parquetImages(`${packed}none.parquet`, { size: 8 })).length, 4);
 });
 
 Deno.test("packed files without an index say what to do, and are unpacked to a folder, wholly or not at all", async () => {

@@ -280,6 +280,19 @@ Deno.test("a hundred thousand tensors of the same bytes are refused within secon
   assert(performance.now() - start < 20_000); // under a second on an idle machine
 });
 
+Deno.test("a header that would become gigabytes is refused before it does; a long text in it is read", () => {
+  const keys = Array.from({ length: 250_001 }, (_, i) => `"${i}":{"a":0,"b":0,"c":0}`);
+  const refused = {
+    [`{${keys}}`]: "more than 1000000 keys",
+    [`{"a":${"[".repeat(33)}`]: "nested more than 32 deep",
+  };
+  for (const [header, message] of Object.entries(refused)) {
+    assertThrows(() => readSafetensors(file(header)), SafetensorsError, `expected a JSON object: ${message}`);
+  }
+  const { metadata } = readSafetensors(file(`{"__metadata__":{"a":"${"\\u0041\\n".repeat(1e6)}"}}`));
+  assertEquals(metadata.a!.length, 2e6);
+});
+
 Deno.test("what no reader would take is not written", () => {
   const write = (name: string, tensor: { shape: number[]; data: HostArray; dtype?: Dtype }) => () =>
     writeSafetensors(new Map([[name, tensor]]));
