@@ -221,7 +221,10 @@ export async function readModelFolder<C>(
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
   const classes = classesOf(`${folder}/config.json`, json);
-  const { config, shapes, patch } = naming(`${folder}/config.json`, () => describe(json, classes, weights.infos));
+  const { config, shapes, patch } = naming(
+    `${folder}/config.json`,
+    () => describe(json, classes, weights.infos),
+  );
   const names = [...weights.infos.keys()], whole = names.some((name) => name.includes("ijepa."));
   const onDisk = (name: string) => whole ? name : name.replace(/^ijepa\./, ""); // either is official
   const expected = new Map(
