@@ -215,14 +215,14 @@ const image: Attempt = async (folder, index, seed) => {
 
 /** By name: how many of a hundred of all are of this kind, and how one is read. */
 export const KINDS: Readonly<Record<string, { share: number; attempt: Attempt }>> = {
-  safetensors: { share: 30, attempt: (_, index, seed) => Promise.resolve(checkRead(mutant(index, seed))) },
-  pickle: { share: 15, attempt: pickle },
-  zip: { share: 15, attempt: zip },
+  safetensors: { share: 50, attempt: (_, index, seed) => Promise.resolve(checkRead(mutant(index, seed))) },
+  pickle: { share: 10, attempt: pickle },
+  zip: { share: 10, attempt: zip },
   idx: { share: 10, attempt: idx },
-  parquet: { share: 10, attempt: parquet },
-  config: { share: 10, attempt: configuration },
-  run: { share: 3, attempt: run },
-  image: { share: 7, attempt: image },
+  parquet: { share: 6, attempt: parquet },
+  config: { share: 8, attempt: configuration },
+  run: { share: 1, attempt: run },
+  image: { share: 5, attempt: image },
 };
 
 /** Reads broken files; what comes out of each is handed to `told`. */
