@@ -1,6 +1,6 @@
 /** What images, batches and labels have to be, and what is said where they are not. @module */
 import { expect, isCount, shown } from "../base/check.ts";
-import type { Batch, Dataset, Image } from "./dataset.ts";
+import { type Batch, type Dataset, IGNORED, type Image } from "./dataset.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
 /** What a message says of a value of the wrong kind. */
@@ -40,7 +40,18 @@ export function imageOf(name: string, made: unknown): Image {
     throw new TypeError(`${name}: expected an image { data, height, width, channels }, got ${kindOf(made)}`);
   }
   const data = bytesOf(name, image.data, [height, width, channels]);
-  return data === image.data ? image : { data, height, width, channels };
+  return data === image.data ? image : { ...image, data };
+}
+
+/** The mask of an image, which has to be one of such classes. Throws a `TypeError` or a `RangeError` if it is not. */
+export function maskIn(name: string, { mask, height, width }: Image, classes: number): Uint8Array {
+  const isThere = mask instanceof Uint8Array && mask.length === height * width;
+  const got = mask instanceof Uint8Array ? `${mask.length} bytes` : kindOf(mask);
+  expect(isThere, name, `a mask of ${height}x${width}, a class for each pixel in a Uint8Array`, got);
+  const wrong = mask.find((k) => k >= classes && k !== IGNORED);
+  const expected = `classes from 0 to ${classes - 1} in the mask, or ${IGNORED} for none`;
+  expect(wrong === undefined, name, expected, wrong);
+  return mask;
 }
 
 /** Height, width and channels. */
@@ -62,8 +73,23 @@ export function pixelsOf(made: Image, shape: ImageShape, index: number, transfor
   const { data, height, width, channels } = made ?? {}, [rows, columns, colours] = shape;
   const fits = height === rows && width === columns && channels === colours;
   if (fits && data?.constructor === Uint8Array && data.length === rows * columns * colours) return data;
-  const at = `augment: ${nameOf(transform)}: image ${index}`; // no text is made where all is well: this is asked of each image
+  const at = placeOf(transform, index); // no text is made where all is well: this is asked of each image
   return pixelsIn(at, made, shape, " to come out", "; end it with a resize");
+}
+
+const placeOf = (transform: Transform, index: number) => `augment: ${nameOf(transform)}: image ${index}`;
+
+/** The pixels of image `index` and, where there was one, the mask that came out of a transform with them. */
+export function madeOf(
+  given: Pick<Image, "mask">,
+  made: Image,
+  shape: ImageShape,
+  index: number,
+  transform: Transform,
+): Pick<Image, "data" | "mask"> {
+  const data = pixelsOf(made, shape, index, transform);
+  if (!given.mask) return { data };
+  return { data, mask: maskIn(placeOf(transform, index), { ...made, data }, IGNORED) };
 }
 
 /**
@@ -71,7 +97,7 @@ export function pixelsOf(made: Image, shape: ImageShape, index: number, transfor
  * its labels not those of the data set, or its numbers do not agree.
  */
 export function checkedBatch(
-  { name, length, channels, classes, labels: all }: Dataset,
+  { name, length, channels, classes, labels: all, masked = false }: Dataset,
   batch: Batch,
   { size, height, width }: Extent & { size: number },
 ): Batch {
@@ -88,6 +114,8 @@ export function checkedBatch(
     expect(labels[k] === all[i], at, `the label of image ${i}, ${all[i]}`, labels[k]);
   });
   const most = Math.max(0, classes.length - 1);
+  const together = { data: images, mask: batch.masks!, height: size * height, width, channels };
+  if (masked) maskIn(at, together, classes.length);
   const wrong = labels.find((label) => !(label >= -1 && label <= most));
   expect(indices !== undefined || wrong === undefined, at, `labels from 0 to ${most}`, wrong);
   return images === batch.images ? batch : { ...batch, images };

@@ -10,7 +10,12 @@ export interface Image {
   height: number;
   width: number;
   channels: number;
+  /** [height, width] the class of each pixel, {@linkcode IGNORED} for none, of an image with a mask. */
+  mask?: Uint8Array;
 }
+
+/** What a mask has where no class is meant: such pixels count neither in a loss nor in a score. */
+export const IGNORED = 255;
 
 /** One labelled image. */
 export interface Example {
@@ -18,6 +23,8 @@ export interface Example {
   image: Uint8Array;
   /** Index into the data set's `classes`; -1 for an image without a label. */
   label: number;
+  /** [height, width] as in {@linkcode Image}, of a data set with masks; a copy. */
+  mask?: Uint8Array;
 }
 
 /** Several labelled images together. */
@@ -32,6 +39,8 @@ export interface Batch {
   indices: Int32Array;
   /** B. */
   size: number;
+  /** [B, H, W] the class of each pixel, {@linkcode IGNORED} for none, of a data set with masks. */
+  masks?: Uint8Array;
 }
 
 /** Options of {@linkcode Dataset.batches}. */
@@ -73,6 +82,8 @@ export interface Dataset {
   readonly height: number;
   readonly width: number;
   readonly channels: number;
+  /** Whether images have masks: `classes` are those of pixels then, and no image has a label. Default false. */
+  readonly masked?: boolean;
   /** Changes when the images do: `fingerprintOf` takes it for those of data sets of your own. */
   readonly fingerprint?: string;
   /** Image `i`, from 0. Throws a `RangeError` outside. */
@@ -135,10 +146,11 @@ export interface MemoryDataset extends SplittableDataset {
 }
 
 /** A data set's labels, before they are known to be such. */
-type Given = Pick<Dataset, "name" | "length" | "classes"> & { labels: ArrayLike<number | null> };
+type Given = Pick<Dataset, "name" | "length" | "classes" | "masked"> & { labels: ArrayLike<number | null> };
 
 /** Refuses a data set without images, or with a label that is none of its classes'; -1 and null, none, where each needs one. */
-function checkLabels({ name, length, labels, classes }: Given, each: boolean): void {
+function checkLabels({ name, length, labels, classes, masked }: Given, each: boolean): void {
+  expect(!masked, name, "images with a label each", "images with masks");
   const count = classes.length, got = `${labels.length} labels`;
   expect(length >= 1, name, "at least one image", "none");
   expect(count >= 1, name, "labelled images", "images without classes");
@@ -153,6 +165,17 @@ function checkLabels({ name, length, labels, classes }: Given, each: boolean): v
     ? ", which is none; leave such images out by `subset`, of `labels` above -1"
     : "";
   expect(false, `${name}: image ${i}`, `a label from 0 to ${count - 1}`, `${shown(labels[i])}${help}`);
+}
+
+/** Images whose pixels have classes; each of its images, examples and batches has its mask. */
+export interface SegmentationSet extends SplittableDataset {
+  readonly masked: true;
+  get(i: number): Promise<Required<Example>>;
+  /** Image `i` and its mask at their own size, which is not the same for all, turned upright; for scores. */
+  original(i: number): Promise<Required<Image>>;
+  subset(which: readonly number[] | Int32Array | number, seed?: number): SegmentationSet;
+  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, SegmentationSet>;
+  batches(options: BatchOptions): AsyncIterable<Required<Batch>>;
 }
 
 /** Refuses a data set without images, or with one that has no label or none of its classes'. */

@@ -3,7 +3,7 @@ import type Sharp from "sharp";
 import { type Box, jpegDecoder } from "@nepa/engine";
 import { count, expect, flag, oneOf } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
-import { pixelsOf } from "./checks.ts";
+import { madeOf } from "./checks.ts";
 import type { Change, Dataset, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
@@ -11,7 +11,7 @@ import { withRoom } from "./in_flight.ts";
 import type { Preprocessor } from "./preprocessor.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
-import { ahead, Fetched, type Whole } from "./rows.ts";
+import { ahead, Fetched, type Made, type Whole } from "./rows.ts";
 import type { Extent, Part, Transform } from "./transforms.ts";
 import { centerCrop, compose, RESAMPLE, resize, wholeOf } from "./transforms.ts";
 
@@ -286,12 +286,12 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     return new EncodedDataset({ ...this.whole, ...size, view, decoding }, this.rows);
   }
 
-  protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
+  protected override async pixels(i: number, random: Random, change?: Change): Promise<Made> {
     const { view, decoder } = this.whole, transform = change?.transform ?? view;
     const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
     const begun = await decoder.part(this.rows[i]!, (image) => part(image, random));
     const { height, width } = change?.size ?? this;
-    return pixelsOf(rest(begun, random), [height, width, this.channels], i, transform);
+    return madeOf(begun, rest(begun, random), [height, width, this.channels], i, transform);
   }
 }
 

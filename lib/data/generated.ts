@@ -1,10 +1,12 @@
 /** Data sets that are a function from a number to an image. @module */
-import { any, callable, checkOptions, count, expect, isCount, numberThat, text } from "../base/check.ts";
+import { any, callable, checkOptions, count, expect, isCount } from "../base/check.ts";
+import { numberThat, oneOf, text } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
-import { pixelsIn, refuseMissing } from "./checks.ts";
-import { type Change, type Image, labelsOf, type SplittableDataset } from "./dataset.ts";
+import { maskIn, pixelsIn, refuseMissing } from "./checks.ts";
+import type { Change, Image, SegmentationSet, SplittableDataset } from "./dataset.ts";
+import { labelsOf } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
-import { Fetched, type Whole } from "./rows.ts";
+import { Fetched, type Made, type Whole } from "./rows.ts";
 
 /** What {@linkcode generatedImages} needs. */
 export interface GeneratedImagesOptions {
@@ -26,6 +28,8 @@ export interface GeneratedImagesOptions {
    */
   labels?: ArrayLike<number | null> | ((i: number) => number | null);
   classes?: readonly string[];
+  /** True: each image is an `Image` with a `mask` of the `classes`, and has no label. */
+  masks?: true;
   /** Default "generated images". */
   name?: string;
   /** A text that changes when the images do. Default: a resumed training compares 64 of the images. */
@@ -37,12 +41,14 @@ type Generated = Whole & Pick<GeneratedImagesOptions, "get"> & { fingerprint: st
 class GeneratedDataset extends Fetched<Generated> implements SplittableDataset {
   protected override readonly beside = 1; // `get` may give the same array, filled anew
 
-  protected override async pixels(i: number, random: Random, change?: Change): Promise<Uint8Array> {
-    const { height, width, channels } = this, row = this.rows[i]!, given = this.whole.get(row);
+  protected override async pixels(i: number, random: Random, change?: Change): Promise<Made> {
+    const { height, width, channels, classes } = this, row = this.rows[i]!, given = this.whole.get(row);
+    const at = `${this.name}: get(${row})`;
     const made = given instanceof Promise ? await given : given; // no turn is waited for where there is nothing to wait for
     const image = isImage(made) ? made : { data: made, height, width, channels };
-    const data = pixelsIn(`${this.name}: get(${row})`, image, [height, width, channels]).slice();
-    return change ? this.changed(i, data, change, random) : data;
+    const data = pixelsIn(at, image, [height, width, channels]).slice();
+    const plain = this.masked ? { data, mask: maskIn(at, image, classes.length).slice() } : { data };
+    return change ? this.changed(i, plain, change, random) : plain;
   }
 
   override contents(): string | undefined {
@@ -64,7 +70,8 @@ function sizeOf({ name, get, ...given }: GeneratedImagesOptions & { name: string
 
 const length = numberThat("an integer from 1 to 2^31 - 1", (x) => isCount(x) && x < 2 ** 31);
 const SIZE = { height: count, width: count, channels: count };
-const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, name: text, fingerprint: text };
+const TEXTS = { name: text, fingerprint: text };
+const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, masks: oneOf(true), ...TEXTS };
 
 /**
  * A data set that is a function from a number to an image: images that are drawn, computed, or read from somewhere, of any
@@ -91,14 +98,20 @@ const RULES = { get: callable, length, ...SIZE, labels: any, classes: any, name:
  * assertEquals((await noise.subset([7, 3]).get(1)).image, (await noise.get(3)).image);
  * ```
  */
+export function generatedImages(options: GeneratedImagesOptions & { masks: true }): SegmentationSet;
+export function generatedImages(options: GeneratedImagesOptions): SplittableDataset;
 export function generatedImages(options: GeneratedImagesOptions): SplittableDataset {
   checkOptions("generatedImages", options, RULES);
   const { name = "generated images", get, length, labels, classes = [], fingerprint } = options;
+  const { masks: masked = false } = options;
   refuseMissing("generatedImages", options, ["get", "length"]);
-  const one = labels ? "labels" : "classes";
-  expect(!labels === (classes.length === 0), name, "labels and classes, or neither", one);
+  const named = classes.length > 0, ofPixels = "classes of pixels and no labels, with masks: true";
+  expect(masked || !labels === !named, name, "labels and classes, or neither", labels ? "labels" : "classes");
+  expect(!masked || named && !labels, name, ofPixels, labels ? "labels" : "no classes");
   const given = typeof labels === "function" ? Array.from({ length }, (_, i) => labels(i)) : labels;
-  const all = given ? labelsOf({ name, length, labels: given, classes }) : new Int32Array(length);
+  const none = new Int32Array(length).fill(masked ? -1 : 0);
+  const all = given ? labelsOf({ name, length, labels: given, classes }) : none;
   const size = sizeOf({ ...options, name });
-  return new GeneratedDataset({ name, get, classes, labels: all, fingerprint, origin: get, ...size });
+  const whole = { name, get, classes, labels: all, fingerprint, origin: get, ...size, masked };
+  return new GeneratedDataset(whole);
 }

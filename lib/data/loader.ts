@@ -1,7 +1,7 @@
 /** From a data set to the arrays that a training step takes: order, augmentation, normalisation. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect, isCount } from "../base/check.ts";
-import { checkedBatch, pixelsOf } from "./checks.ts";
+import { checkedBatch, madeOf } from "./checks.ts";
 import type { Batch, BatchOptions, Dataset } from "./dataset.ts";
 import { Rows } from "./rows.ts";
 import { type Normalisation, normalize, type Transform } from "./transforms.ts";
@@ -20,6 +20,8 @@ export interface Feed {
   indices: Int32Array;
   /** Passes over the data begun before this one. */
   epoch: number;
+  /** [B, H, W] the class of each pixel of `images`, of a data set with masks. */
+  masks?: Uint8Array;
 }
 
 /** Changes normalised images [B, H, W, C] in place and gives their labels: the same, or shares of the classes [B, K]. */
@@ -48,9 +50,11 @@ export interface FeederOptions {
 
 /** Refuses a transform that gives another size than the network's, by a black image. */
 export function refuseTransform(dataset: Dataset, transform: Transform, size: FeederOptions["size"]): void {
-  const { height, width, channels } = dataset, data = new Uint8Array(height * width * channels);
-  const made = transform({ data, height, width, channels }, new Random(0));
-  pixelsOf(made, [size.height, size.width, channels], 0, transform);
+  const { height, width, channels, masked } = dataset, data = new Uint8Array(height * width * channels);
+  const mask = masked && { mask: new Uint8Array(height * width) };
+  const image = { data, height, width, channels, ...mask };
+  const made = transform(image, new Random(0));
+  madeOf(image, made, [size.height, size.width, channels], 0, transform);
 }
 
 /** Patches read at once: enough to keep the kernels busy, few enough for the caches. */
@@ -146,9 +150,10 @@ export class Feeder {
 
   #make(batches: Batch[], k: number, epoch: number): Feed {
     const { normalisation, finish, numbers } = this.options;
-    const [{ images, shape, labels: own, indices }] = batches as [Batch];
+    const [{ images, shape, labels: own, indices, masks }] = batches as [Batch];
     const labels = numbers ? own.map((label) => numbers[label]!) : own;
-    const common = { shape, indices, epoch }, views = batches.map(({ images }) => images);
+    const common = { shape, indices, epoch, ...masks && { masks } };
+    const views = batches.map(({ images }) => images);
     if (!finish) return { ...common, images, views, labels };
     const floats = normalize(images, shape, normalisation!);
     return { ...common, images: floats, views: [floats], labels: finish(floats, shape, labels, k) };

@@ -15,9 +15,11 @@
  */
 export { arrayDataset, type ArrayDatasetOptions } from "./rows.ts";
 export type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
-export type { Parts, SplitOptions, SplittableDataset } from "./dataset.ts";
+export { IGNORED } from "./dataset.ts";
+export type { Parts, SegmentationSet, SplitOptions, SplittableDataset } from "./dataset.ts";
 export type { OverlapOption } from "./matching.ts";
 export { generatedImages, type GeneratedImagesOptions } from "./generated.ts";
+export { type FashionScenes, fashionScenes, type FashionScenesOptions } from "./scenes.ts";
 export { fingerprintOf } from "./fingerprint.ts";
 export { TrainingBatches, trainingBatches } from "./training_batches.ts";
 export type { TrainingBatch, TrainingBatchesOptions } from "./training_batches.ts";

@@ -4,6 +4,8 @@ import type { Image } from "./dataset.ts";
 import { expect } from "../base/check.ts";
 import { KERNELS as BINARY } from "./resample_binary.ts";
 
+type Extent = Pick<Image, "height" | "width">;
+
 /** How pixels between pixels are found. */
 export type Resample = "bilinear" | "bicubic";
 
@@ -76,6 +78,21 @@ function weights(start: number, end: number, to: number, resample: Resample, fir
   return { table, stride, low: table[0]!, high };
 }
 
+/** What a mask becomes where its image is {@linkcode resized}: each place has the class of one pixel, by torchvision's rule for masks. */
+export function nearest(mask: Uint8Array, image: Extent, part: Box & { to: Extent; kept?: Box }): Uint8Array {
+  const { to, top, left, height, width, kept = { top: 0, left: 0, ...to } } = part;
+  const places = (start: number, from: number, to: number, first: number, count: number, end: number) => {
+    const scale = Math.fround(from / to), at = (i: number) => Math.floor(Math.fround((first + i) * scale));
+    return Int32Array.from({ length: count }, (_, i) => Math.min(end, Math.floor(start) + at(i)));
+  };
+  const rows = places(top, height, to.height, kept.top, kept.height, image.height - 1);
+  const columns = places(left, width, to.width, kept.left, kept.width, image.width - 1);
+  const out = new Uint8Array(rows.length * columns.length);
+  let i = 0;
+  for (const y of rows) for (const x of columns) out[i++] = mask[y * image.width + x]!;
+  return out;
+}
+
 function refuseLarge(bytes: number): void {
   expect(bytes <= MOST, "resize", `at most ${MOST} bytes to work in`, `${bytes}; cut a part out first`);
 }
@@ -90,7 +107,7 @@ function refuseLarge(bytes: number): void {
  */
 export function resized(
   image: Image,
-  { height, width }: Pick<Image, "height" | "width">,
+  { height, width }: Extent,
   resample: Resample,
   box: Box = { top: 0, left: 0, height: image.height, width: image.width },
   kept: Box = { top: 0, left: 0, height, width },

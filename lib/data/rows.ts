@@ -4,8 +4,8 @@ import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jup
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount, LONG, type Rule, visible } from "../base/check.ts";
-import { bytesOf, pixelsOf, refuseMissing } from "./checks.ts";
-import type { Batch, BatchOptions, Change, Dataset, Example, MemoryDataset } from "./dataset.ts";
+import { bytesOf, madeOf, refuseMissing } from "./checks.ts";
+import type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
 import { className, labelsOf, type Parts, refuseMislabelled, type SplitOptions } from "./dataset.ts";
 
 /** What {@linkcode arrayDataset} needs. */
@@ -65,7 +65,8 @@ export function inMemory(options: ArrayDatasetOptions, origin?: unknown): Memory
 }
 
 /** What all images of a set share, whatever subset is looked at. */
-export interface Whole extends Pick<Dataset, "name" | "classes" | "height" | "width" | "channels"> {
+export interface Whole
+  extends Pick<Dataset, "name" | "classes" | "masked" | "height" | "width" | "channels"> {
   /** [all images], -1 for none */
   labels: Int32Array;
   /** What images are of: those of the same with the same `place` are the same. Default: of nothing that others are of. */
@@ -96,12 +97,13 @@ export abstract class Rows<W extends Whole> {
   readonly height: number;
   readonly width: number;
   readonly channels: number;
+  readonly masked: boolean;
   protected readonly rows: Int32Array;
 
   constructor(protected readonly whole: W, rows?: Int32Array) {
     this.rows = rows ?? upTo(whole.labels.length);
     ({ name: this.name, classes: this.classes, height: this.height } = whole);
-    ({ width: this.width, channels: this.channels } = whole);
+    ({ width: this.width, channels: this.channels, masked: this.masked = false } = whole);
     this.labels = this.rows.map((row) => whole.labels[row]!);
   }
 
@@ -224,18 +226,21 @@ export abstract class Rows<W extends Whole> {
     return order.subarray(Math.min(from * size, end), end);
   }
 
-  /** What a change makes of the pixels of image `i`, which it may write into. */
-  protected changed(i: number, data: Uint8Array, { transform, size }: Change, random: Random): Uint8Array {
-    const { height, width, channels } = this, made = transform({ data, height, width, channels }, random);
-    return pixelsOf(made, [size.height, size.width, channels], i, transform);
+  /** What a change makes of image `i`, which it may write into. */
+  protected changed(i: number, given: Made, { transform, size }: Change, random: Random): Made {
+    const { height, width, channels } = this, made = transform({ ...given, height, width, channels }, random);
+    return madeOf(given, made, [size.height, size.width, channels], i, transform);
   }
 
   /** Images of one size as a batch. */
-  protected batch(pixels: readonly Uint8Array[], indices: Int32Array, change: Change | undefined): Batch {
-    const { channels, labels } = this, { height, width } = change?.size ?? this;
-    const size = indices.length, bytes = height * width * channels, images = new Uint8Array(size * bytes);
-    pixels.forEach((image, k) => images.set(image, k * bytes));
+  protected batch(made: readonly Made[], indices: Int32Array, change: Change | undefined): Batch {
+    const { channels, labels, masked } = this, { height, width } = change?.size ?? this;
+    const size = indices.length, area = height * width, images = new Uint8Array(size * area * channels);
+    made.forEach(({ data }, k) => images.set(data, k * area * channels));
+    const masks = new Uint8Array(masked ? size * area : 0);
+    if (masked) made.forEach(({ mask }, k) => masks.set(mask!, k * area));
     return {
+      ...masked && { masks },
       images,
       shape: [size, height, width, channels], // B, H, W, C
       labels: indices.map((i) => labels[i]!),
@@ -244,6 +249,9 @@ export abstract class Rows<W extends Whole> {
     };
   }
 }
+
+/** The pixels of an image, and its mask where it has one. */
+export type Made = Pick<Image, "data" | "mask">;
 
 class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements MemoryDataset {
   #pixels(i: number): Uint8Array {
@@ -270,7 +278,7 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
       const indices = order.subarray(at, at + B), first = from * B + at;
       const pixels = Array.from(indices, (i, j) => {
         const data = this.#pixels(i);
-        return change ? this.changed(i, data.slice(), change, change.random(first + j)) : data;
+        return change ? this.changed(i, { data: data.slice() }, change, change.random(first + j)) : { data };
       });
       yield this.batch(pixels, indices, change);
     }
@@ -300,10 +308,17 @@ export abstract class Fetched<W extends Whole> extends Rows<W> {
   protected readonly beside: number | undefined;
 
   /** What `get` gives, without a label, or what a change makes of image `i`. */
-  protected abstract pixels(i: number, random: Random, change?: Change): Promise<Uint8Array>;
+  protected abstract pixels(i: number, random: Random, change?: Change): Promise<Made>;
 
   override async get(i: number): Promise<Example> {
-    return { image: await this.pixels(this.checked(i), new Random(0)), label: this.labels[i]! };
+    const { data, ...mask } = await this.pixels(this.checked(i), new Random(0));
+    return { image: data, label: this.labels[i]!, ...mask };
+  }
+
+  /** Image `i` at its own size. */
+  async original(i: number): Promise<Image> {
+    const { height, width, channels } = this;
+    return { ...await this.pixels(this.checked(i), new Random(0)), height, width, channels };
   }
 
   batches(options: BatchOptions): AsyncIterable<Batch> {
@@ -316,7 +331,7 @@ export abstract class Fetched<W extends Whole> extends Rows<W> {
     const images = ahead(order.length, make, this.beside);
     try {
       for (let at = 0; at < order.length; at += size) {
-        const indices = order.subarray(at, at + size), pixels: Uint8Array[] = [];
+        const indices = order.subarray(at, at + size), pixels: Made[] = [];
         while (pixels.length < indices.length) pixels.push((await images.next()).value!);
         yield this.batch(pixels, indices, change);
       }

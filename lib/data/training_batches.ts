@@ -29,6 +29,8 @@ export interface TrainingBatch {
   views?: tf.Tensor4D[];
   /** [B] int32, indices into the classes, -1 for an image without a label; zeros where there are no classes. */
   labels: tf.Tensor1D;
+  /** [B, H, W] int32, the class of each pixel of `images`, 255 for none, of a data set with masks. */
+  masks?: tf.Tensor3D;
   /** Passes over the data begun before this one. */
   readonly epoch: number;
   /** [B] where in the data set each image came from. */
@@ -64,8 +66,9 @@ export class TrainingBatches {
     const { epoch, indices } = feed;
     const views = feed.views.map((pixels) => tf.tensor4d(pixels, feed.shape, "int32"));
     const labels = tf.tensor1d(feed.labels, "int32"), [images] = views as [tf.Tensor4D];
-    this.#given.push(...views, labels);
-    const batch = { images, labels, ...views.length > 1 && { views } };
+    const [B, H, W] = feed.shape, masks = feed.masks && tf.tensor3d(feed.masks, [B, H, W], "int32");
+    this.#given.push(...views, labels, ...masks ? [masks] : []);
+    const batch = { images, labels, ...views.length > 1 && { views }, ...masks && { masks } };
     const hidden = { epoch: { value: epoch }, indices: { value: indices } };
     return Object.defineProperties(batch, hidden) as TrainingBatch;
   }

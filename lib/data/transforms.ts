@@ -5,7 +5,7 @@ import { roundEven } from "../base/round.ts";
 import type { Box } from "@nepa/engine";
 import { any, checkOptions, expect, isCount, oneOf, shown } from "../base/check.ts";
 import { bytesOf, imageOf, nameOf } from "./checks.ts";
-import { type Resample, resized } from "./resample.ts";
+import { nearest, type Resample, resized } from "./resample.ts";
 
 /** Makes an image of an image; whatever is left to chance comes from `random`. */
 export interface Transform {
@@ -70,8 +70,9 @@ export const wholeOf = ({ height, width }: Extent): Box => ({ top: 0, left: 0, h
 
 function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
   const composed = (image: Image, random: Random) => {
-    const { to, resample, kept, ...box } = part(image, random);
-    return rest(resized(imageOf("image", image), to, resample, box, kept), random);
+    const chosen = part(image, random), { to, resample, kept, ...box } = chosen, { mask } = image;
+    const made = resized(imageOf("image", image), to, resample, box, kept);
+    return rest(mask ? { ...made, mask: nearest(mask, image, chosen) } : made, random);
   };
   return Object.assign(composed, { begins: { part, rest } });
 }
@@ -145,8 +146,15 @@ export function normalize(
  */
 export function horizontalFlip(probability = 0.5): Transform {
   expect(probability >= 0 && probability <= 1, "horizontalFlip", "a probability from 0 to 1", probability);
-  const flip: Transform = (image, random) => random.uniform() < probability ? mirrored(image) : image;
+  const mirror = (image: Image) => withMask(image, mirrored);
+  const flip: Transform = (image, random) => random.uniform() < probability ? mirror(image) : image;
   return described("horizontalFlip", [probability], flip);
+}
+
+/** The same done to an image's pixels and to its mask. */
+export function withMask(image: Image, change: (image: Image) => Image): Image {
+  const { mask, height, width } = image, made = change(image);
+  return mask ? { ...made, mask: change({ data: mask, height, width, channels: 1 }).data } : made;
 }
 
 function mirrored({ data, height, width, channels }: Image): Image {
@@ -286,14 +294,16 @@ function drawBox(image: Extent, scale: Range, [low, high]: Range, random: Random
   return { top: (image.height - height) >> 1, left: (image.width - width) >> 1, height, width };
 }
 
-function cropped(image: Image, { top, left, height, width }: Box): Image {
-  const { data, width: from, channels } = image;
-  const out = new Uint8Array(height * width * channels), row = width * channels;
-  for (let y = 0; y < height; y++) {
-    const start = ((top + y) * from + left) * channels;
-    out.set(data.subarray(start, start + row), y * row);
-  }
-  return { data: out, height, width, channels };
+/** A part of an image, and of its mask. */
+export function cropped(image: Image, { top, left, height, width }: Box): Image {
+  return withMask(image, ({ data, width: from, channels }) => {
+    const out = new Uint8Array(height * width * channels), row = width * channels;
+    for (let y = 0; y < height; y++) {
+      const start = ((top + y) * from + left) * channels;
+      out.set(data.subarray(start, start + row), y * row);
+    }
+    return { data: out, height, width, channels };
+  });
 }
 
 /**
