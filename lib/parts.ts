@@ -32,11 +32,21 @@ export type { FeatureOptions, ForwardOptions, ForwardOutputs, NepaInit } from ".
 export type { Draws } from "./base/random.ts";
 export { NepaClassifier } from "./model/classifier.ts";
 export type { ClassifierInit, ClassifierOptions, ClassifierOutputs } from "./model/classifier.ts";
+export { NepaSegmenter, segmentationLoss } from "./model/segmenter.ts";
+export type {
+  SegmentationLossOptions,
+  SegmenterConfig,
+  SegmenterDraws,
+  SegmenterForwardOptions,
+  SegmenterOptions,
+  SegmenterOutputs,
+} from "./model/segmenter.ts";
 export { Mlp } from "./model/mlp.ts";
 export type { MlpOptions } from "./model/mlp.ts";
 export type {
   AfterContext,
   DrawContext,
+  DrawSize,
   Encoder,
   Layer,
   LossContext,

@@ -11,6 +11,7 @@ export { configureEngine } from "./host.ts";
 export type { Host, HostProgress } from "./host.ts";
 export type * from "./types.ts";
 export { uncompiled } from "./uncompiled.ts";
+export { bilinear } from "./resize.ts";
 export { inStreams, rowsOf } from "./streams.ts";
 export { onInterrupt, onTerminate, RunInterrupted, stoppable } from "./interrupt.ts";
 export { cacheRoot, findTensorFlow, installTensorFlow } from "./install.ts";

@@ -8,7 +8,11 @@ export interface Convention {
 }
 
 /** How much each of `from` pixels gives to each of `to`, the two next ones: [to, from]. */
-function bilinear({ alignCorners, halfPixelCenters }: Convention, from: number, to: number): tf.Tensor2D {
+export function bilinear(
+  { alignCorners, halfPixelCenters }: Convention,
+  from: number,
+  to: number,
+): tf.Tensor2D {
   const step = alignCorners && to > 1 ? (from - 1) / (to - 1) : from / to,
     weights = new Float32Array(to * from);
   for (let i = 0; i < to; i++) {

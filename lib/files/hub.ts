@@ -66,7 +66,8 @@ type Wanted = (tools: {
 const modelFiles = (weights: string): Wanted => async ({ has, fetched }) => {
   const parted = weights === WEIGHTS && !await has(WEIGHTS) && await has(INDEX);
   const files = parted ? await indexedFiles(await fetched(INDEX)) : [weights];
-  const others = [PREPROCESSOR, "ijepa.safetensors"], there = await Promise.all(others.map(has));
+  const others = [PREPROCESSOR, "ijepa.safetensors", "heads.safetensors"],
+    there = await Promise.all(others.map(has));
   return [CONFIG, ...others.filter((_, i) => there[i]), ...files];
 };
 

@@ -56,31 +56,50 @@ function permute(data: ArrayLike<number>, shape: readonly number[], axes: readon
 
 const isProjection = (name: string): boolean => name.endsWith("patch_embeddings.projection.weight");
 
-/** The shape that PyTorch gives a tensor whose shape here is `shape`. */
-function officialShape(name: string, shape: readonly number[], { size: p, channels }: Patch): number[] {
-  if (isProjection(name)) return [shape[1]!, channels, p, p];
-  return shape.length === 2 ? [...shape].reverse() : [...shape];
+/**
+ * Which axes of PyTorch's tensor come one after the other here: of convolutions [out, in, k, k] to [k, k, in, out], of the
+ * transposed ones of a pyramid [in, out, 2, 2] to [in, 2, 2, out], of linear maps [out, in] to [in, out].
+ */
+function axesOf(name: string, rank: number): number[] | undefined {
+  if (rank === 4) return name.startsWith("pyramid.") ? [0, 2, 3, 1] : [2, 3, 1, 0];
+  return rank === 2 ? [1, 0] : undefined;
 }
+
+/** The shape and the order of axes that PyTorch gives a tensor whose shape here is `shape`. */
+function toOfficial(name: string, shape: readonly number[], { size: p, channels }: Patch) {
+  const whole = isProjection(name) ? [p, p, channels, shape[1]!] : shape, axes = axesOf(name, whole.length);
+  const back = axes?.map((_, axis) => axes.indexOf(axis));
+  return { official: back ? back.map((axis) => whole[axis]!) : [...shape], whole, back };
+}
+
+/** The shape that PyTorch gives it. */
+const officialShape = (name: string, shape: readonly number[], patch: Patch): number[] =>
+  toOfficial(name, shape, patch).official;
 
 /**
  * A parameter's numbers in the engine's layout.
  *
  * @param name Its official name.
  * @param tensor In PyTorch's layout.
- * @returns A copy: linear weights as [in, out], the patch projection as [p·p·C, D].
+ * @returns A copy: linear weights as [in, out], the patch projection as [p·p·C, D], convolutions as [k, k, in, out].
  */
 export function fromOfficial(
   name: string,
   { shape, data }: { shape: readonly number[]; data: ArrayLike<number> },
 ): Float32Array {
-  if (isProjection(name)) return permute(data, shape, [2, 3, 1, 0]); // [D, C, p, p] to [p, p, C, D]
-  return shape.length === 2 ? permute(data, shape, [1, 0]) : Float32Array.from(data);
+  const axes = axesOf(name, shape.length);
+  return axes ? permute(data, shape, axes) : Float32Array.from(data);
 }
 
-function toOfficial(name: string, shape: readonly number[], data: Float32Array, patch: Patch) {
-  const official = officialShape(name, shape, patch), { size: p, channels: C } = patch;
-  if (isProjection(name)) return { shape: official, data: permute(data, [p, p, C, shape[1]!], [3, 2, 0, 1]) };
-  return { shape: official, data: shape.length === 2 ? permute(data, shape, [1, 0]) : data };
+/** A parameter as PyTorch has it. */
+function officialTensor(
+  name: string,
+  shape: readonly number[],
+  data: Float32Array,
+  patch: Patch,
+): HostTensor {
+  const { official, whole, back } = toOfficial(name, shape, patch);
+  return { shape: official, data: back ? permute(data, whole, back) : data };
 }
 
 /** So many names of a kind are listed; of the others it is said how many. */
@@ -149,7 +168,7 @@ async function openWeights(folder: string, ema: boolean): Promise<OpenSafetensor
 const MOST_CLASSES = 1_000_000;
 
 /** Names of the classes: the official file has them by number, or says how many; without either there are two, as transformers has it. */
-function classesOf(file: string, json: Record<string, unknown>): string[] {
+export function classesOf(file: string, json: Record<string, unknown>): string[] {
   const { id2label: names, num_labels: count = 2 } = json;
   const wrong = (key: string, expected: string, got: unknown): never => {
     throw new CheckpointError(`${file}: ${visible(key)}: expected ${expected}, got ${shown(got)}`);
@@ -302,7 +321,7 @@ export async function writeModelFolder(folder: string, contents: ModelContents):
   const bytesOf = async (some: ModelContents["parameters"]) => {
     const tensors = new Map<string, HostTensor>();
     for (const [name, variable] of some) {
-      tensors.set(name, toOfficial(name, variable.shape, await variable.data() as Float32Array, patch));
+      tensors.set(name, officialTensor(name, variable.shape, await variable.data() as Float32Array, patch));
     }
     return writeSafetensors(tensors);
   };

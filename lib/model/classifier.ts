@@ -11,9 +11,11 @@ import {
   backboneShapes,
   construct,
   makeParameters,
+  namesOf,
   Network,
   randomInitial,
 } from "./network.ts";
+import type { DrawSize } from "./method.ts";
 import type { Shapes } from "./network.ts";
 import type { Draws, Random } from "../base/random.ts";
 import { layerNorm, linear } from "./ops.ts";
@@ -134,20 +136,8 @@ export class NepaClassifier extends Network {
    */
   constructor(config: NepaOptions, init: ClassifierInit) {
     is.expectKinds("NepaClassifier", { config: [config, is.optional], init: [init, is.optional] });
-    const named = (value: unknown) => typeof value === "number" || Array.isArray(value);
-    is.expectKinds("NepaClassifier", {
-      classes: [init.classes, [
-        "their names or how many there are",
-        named,
-        "such as { classes: train.classes }",
-      ]],
-    });
-    const { classes, backbone: Class = config.positions ? IJepaEncoder : Nepa, ...rest } = init;
-    const names = typeof classes === "number"
-      ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
-      : [...classes];
-    const alike = names.length < 1 || new Set(names).size < names.length;
-    expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
+    const names = namesOf("NepaClassifier", init.classes);
+    const { classes: _, backbone: Class = config.positions ? IJepaEncoder : Nepa, ...rest } = init;
     const backbone = Class === Nepa || Class === IJepaEncoder
       ? new Class(config, rest)
       : construct<Backbone, NepaInit>(Class, nepaConfig(config), rest, "NepaClassifier.from");
@@ -233,7 +223,7 @@ export class NepaClassifier extends Network {
   }
 
   /** The random numbers of one training forward, see `Nepa.draws`. */
-  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws {
+  draws(batchSize: number, random: Random, size?: DrawSize): Draws {
     return this.backbone.draws(batchSize, random, size);
   }
 

@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import type { NepaConfig } from "./config.ts";
 import { didYouMean, expect } from "../base/check.ts";
 import { cutAxis, type Draws, drawsKind, perImage, type Random } from "../base/random.ts";
+import type { DrawSize } from "./method.ts";
 import { ropeDraws } from "./rope.ts";
 
 /**
@@ -11,7 +12,7 @@ import { ropeDraws } from "./rope.ts";
  * @param config The network.
  * @param batchSize B.
  * @param random Where the numbers come from.
- * @param size Height and width of the images in pixels.
+ * @param size Height and width of the images in pixels; the chance of dropping paths, where it is another than the network's.
  * @returns Tensors that the caller disposes of: those of {@linkcode ropeDraws}; `dropPath` [2·L, B], a row for each branch of
  * each block; `dropout.embeddings` and `dropout.{i}.{attention,mlp}` [B, T, D], `dropout.{i}.probabilities` [B, A, T, T].
  * Those are factors, 0 or 1 / (1 − p).
@@ -20,9 +21,15 @@ export function makeDraws(
   config: NepaConfig,
   batchSize: number,
   random: Random,
-  size: { height: number; width: number },
+  size: DrawSize,
 ): Draws {
-  const { patchSize: p } = config, tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p);
+  const { patchSize: p, numHiddenLayers: L, dropPathProb } = config, { dropPath = dropPathProb } = size;
+  if (dropPath !== dropPathProb) {
+    const draws = makeDraws({ ...config, dropPathProb: dropPath }, batchSize, random, { ...size, dropPath });
+    if (dropPath > 0) return draws;
+    return { ...draws, dropPath: perImage(tf.ones([2 * L, batchSize]), 1) }; // nothing is dropped
+  }
+  const tokens = 1 + Math.floor(size.height / p) * Math.floor(size.width / p);
   const draws: Draws = { ...ropeDraws(config, random) as Draws };
   for (const [name, { shape, rate }] of factorsOf(config, batchSize, tokens)) {
     const values = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, (_, index) => {

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { Draws, Random } from "../base/random.ts";
-import type { Encoder, Layer, TokenOptions } from "./method.ts";
+import type { DrawSize, Encoder, Layer, TokenOptions } from "./method.ts";
 import { Network } from "./network.ts";
 
 /** Options of `Nepa.features`. */
@@ -36,7 +36,7 @@ export abstract class VisionEncoder extends Network implements Encoder {
   /** Embeds images and runs the blocks. */
   abstract forward(images: tf.Tensor4D, options?: TokenOptions & { hidden?: boolean }): TokenOutputs;
   /** The random numbers of one training forward. */
-  abstract draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
+  abstract draws(batchSize: number, random: Random, size?: DrawSize): Draws;
 
   /** "embedding", 1 to L, "final". */
   get layers(): readonly Layer[] {

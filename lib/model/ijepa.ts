@@ -180,7 +180,14 @@ export class IJepa implements Method {
   forward(images: tf.Tensor4D, masks: Masks | Draws): IJepaOutputs;
   forward(images: tf.Tensor4D, given?: Masks | Draws): Encoded | IJepaOutputs {
     if (!given) return this.encoder.forward(images);
-    this.encoder.grid(images);
+    const { imageSize: side, numChannels: C } = this.config;
+    const sized = images.shape.slice(1).join() === [side, side, C].join();
+    expect(
+      sized,
+      "images",
+      `[B, ${side}, ${side}, ${C}], the size that masks are drawn for`,
+      `[${images.shape}]`,
+    );
     const masks = given as Masks, batch = images.shape[0], { config, preprocessor } = this.encoder;
     const [seen, asked] = [masks.context, masks.targets];
     const fits = seen?.rank === 2 && asked?.rank === 3 &&

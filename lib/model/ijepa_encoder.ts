@@ -1,6 +1,6 @@
 /** The encoder of I-JEPA: a vision transformer without CLS, which adds a table of positions to its patches. @module */
 import * as tf from "@tensorflow/tfjs";
-import { checkOptions, expect, type Rule } from "../base/check.ts";
+import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { Draws, Random } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
@@ -8,10 +8,10 @@ import { encoderConfig, type NepaConfig, type NepaOptions } from "./config.ts";
 import { forwardDraws, makeDraws } from "./draws.ts";
 import { VisionEncoder } from "./encoder.ts";
 import { causalMask } from "./masks.ts";
-import type { TokenOptions } from "./method.ts";
+import type { DrawSize, TokenOptions } from "./method.ts";
 import { backboneShapes, inParts, makeParameters, type NetworkInit, startingPoint } from "./network.ts";
 import { gather } from "./ops.ts";
-import { embedPatches } from "./patches.ts";
+import { embedPatches, patchGrid, positionTable } from "./patches.ts";
 import { transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
 
 /** What an encoder's forward gives: B images, N patches or the K that it sees. */
@@ -36,8 +36,12 @@ export const named = (weights: Weights): Weights => (name) => weights(name.repla
 
 /** Encodes images [B, H, W, C], or the patches of them that are visible. */
 export function encode(images: tf.Tensor4D, weights: Weights, pass: Pass): Encoded {
-  const { visible, config, mask, draws, hidden, attentions } = pass;
-  const table = weights("embeddings.position_embeddings")!.reshape([-1, config.hiddenSize]); // [1, N, D] to [N, D]
+  const { visible, config, mask, draws, hidden, attentions } = pass,
+    { hiddenSize: D, imageSize, patchSize } = config;
+  const [rows, columns] = patchGrid(images, config), side = imageSize / patchSize;
+  const table = rows === side && columns === side
+    ? weights("embeddings.position_embeddings")!.reshape([-1, D]) // [1, N, D] to [N, D]
+    : tf.tensor(positionTable(D, rows, columns), [rows * columns, D]);
   const patches = embedPatches(images, weights, pass, visible);
   const embeddings = tf.add(patches, visible ? gather(table, visible) : table) as tf.Tensor3D;
   const context = { config, mask, draws };
@@ -50,7 +54,7 @@ const FORWARD_RULES = {
   last: ["true", (value) => value === true] as Rule,
 };
 
-/** The encoder of I-JEPA: a vision transformer without CLS that sees the whole image. Its images have the size of its table. */
+/** The encoder of I-JEPA: a vision transformer without CLS that sees the whole image. */
 export class IJepaEncoder extends VisionEncoder {
   override readonly prefix = 0;
   protected readonly architecture: string = "IJepaModel";
@@ -72,18 +76,10 @@ export class IJepaEncoder extends VisionEncoder {
   /** The weights by the ends of their names. */
   readonly weights: Weights = (name) => this.parameters.get(`ijepa.${name}`);
 
-  /** Patches down and across of images of the configured size; the table of positions has no other. */
-  override grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
-    const { imageSize: side, numChannels: C } = this.config, { shape } = images;
-    const expected = `[B, ${side}, ${side}, ${C}], the size of the table of positions`;
-    expect(shape.slice(1).join() === [side, side, C].join(), "images", expected, `[${shape}]`);
-    return super.grid(images);
-  }
-
   /**
    * Encodes whole images.
    *
-   * @param images [B, H, W, C] of the configured size, as for `Nepa.forward`.
+   * @param images [B, H, W, C] as for `Nepa.forward`; for others than the configured size the table of positions is computed.
    * @param options As for `Nepa.forward`, without `order`.
    * @returns `embeddings` and `predictions`, the tokens after the last norm, [B, N, D]; the caller disposes of them.
    */
@@ -105,8 +101,8 @@ export class IJepaEncoder extends VisionEncoder {
   }
 
   /** The random numbers of one training forward, see `Nepa.draws`. */
-  draws(batchSize: number, random: Random): Draws {
+  draws(batchSize: number, random: Random, size?: DrawSize): Draws {
     const { imageSize } = this.config;
-    return makeDraws(this.config, batchSize, random, { height: imageSize, width: imageSize });
+    return makeDraws(this.config, batchSize, random, size ?? { height: imageSize, width: imageSize });
   }
 }

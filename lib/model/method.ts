@@ -24,11 +24,20 @@ export interface TokenOptions {
   draws?: Draws | undefined;
 }
 
+/** What {@linkcode Encoder.draws} makes numbers for. */
+export interface DrawSize {
+  /** Of the images in pixels. */
+  readonly height: number;
+  readonly width: number;
+  /** Chance with which the last block's branches are left out, where another than the network's own is meant. */
+  readonly dropPath?: number | undefined;
+}
+
 /** A network that makes tokens of images: what probes, k-NN, meters, heads and pictures read. */
 export interface Encoder {
   /** What is done to images; `size` is the size that they have, unless `config` says another. */
   readonly preprocessor: Preprocessor;
-  readonly config?: { readonly imageSize?: number };
+  readonly config?: { readonly imageSize?: number; readonly hiddenSize?: number };
   /** "embedding", 1 to L, "final". */
   readonly layers: readonly Layer[];
   /** Tokens before the patches: 1 with CLS. */
@@ -46,9 +55,11 @@ export interface Encoder {
   /** The tokens of some layers, [B, T, D] each, of images as `Nepa.forward` takes them. */
   tokens(images: tf.Tensor4D, layers: readonly Layer[], options?: TokenOptions): tf.Tensor3D[];
   /** The random numbers of one training forward, by name; the caller disposes of them. Default: there are none. */
-  draws?(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
+  draws?(batchSize: number, random: Random, size?: DrawSize): Draws;
   /** One of the same class with fresh weights. */
   untrained(seed: number): Encoder;
+  /** Another with the same weights, which it does not share. Needed below a head that is trained. */
+  clone?(): Encoder;
 }
 
 /** What an update's random numbers are made from. */

@@ -15,7 +15,7 @@ import { type NepaConfig, nepaConfig, type NepaOptions, trainingFlops } from "./
 import { forwardDraws, makeDraws, withoutLast } from "./draws.ts";
 import { causalMask } from "./masks.ts";
 import { VisionEncoder } from "./encoder.ts";
-import type { DrawContext, LossContext, Method, OutputContext } from "./method.ts";
+import type { DrawContext, DrawSize, LossContext, Method, OutputContext } from "./method.ts";
 import { backboneShapes, inParts, makeParameters, type NetworkInit, startingPoint } from "./network.ts";
 import { gather, standardized, unit } from "./ops.ts";
 import { embedPatches, patchGrid } from "./patches.ts";
@@ -343,8 +343,8 @@ export class Nepa extends VisionEncoder implements Method {
    * [2·L, B] and `dropout.…`: factors, 0 or 1 / (1 − p). Each is there only where the configuration asks for it.
    */
   draws(context: DrawContext): Draws;
-  draws(batchSize: number, random: Random, size?: { height: number; width: number }): Draws;
-  draws(first: number | DrawContext, random?: Random, size?: { height: number; width: number }): Draws {
+  draws(batchSize: number, random: Random, size?: DrawSize): Draws;
+  draws(first: number | DrawContext, random?: Random, size?: DrawSize): Draws {
     const context = typeof first === "object" ? first : { batchSize: first, random: random! };
     const { imageSize } = this.config, square = { height: imageSize, width: imageSize };
     return makeDraws(this.config, context.batchSize, context.random, size ?? square);

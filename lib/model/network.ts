@@ -119,6 +119,19 @@ export function construct<T, I extends object>(
   }
 }
 
+/** Names of classes: as given, or "LABEL_0" and so on of as many as are wanted. */
+export function namesOf(where: string, classes: number | readonly string[]): readonly string[] {
+  const named = (value: unknown) => typeof value === "number" || Array.isArray(value);
+  const kind: is.Kind = ["their names or how many there are", named, "such as { classes: train.classes }"];
+  is.expectKinds(where, { classes: [classes, kind] });
+  const names = typeof classes === "number"
+    ? Array.from({ length: classes }, (_, id) => `LABEL_${id}`)
+    : [...classes];
+  const alike = names.length < 1 || new Set(names).size < names.length;
+  is.expect(!alike, "classes", "one or more, no two alike", JSON.stringify(classes));
+  return names;
+}
+
 /** Gives variables copies of others' values, by name. */
 export function assignCopies(
   variables: ReadonlyMap<string, tf.Variable>,

@@ -223,3 +223,27 @@ export function crossEntropy(
     return tf.neg(tf.mean(tf.sum(tf.mul(smoothed, tf.logSoftmax(logits)), 1)));
   });
 }
+
+/**
+ * Cross-entropy of pixels, mean over those of the batch that are not ignored.
+ *
+ * @param logits [B, H, W, K].
+ * @param masks [B, H, W] int32: class numbers.
+ * @param ignore What is no class.
+ * @returns A number from 0 up, in nats; 0 where all are ignored.
+ */
+export function pixelCrossEntropy(logits: tf.Tensor4D, masks: tf.Tensor3D, ignore: number): tf.Scalar {
+  const K = logits.shape[3], rows = logits.reshape([-1, K]), labels = masks.reshape([-1, 1]); // [B·H·W, K], [B·H·W, 1]
+  const counts = (labels: tf.Tensor) => tf.notEqual(labels, ignore).cast("float32");
+  const hits = (labels: tf.Tensor) =>
+    tf.mul(tf.equal(labels, tf.range(0, K, 1, "int32")).cast("float32"), counts(labels)); // [B·H·W, K]
+  const weight = (labels: tf.Tensor) => tf.div(1, tf.maximum(tf.sum(counts(labels)), 1));
+  return withGradient<tf.Scalar>([rows], () => {
+    const logs = tf.logSoftmax(rows as tf.Tensor2D);
+    const value: tf.Scalar = tf.neg(tf.mul(tf.sum(tf.mul(logs, hits(labels))), weight(labels)));
+    return { value, saved: [logs, labels] };
+  }, (dy, [logs, labels]) => {
+    const change = tf.sub(tf.mul(tf.exp(logs!), counts(labels!)), hits(labels!));
+    return tf.mul(change, tf.mul(dy, weight(labels!)));
+  });
+}

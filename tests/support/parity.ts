@@ -17,6 +17,7 @@ import { uncompiled } from "../../lib/engine/uncompiled.ts";
 
 import { at, type Fixture, folder, images, type Measure, Measures, open, readTensors } from "./measures.ts";
 import { ijepa } from "./parity_ijepa.ts";
+import { segmentation } from "./parity_segmentation.ts";
 import { ema, optimisation, schedules } from "./parity_training.ts";
 
 export type { Measure };
@@ -291,6 +292,9 @@ export const fixtures: ReadonlyMap<string, (compile: Engine["compile"]) => Promi
   ["schedules", schedules],
   ["ijepa", (compile) => ijepa("ijepa", compile)],
   ["collapse", collapsed],
+  ...["segment-linear", "segment-upernet"].map((name) =>
+    [name, (compile: Engine["compile"]) => segmentation(name, compile)] as const
+  ),
 ]);
 
 /** How a folder in the fixtures' format is measured, by the `kind` in its `expect.json`. */
@@ -303,4 +307,5 @@ export const kinds: Readonly<
   },
   classification: (path, compile) => classify(path, compile),
   ijepa,
+  segmentation,
 };

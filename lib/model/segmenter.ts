@@ -1,0 +1,408 @@
+/** Segmentation with a pretrained network: a class for each pixel, by a head over the tokens of its patches. @module */
+import * as tf from "@tensorflow/tfjs";
+import { checkOptions, expect, type Rule } from "../base/check.ts";
+import * as is from "../base/check.ts";
+import { labelled } from "../base/gradient.ts";
+import { type Draws, perImage, Random } from "../base/random.ts";
+import { imageSizeOf, type Preprocessor } from "../data/preprocessor.ts";
+import type { SaveOptions } from "../files/card.ts";
+import type { LoadOptions } from "../files/hub.ts";
+import type { Readable } from "../files/model_folder.ts";
+import { resample, resized } from "./maps.ts";
+import type { Encoder, Layer } from "./method.ts";
+import { assignCopies, namesOf } from "./network.ts";
+import { pixelCrossEntropy } from "./ops.ts";
+import { sayIfWaiting } from "./unbegun.ts";
+import {
+  auxiliary,
+  type HeadPass,
+  headShapes,
+  type HeadSize,
+  linearHead,
+  pyramid,
+  upernet,
+} from "./upernet.ts";
+
+/** What masks have where no class is meant. */
+export const IGNORED = 255;
+
+/** The file of the heads, beside the network's. */
+export const HEADS = "heads.safetensors";
+
+/** Options of {@linkcode NepaSegmenter.from}. */
+export interface SegmenterOptions {
+  /** The classes' names, or how many there are. */
+  classes: number | readonly string[];
+  /** "linear": batch norm and a linear map of the last norm's tokens (default). "upernet": a pyramid over four blocks. */
+  head?: "linear" | "upernet";
+  /** After which four blocks, from 1, UPerNet reads; rising. Default: a third, half, two thirds of them, and the last. */
+  blocks?: readonly number[];
+  /** Channels of UPerNet's maps. Default 512. */
+  channels?: number;
+  /** Whether UPerNet has an auxiliary head, on the third map, or with how many channels. Default: half of `channels`. */
+  auxiliary?: boolean | number;
+  /** Whether a token sees only itself and those before it. Default false. */
+  causal?: boolean;
+  /** Where the heads' random numbers start. Default 0. */
+  seed?: number;
+}
+
+/** How a segmenter is made, everything filled in. */
+export interface SegmenterConfig {
+  readonly head: "linear" | "upernet";
+  readonly blocks: readonly number[];
+  readonly channels: number;
+  /** 0: there is none. */
+  readonly auxiliary: number;
+  readonly causal: boolean;
+}
+
+const RULES: Record<keyof SegmenterOptions, Rule> = {
+  ...{
+    classes: is.any,
+    head: is.oneOf("linear", "upernet"),
+    channels: is.count,
+    causal: is.flag,
+    seed: is.index,
+  },
+  blocks: ["four numbers of blocks", (value) => Array.isArray(value) && value.length === 4],
+  auxiliary: [
+    "true, false or a number of channels",
+    (value) => typeof value === "boolean" || is.isCount(value),
+  ],
+};
+
+/** Options of {@linkcode NepaSegmenter.forward}. */
+export interface SegmenterForwardOptions {
+  /** Norm by the batch's own statistics and give them, as in training. Default false: by those that have run along. */
+  training?: boolean;
+  /** Random numbers of a training forward, from `draws`. Default: nothing is dropped. */
+  draws?: Draws | undefined;
+}
+
+/** Options of {@linkcode NepaSegmenter.draws}. */
+export interface SegmenterDraws {
+  /** Of the images in pixels. Default: the network's. */
+  height?: number;
+  width?: number;
+  /** Chance with which the last block's branches are left out. Default: the network's own. */
+  dropPath?: number | undefined;
+  /** Chance with which a channel that a classifier reads is left out. Default 0. */
+  dropout?: number;
+}
+
+/** What {@linkcode NepaSegmenter.forward} gives. B images of H × W pixels, K classes. */
+export type SegmenterOutputs = {
+  /** [B, H, W, K]. */
+  logits: tf.Tensor4D;
+  /** The same of the auxiliary head, where there is one. */
+  auxiliary?: tf.Tensor4D;
+  /** In training: the batch's means and variances by the names of what runs along, in `state`. */
+  statistics?: Record<string, tf.Tensor>;
+};
+
+/** The whole number of blocks of a network. */
+const blocksOf = ({ layers }: Encoder): number =>
+  layers.reduce((most: number, layer) => typeof layer === "number" ? Math.max(most, layer) : most, 0);
+
+/** Options checked against a network, and filled in. */
+function configOf(encoder: Encoder, options: SegmenterOptions): SegmenterConfig {
+  const { head = "linear", channels = 512, auxiliary = true, causal = false } = options,
+    L = blocksOf(encoder);
+  const linear = (["blocks", "channels", "auxiliary"] as const).find((name) => options[name] !== undefined);
+  expect(head === "upernet" || !linear, linear!, "none, which a linear head does not have", options[linear!]);
+  if (head === "linear") return { head, blocks: [], channels: 0, auxiliary: 0, causal };
+  const { blocks = [1 / 3, 1 / 2, 2 / 3, 1].map((share) => Math.max(1, Math.round(share * L))) } = options;
+  const rising = blocks.every((block, i) => is.isCount(block) && block <= L && block >= (blocks[i - 1] ?? 1));
+  expect(rising, "blocks", `four blocks, rising, from 1 to ${L}`, `[${blocks}]`);
+  const half = Math.max(1, Math.floor(channels / 2)), own = auxiliary === true ? half : Number(auxiliary);
+  return { head, blocks, channels, auxiliary: own, causal };
+}
+
+/** The heads' first values: convolutions by what they read (He), classifiers normal with 0.01, norms 1, biases 0. */
+function firstValue(seed: number, name: string, shape: number[]): tf.Tensor {
+  if (/\.(bias|running_mean)$/.test(name)) return tf.zeros(shape);
+  if (shape.length === 1) return tf.ones(shape);
+  const [side, , inputs] = shape as [number, number, number];
+  const deviation = name.includes("classifier")
+    ? 0.01
+    : name.startsWith("pyramid.")
+    ? side ** -0.5
+    : Math.sqrt(2 / (side * side * inputs)); // transposed ones are [in, 2, 2, out]
+  return new Random(seed, name).normal(shape, 0, deviation);
+}
+
+/** Images made larger, below and on the right, by their mean, to whole patches. */
+function padded(
+  images: tf.Tensor4D,
+  [down, across]: [number, number],
+  { imageMean, rescaleFactor }: Preprocessor,
+) {
+  if (down === 0 && across === 0) return images;
+  const grown = (x: tf.Tensor4D) => tf.pad(x, [[0, 0], [0, down], [0, across], [0, 0]]);
+  if (images.dtype !== "int32") return grown(images); // normalised: the mean is 0
+  const mean = tf.tensor1d(imageMean.map((x) => Math.round(x / rescaleFactor)), "int32");
+  return tf.add(grown(tf.sub(images, mean)), mean) as tf.Tensor4D;
+}
+
+/**
+ * A network with a head that gives each pixel a class.
+ *
+ * @example
+ * ```ts
+ * import { Nepa, NepaSegmenter, tf, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
+ * const segmenter = NepaSegmenter.from(model, { classes: ["background", "shoe", "bag"] });
+ * const { logits } = tf.tidy(() => segmenter.forward(tf.zeros([2, 28, 30, 1])));
+ * assertEquals(logits.shape, [2, 28, 30, 3]);
+ * logits.dispose();
+ * segmenter.dispose();
+ * model.dispose();
+ * ```
+ */
+export class NepaSegmenter {
+  /** The network below the heads, which it owns. */
+  readonly encoder: Encoder;
+  /** Names of the classes, in the order of the logits. */
+  readonly classes: readonly string[];
+  /** How it was made. */
+  readonly config: SegmenterConfig;
+  /** All that gradients move: the network's variables, and the heads' by the names of mmsegmentation's and transformers' modules. */
+  readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** The running means and variances of the heads' batch norms, which `moved` statistics are assigned to. */
+  readonly state: ReadonlyMap<string, tf.Variable>;
+  /** Side of a patch in pixels. */
+  readonly #patch: number;
+
+  /**
+   * Takes a network over; see {@linkcode NepaSegmenter.from}, which copies one.
+   *
+   * @param encoder Belongs to the segmenter from here on.
+   * @param classes Their names.
+   * @param config How it is made.
+   * @param seed Where the heads' random numbers start.
+   */
+  constructor(encoder: Encoder, classes: readonly string[], config: SegmenterConfig, seed: number = 0) {
+    const { height, width } = imageSizeOf(encoder), channels = encoder.preprocessor.imageMean.length;
+    const one: [number, number, number, number] = [1, height, width, channels];
+    this.encoder = encoder;
+    this.classes = classes;
+    this.config = config;
+    this.#patch = height / encoder.grid({ shape: one })[0];
+    const D = encoder.config?.hiddenSize ??
+      tf.tidy(() => encoder.tokens(tf.zeros(one), ["final"])[0]!.shape[2]);
+    const shapes = headShapes({ ...config, width: D, classes: classes.length });
+    const made = [...shapes].map(([name, shape]) => {
+      const runs = /\.running_(mean|var)$/.test(name);
+      return [name, tf.tidy(() => tf.variable(firstValue(seed, name, shape), !runs)), runs] as const;
+    });
+    const some = (which: boolean) =>
+      made.flatMap(([name, x, runs]) => runs === which ? [[name, x] as const] : []);
+    this.parameters = labelled(new Map([...encoder.parameters, ...some(false)]));
+    this.state = labelled(new Map(some(true)));
+  }
+
+  /**
+   * Puts a head on a pretrained network, whose weights are copied.
+   *
+   * @param given `Nepa`, `IJepa` (its target encoder is read), or an {@linkcode Encoder} of your own that has `clone`.
+   * @param options The classes and the head.
+   * @returns The segmenter.
+   * @throws {RangeError | TypeError} If an option cannot be, or there is no network to put a head on.
+   */
+  static from(given: Encoder | { readonly encoder: Encoder }, options: SegmenterOptions): NepaSegmenter {
+    const encoder = (Object(given).encoder ?? given) as Encoder;
+    const kind: is.Kind = ["a network", (x) => typeof Object(x).tokens === "function", is.network[2]];
+    is.expectKinds("NepaSegmenter.from", { encoder: [encoder, kind], options: [options, is.optional] });
+    checkOptions("NepaSegmenter.from", options, RULES);
+    const classes = namesOf("NepaSegmenter.from", options.classes);
+    const config = configOf(encoder, options);
+    if (!encoder.clone) {
+      throw new TypeError("NepaSegmenter.from: expected an encoder with clone(), got none; add it");
+    }
+    return new this(encoder.clone(), classes, config, options.seed);
+  }
+
+  /** What is done to images. */
+  get preprocessor(): Preprocessor {
+    return this.encoder.preprocessor;
+  }
+
+  /** Another with the same weights, which it does not share. */
+  clone(): NepaSegmenter {
+    const made = new NepaSegmenter(this.encoder.clone!(), this.classes, this.config);
+    for (const part of ["parameters", "state"] as const) assignCopies(made[part], this[part]);
+    return made;
+  }
+
+  /**
+   * Gives each pixel's logits.
+   *
+   * @param images [B, H, W, C] of any size, as for `Nepa.forward`. Where patches do not divide it, the image is padded below
+   * and on the right by its data set's mean, and the padding cut off again.
+   * @param options Whether to train.
+   * @returns Tensors that the caller disposes of.
+   * @throws {RangeError} If the images have another shape.
+   */
+  forward(images: tf.Tensor4D, options: SegmenterForwardOptions = {}): SegmenterOutputs {
+    checkOptions("forward", options, { training: is.flag, draws: is.any });
+    return tf.tidy(() => {
+      const { maps, pass } = this.#read(images, options), { head } = this.config;
+      const told = pass.statistics && { statistics: pass.statistics }; // filled by the heads
+      if (head === "linear") return { logits: this.#sized(linearHead(maps[0]!, pass), images), ...told };
+      const levels = pyramid(maps, pass), beside = this.config.auxiliary > 0;
+      return {
+        logits: this.#sized(upernet(levels, pass), images),
+        ...(beside && { auxiliary: this.#sized(auxiliary(levels, pass), images) }),
+        ...told,
+      };
+    });
+  }
+
+  /** The maps [B, rows, columns, D] that the head reads, and what it reads them by. */
+  #read(images: tf.Tensor4D, { training = false, draws }: SegmenterForwardOptions) {
+    const { encoder, config: { head, blocks, causal } } = this;
+    const whole = padded(images, this.#missing(images), encoder.preprocessor),
+      [rows, columns] = encoder.grid(whole);
+    if (head === "upernet") {
+      expect(rows > 1 && columns > 1, "images", "2 × 2 patches or more", `${rows} × ${columns}`);
+    }
+    const layers: readonly Layer[] = head === "linear" ? ["final"] : blocks;
+    const { decode_head, auxiliary_head, ...inner } = draws ?? {};
+    const tokens = encoder.tokens(whole, layers, { causal, draws: draws && inner });
+    const maps = tokens.map((x) => {
+      const [batch, , D] = x.shape;
+      return tf.slice(x, [0, encoder.prefix, 0]).reshape([batch, rows, columns, D]) as tf.Tensor4D; // [B, T, D] without CLS
+    });
+    const pass: HeadPass = {
+      weights: (name) => this.parameters.get(name) ?? this.state.get(name),
+      dropout: { decode_head, auxiliary_head },
+      ...(training && { statistics: {} }),
+    };
+    return { maps, pass };
+  }
+
+  /** How many pixels images lack below and on the right to whole patches. */
+  #missing({ shape: [, height = 0, width = 0] }: tf.Tensor4D): [number, number] {
+    const up = (side: number) => Math.ceil(side / this.#patch) * this.#patch - side;
+    return [up(height), up(width)];
+  }
+
+  /** Logits of a head at the images' own size. */
+  #sized(x: tf.Tensor4D, images: tf.Tensor4D): tf.Tensor4D {
+    const [, height, width] = images.shape, [down, across] = this.#missing(images);
+    const side = (from: number, to: number, all: number) =>
+      tf.slice(resized(from, all), 0, [to, from]) as tf.Tensor2D; // without the padding
+    return resample(x, side(x.shape[1], height, height + down), side(x.shape[2], width, width + across));
+  }
+
+  /**
+   * The random numbers of one training forward.
+   *
+   * @param batchSize B.
+   * @param random Where they come from.
+   * @param options The images' size, and how often what is left out: see {@linkcode Encoder.draws}; `dropout`, the chance of a
+   * channel that the classifiers read, default 0.
+   * @returns Tensors by name; the caller disposes of them.
+   */
+  draws(batchSize: number, random: Random, options: SegmenterDraws = {}): Draws {
+    const { dropout = 0, height, width, dropPath } = options, { channels, auxiliary } = this.config;
+    const size = height === undefined ? imageSizeOf(this.encoder) : { height, width: width! };
+    const draws = { ...this.encoder.draws?.(batchSize, random, { ...size, dropPath }) };
+    for (const [head, count] of [["decode_head", channels], ["auxiliary_head", auxiliary]] as const) {
+      if (dropout === 0 || count === 0) continue;
+      const kept = () => random.uniform() < dropout ? 0 : 1 / (1 - dropout);
+      const factors = Float32Array.from({ length: batchSize * count }, kept);
+      draws[head] = perImage(tf.tensor2d(factors, [batchSize, count]));
+    }
+    return draws;
+  }
+
+  /** Floating-point operations of an update, products only. */
+  flops(batchSize: number): number {
+    return 0 * batchSize;
+  }
+
+  /**
+   * Writes the segmenter into a folder: `config.json` and `model.safetensors` are the network's, as its official code reads them,
+   * `heads.safetensors` the heads in PyTorch's layout.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the model card.
+   * @param values To write instead of the present ones: all of `parameters` and `state`, by the same names.
+   */
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    values: ReadonlyMap<string, Readable> = new Map([...this.parameters, ...this.state]),
+  ): Promise<void> {
+    sayIfWaiting(this);
+    const { saveSegmenter } = await import("./segmenter_files.ts");
+    await saveSegmenter(this, folder, options, values);
+  }
+
+  /** What {@linkcode NepaSegmenter.save} writes where. */
+  get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
+    const { parameters } = this.encoder,
+      heads = [...this.parameters].filter(([name]) => !parameters.has(name));
+    return { "model.safetensors": parameters, [HEADS]: new Map([...heads, ...this.state]) };
+  }
+
+  /**
+   * Reads a segmenter over a `Nepa` or an I-JEPA's encoder.
+   *
+   * @param source A folder of {@linkcode NepaSegmenter.save}, or its name on the hub.
+   * @param options Which revision on the hub.
+   * @returns The segmenter.
+   * @throws {CheckpointError} If a file or a tensor is missing, unknown or of another shape.
+   */
+  static async load(source: string, options: LoadOptions = {}): Promise<NepaSegmenter> {
+    const { loadSegmenter } = await import("./segmenter_files.ts");
+    return await loadSegmenter(source, options);
+  }
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Lets go of the variables, the network's too. */
+  dispose(): void {
+    for (const variable of [...this.parameters.values(), ...this.state.values()]) variable.dispose();
+  }
+}
+
+/** Options of {@linkcode segmentationLoss}. */
+export interface SegmentationLossOptions {
+  /** How much the auxiliary head's cross-entropy counts. Default 0.4. */
+  auxiliaryWeight?: number;
+  /** What masks have where no class is meant. Default 255. */
+  ignore?: number;
+}
+
+/**
+ * The loss of segmentation: cross-entropy of the pixels that are not ignored, the mean over all of the batch, and a share of the
+ * same of the auxiliary head.
+ *
+ * @param outputs As {@linkcode NepaSegmenter.forward} gives them.
+ * @param masks [B, H, W] int32: each pixel's class.
+ * @param options What is ignored, how much the auxiliary head counts.
+ * @returns A number from 0 up, in nats; 0 where all pixels are ignored.
+ */
+export function segmentationLoss(
+  { logits, auxiliary }: Pick<SegmenterOutputs, "logits" | "auxiliary">,
+  masks: tf.Tensor3D,
+  options: SegmentationLossOptions = {},
+): tf.Scalar {
+  checkOptions("segmentationLoss", options, { auxiliaryWeight: is.notNegative, ignore: is.index });
+  const { auxiliaryWeight = 0.4, ignore = IGNORED } = options, expected = logits.shape.slice(0, 3);
+  expect(masks.shape.join() === expected.join(), "masks", `[${expected}], as the logits`, `[${masks.shape}]`);
+  return tf.tidy(() => {
+    const main = pixelCrossEntropy(logits, masks, ignore);
+    if (!auxiliary) return main;
+    return tf.add(main, tf.mul(pixelCrossEntropy(auxiliary, masks, ignore), auxiliaryWeight));
+  });
+}
