@@ -35,12 +35,11 @@ export type { ClassifierInit, ClassifierOptions, ClassifierOutputs } from "./mod
 export { NepaSegmenter, segmentationLoss } from "./model/segmenter.ts";
 export type {
   SegmentationLossOptions,
-  SegmenterConfig,
   SegmenterDraws,
   SegmenterForwardOptions,
-  SegmenterOptions,
   SegmenterOutputs,
 } from "./model/segmenter.ts";
+export type { SegmenterConfig, SegmenterOptions } from "./model/segmenter_config.ts";
 export { Mlp } from "./model/mlp.ts";
 export type { MlpOptions } from "./model/mlp.ts";
 export type {

@@ -9,14 +9,19 @@ import type { NepaConfig } from "./config.ts";
 import { gather, linear } from "./ops.ts";
 import type { Weights } from "./transformer.ts";
 
+/** What a forward takes. */
+export const IMAGES: is.Kind = [
+  "a tensor [B, H, W, C]",
+  (value) => Array.isArray(Object(value).shape),
+  "tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape) makes one of 8-bit images",
+];
+
 /** Patches down and across of images [B, H, W, C]. */
 export function patchGrid(
   images: { readonly shape: readonly number[] },
   config: NepaConfig,
 ): [number, number] {
-  const shaped = (value: unknown) => Array.isArray(Object(value).shape);
-  const remedy = "tf.tensor4d(normalize(pixels, shape, model.preprocessor), shape) makes one of 8-bit images";
-  is.expectKinds("forward", { images: [images, ["a tensor [B, H, W, C]", shaped, remedy]] });
+  is.expectKinds("forward", { images: [images, IMAGES] });
   const { shape } = images,
     { patchSize: p, numChannels } = config,
     [, height = 0, width = 0, channels] = shape;
@@ -24,6 +29,19 @@ export function patchGrid(
   const expected = `[B, H, W, ${numChannels}] with H and W multiples of ${p}`;
   expect(fits && height * width > 0, "images", expected, `[${shape}]`);
   return [height / p, width / p];
+}
+
+/** Images made larger, below and on the right, by their mean, to whole patches. */
+export function padded(
+  images: tf.Tensor4D,
+  [down, across]: [number, number],
+  { imageMean, rescaleFactor }: Preprocessor,
+) {
+  if (down === 0 && across === 0) return images;
+  const grown = (x: tf.Tensor4D) => tf.pad(x, [[0, 0], [0, down], [0, across], [0, 0]]);
+  if (images.dtype !== "int32") return grown(images); // normalised: the mean is 0
+  const mean = tf.tensor1d(imageMean.map((x) => Math.round(x / rescaleFactor)), "int32");
+  return tf.add(grown(tf.sub(images, mean)), mean) as tf.Tensor4D;
 }
 
 /** So many times the largest value of a normalised image is no longer one. */

@@ -1,20 +1,31 @@
 /** Segmentation with a pretrained network: a class for each pixel, by a head over the tokens of its patches. @module */
 import * as tf from "@tensorflow/tfjs";
-import { checkOptions, expect, type Rule } from "../base/check.ts";
+import { checkOptions, expect } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import { labelled } from "../base/gradient.ts";
-import { type Draws, perImage, Random } from "../base/random.ts";
+import { type Draws, perImage, type Random } from "../base/random.ts";
 import { imageSizeOf, type Preprocessor } from "../data/preprocessor.ts";
 import type { SaveOptions } from "../files/card.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import type { Readable } from "../files/model_folder.ts";
+import { trainingFlops } from "./config.ts";
+import { VisionEncoder } from "./encoder.ts";
 import { resample, resized } from "./maps.ts";
-import type { Encoder, Layer } from "./method.ts";
+import type { DrawSize, Encoder, Layer } from "./method.ts";
 import { assignCopies, namesOf } from "./network.ts";
 import { pixelCrossEntropy } from "./ops.ts";
+import { IMAGES, padded } from "./patches.ts";
+import {
+  configOf,
+  firstValue,
+  SEGMENTER_RULES,
+  type SegmenterConfig,
+  type SegmenterOptions,
+} from "./segmenter_config.ts";
 import { sayIfWaiting } from "./unbegun.ts";
 import {
   auxiliary,
+  headFlops,
   type HeadPass,
   headShapes,
   type HeadSize,
@@ -28,49 +39,6 @@ export const IGNORED = 255;
 
 /** The file of the heads, beside the network's. */
 export const HEADS = "heads.safetensors";
-
-/** Options of {@linkcode NepaSegmenter.from}. */
-export interface SegmenterOptions {
-  /** The classes' names, or how many there are. */
-  classes: number | readonly string[];
-  /** "linear": batch norm and a linear map of the last norm's tokens (default). "upernet": a pyramid over four blocks. */
-  head?: "linear" | "upernet";
-  /** After which four blocks, from 1, UPerNet reads; rising. Default: a third, half, two thirds of them, and the last. */
-  blocks?: readonly number[];
-  /** Channels of UPerNet's maps. Default 512. */
-  channels?: number;
-  /** Whether UPerNet has an auxiliary head, on the third map, or with how many channels. Default: half of `channels`. */
-  auxiliary?: boolean | number;
-  /** Whether a token sees only itself and those before it. Default false. */
-  causal?: boolean;
-  /** Where the heads' random numbers start. Default 0. */
-  seed?: number;
-}
-
-/** How a segmenter is made, everything filled in. */
-export interface SegmenterConfig {
-  readonly head: "linear" | "upernet";
-  readonly blocks: readonly number[];
-  readonly channels: number;
-  /** 0: there is none. */
-  readonly auxiliary: number;
-  readonly causal: boolean;
-}
-
-const RULES: Record<keyof SegmenterOptions, Rule> = {
-  ...{
-    classes: is.any,
-    head: is.oneOf("linear", "upernet"),
-    channels: is.count,
-    causal: is.flag,
-    seed: is.index,
-  },
-  blocks: ["four numbers of blocks", (value) => Array.isArray(value) && value.length === 4],
-  auxiliary: [
-    "true, false or a number of channels",
-    (value) => typeof value === "boolean" || is.isCount(value),
-  ],
-};
 
 /** Options of {@linkcode NepaSegmenter.forward}. */
 export interface SegmenterForwardOptions {
@@ -100,50 +68,6 @@ export type SegmenterOutputs = {
   /** In training: the batch's means and variances by the names of what runs along, in `state`. */
   statistics?: Record<string, tf.Tensor>;
 };
-
-/** The whole number of blocks of a network. */
-const blocksOf = ({ layers }: Encoder): number =>
-  layers.reduce((most: number, layer) => typeof layer === "number" ? Math.max(most, layer) : most, 0);
-
-/** Options checked against a network, and filled in. */
-function configOf(encoder: Encoder, options: SegmenterOptions): SegmenterConfig {
-  const { head = "linear", channels = 512, auxiliary = true, causal = false } = options,
-    L = blocksOf(encoder);
-  const linear = (["blocks", "channels", "auxiliary"] as const).find((name) => options[name] !== undefined);
-  expect(head === "upernet" || !linear, linear!, "none, which a linear head does not have", options[linear!]);
-  if (head === "linear") return { head, blocks: [], channels: 0, auxiliary: 0, causal };
-  const { blocks = [1 / 3, 1 / 2, 2 / 3, 1].map((share) => Math.max(1, Math.round(share * L))) } = options;
-  const rising = blocks.every((block, i) => is.isCount(block) && block <= L && block >= (blocks[i - 1] ?? 1));
-  expect(rising, "blocks", `four blocks, rising, from 1 to ${L}`, `[${blocks}]`);
-  const half = Math.max(1, Math.floor(channels / 2)), own = auxiliary === true ? half : Number(auxiliary);
-  return { head, blocks, channels, auxiliary: own, causal };
-}
-
-/** The heads' first values: convolutions by what they read (He), classifiers normal with 0.01, norms 1, biases 0. */
-function firstValue(seed: number, name: string, shape: number[]): tf.Tensor {
-  if (/\.(bias|running_mean)$/.test(name)) return tf.zeros(shape);
-  if (shape.length === 1) return tf.ones(shape);
-  const [side, , inputs] = shape as [number, number, number];
-  const deviation = name.includes("classifier")
-    ? 0.01
-    : name.startsWith("pyramid.")
-    ? side ** -0.5
-    : Math.sqrt(2 / (side * side * inputs)); // transposed ones are [in, 2, 2, out]
-  return new Random(seed, name).normal(shape, 0, deviation);
-}
-
-/** Images made larger, below and on the right, by their mean, to whole patches. */
-function padded(
-  images: tf.Tensor4D,
-  [down, across]: [number, number],
-  { imageMean, rescaleFactor }: Preprocessor,
-) {
-  if (down === 0 && across === 0) return images;
-  const grown = (x: tf.Tensor4D) => tf.pad(x, [[0, 0], [0, down], [0, across], [0, 0]]);
-  if (images.dtype !== "int32") return grown(images); // normalised: the mean is 0
-  const mean = tf.tensor1d(imageMean.map((x) => Math.round(x / rescaleFactor)), "int32");
-  return tf.add(grown(tf.sub(images, mean)), mean) as tf.Tensor4D;
-}
 
 /**
  * A network with a head that gives each pixel a class.
@@ -176,6 +100,7 @@ export class NepaSegmenter {
   readonly state: ReadonlyMap<string, tf.Variable>;
   /** Side of a patch in pixels. */
   readonly #patch: number;
+  readonly #head: HeadSize;
 
   /**
    * Takes a network over; see {@linkcode NepaSegmenter.from}, which copies one.
@@ -194,8 +119,8 @@ export class NepaSegmenter {
     this.#patch = height / encoder.grid({ shape: one })[0];
     const D = encoder.config?.hiddenSize ??
       tf.tidy(() => encoder.tokens(tf.zeros(one), ["final"])[0]!.shape[2]);
-    const shapes = headShapes({ ...config, width: D, classes: classes.length });
-    const made = [...shapes].map(([name, shape]) => {
+    this.#head = { ...config, width: D, classes: classes.length };
+    const made = [...headShapes(this.#head)].map(([name, shape]) => {
       const runs = /\.running_(mean|var)$/.test(name);
       return [name, tf.tidy(() => tf.variable(firstValue(seed, name, shape), !runs)), runs] as const;
     });
@@ -215,9 +140,8 @@ export class NepaSegmenter {
    */
   static from(given: Encoder | { readonly encoder: Encoder }, options: SegmenterOptions): NepaSegmenter {
     const encoder = (Object(given).encoder ?? given) as Encoder;
-    const kind: is.Kind = ["a network", (x) => typeof Object(x).tokens === "function", is.network[2]];
-    is.expectKinds("NepaSegmenter.from", { encoder: [encoder, kind], options: [options, is.optional] });
-    checkOptions("NepaSegmenter.from", options, RULES);
+    is.expectKinds("NepaSegmenter.from", { model: [encoder, is.network], options: [options, is.optional] });
+    checkOptions("NepaSegmenter.from", options, SEGMENTER_RULES);
     const classes = namesOf("NepaSegmenter.from", options.classes);
     const config = configOf(encoder, options);
     if (!encoder.clone) {
@@ -248,6 +172,7 @@ export class NepaSegmenter {
    * @throws {RangeError} If the images have another shape.
    */
   forward(images: tf.Tensor4D, options: SegmenterForwardOptions = {}): SegmenterOutputs {
+    is.expectKinds("forward", { images: [images, IMAGES] });
     checkOptions("forward", options, { training: is.flag, draws: is.any });
     return tf.tidy(() => {
       const { maps, pass } = this.#read(images, options), { head } = this.config;
@@ -321,9 +246,20 @@ export class NepaSegmenter {
     return draws;
   }
 
-  /** Floating-point operations of an update, products only. */
-  flops(batchSize: number): number {
-    return 0 * batchSize;
+  /**
+   * Floating-point operations of an update, products only; of a network of another class than the library's the heads' alone.
+   *
+   * @param batchSize Images in the update.
+   * @param size Of these. Default: the network's.
+   * @param frozen Whether the network is left as it is.
+   */
+  flops(batchSize: number, size: DrawSize = imageSizeOf(this.encoder), frozen: boolean = false): number {
+    const { encoder } = this,
+      rows = Math.ceil(size.height / this.#patch),
+      columns = Math.ceil(size.width / this.#patch);
+    const whole = [rows * this.#patch, columns * this.#patch] as const;
+    const below = encoder instanceof VisionEncoder ? trainingFlops(encoder.config, batchSize, ...whole) : 0;
+    return (frozen ? below / 3 : below) + 3 * batchSize * headFlops(this.#head, rows * columns);
   }
 
   /**
@@ -391,6 +327,21 @@ export interface SegmentationLossOptions {
  * @param masks [B, H, W] int32: each pixel's class.
  * @param options What is ignored, how much the auxiliary head counts.
  * @returns A number from 0 up, in nats; 0 where all pixels are ignored.
+ * @throws {RangeError} If the masks have another size than the logits.
+ *
+ * @example
+ * ```ts
+ * import { segmentationLoss, tf, useEngine } from "nepa";
+ * import { assertAlmostEquals } from "@std/assert";
+ *
+ * await useEngine("cpu");
+ * const loss = tf.tidy(() => {
+ *   const logits = tf.zeros<tf.Rank.R4>([1, 1, 2, 3]), masks = tf.tensor3d([[[2, 255]]], [1, 1, 2], "int32");
+ *   return segmentationLoss({ logits }, masks);
+ * });
+ * assertAlmostEquals(loss.dataSync()[0]!, Math.log(3), 1e-6); // of the first pixel alone
+ * loss.dispose();
+ * ```
  */
 export function segmentationLoss(
   { logits, auxiliary }: Pick<SegmenterOutputs, "logits" | "auxiliary">,

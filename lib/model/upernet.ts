@@ -74,6 +74,23 @@ export function headShapes({ head, width: D, classes, channels: C, auxiliary: A 
   return shapes;
 }
 
+/** How many places of a map a filter is applied to, over the number of patches. */
+const PLACES: readonly [RegExp, number][] = [
+  [/psp_modules/, 0],
+  [/head\.bottleneck/, 1 / 4],
+  [/(lateral|fpn)_convs\.0|fpn_bottleneck|decode_head\.classifier/, 16],
+  [/(lateral|fpn)_convs\.1|up4\.3/, 4],
+];
+
+/** Floating-point operations of the heads' forward pass over so many patches, products only. */
+export function headFlops(size: HeadSize, patches: number): number {
+  const filters = [...headShapes(size)].filter(([, shape]) => shape.length === 4);
+  return filters.reduce((sum, [name, [a, b, c, d]]) => {
+    const places = size.head === "linear" ? 1 : PLACES.find(([pattern]) => pattern.test(name))?.[1] ?? 1;
+    return sum + 2 * a! * b! * c! * d! * places * patches;
+  }, 0);
+}
+
 const filterOf = ({ weights }: HeadPass, name: string) => weights(`${name}.weight`) as tf.Tensor4D;
 
 /** Batch norm of that name. */

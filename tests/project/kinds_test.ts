@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertInstanceOf, assertMatch } from "@std/assert";
 import * as nepa from "nepa";
-import { Nepa, NepaClassifier, pretrain, tf, useEngine } from "nepa";
+import { Nepa, NepaClassifier, NepaSegmenter, pretrain, tf, useEngine } from "nepa";
 import { withFolder } from "../support/folder.ts";
 import { config, noise } from "../support/tiny.ts";
 
@@ -55,6 +55,7 @@ const CALLS: Record<string, [call: (...args: Any[]) => unknown, ...kinds: string
   plotPatches: [nepa.plotPatches, "an image"],
   plotRun: [nepa.plotRun, "a run"],
   runFigure: [nepa.runFigure, "a run"],
+  "NepaSegmenter.from": [(...args) => NepaSegmenter.from(...args as [Nepa, Any]), "a network"],
   "NepaClassifier.from": [(...args) => NepaClassifier.from(...args as [Nepa, Any]), "a network"],
 };
 const image = { data: new Uint8Array(64), height: 8, width: 8, channels: 1 };

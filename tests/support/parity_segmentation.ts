@@ -53,7 +53,9 @@ export async function segmentation(name: string, compile: Engine["compile"]): Pr
     const { statistics, ...outputs } = segmenter.forward(input, { training: true });
     const loss = () => segmentationLoss(segmenter.forward(input, { training: true }), masks, options);
     const { loss: value, gradients } = lossAndGradients(loss, parameters);
-    const after = Object.entries(statistics!).map(([name, x]) => [name, moved(segmenter.state.get(name)!, x)]);
+    const after = Object.entries(statistics!).map((
+      [name, x],
+    ) => [name, moved(segmenter.state.get(name)!, x)]);
     return { outputs, loss: value, gradients, after: Object.fromEntries(after) as Record<string, tf.Tensor> };
   }, { name: `${name} training` });
   const found = await evaluate(input), trained = await train(input, masks);
@@ -88,9 +90,7 @@ async function levels(segmenter: NepaSegmenter, fixture: Fixture, input: tf.Tens
   const maps = tf.tidy(() => {
     const [rows, columns] = encoder.grid(input), [batch] = input.shape;
     const tokens = encoder.tokens(input, blocks, { causal: false });
-    const maps = tokens.map((x) =>
-      tf.slice(x, [0, 1, 0]).reshape([batch, rows, columns, -1]) as tf.Tensor4D
-    );
+    const maps = tokens.map((x) => tf.slice(x, [0, 1, 0]).reshape([batch, rows, columns, -1]) as tf.Tensor4D);
     return pyramid(maps, { weights: (name) => parameters.get(name) ?? state.get(name) });
   });
   for (const [i, map] of maps.entries()) {
