@@ -8,7 +8,7 @@ export * as tf from "@tensorflow/tfjs";
 export { perImage, Random } from "./base/random.ts";
 export { lossAndGradients, stopGradient, withGradient } from "./base/gradient.ts";
 export type { LossAndGradients, LossOutput } from "./base/gradient.ts";
-export { trainingBatches } from "./data/training_batches.ts";
+export { trainingBatches } from "./data/loader.ts";
 export { loadObjective, saveObjective } from "./files/variables.ts";
 export { fromOfficialConfig, nepaConfig, presets, toOfficialConfig, trainingFlops } from "./model/config.ts";
 export type { Activation, NepaConfig, NepaOptions, Preset } from "./model/config.ts";

@@ -112,8 +112,8 @@ export interface SplitOptions {
 
 /** A {@linkcode Dataset} of the library's, which can be cut into parts. */
 export interface SplittableDataset extends Dataset {
-  subset(which: readonly number[] | Int32Array | number, seed?: number): SplittableDataset;
-  balanced(perClass: number, seed?: number): SplittableDataset;
+  subset(which: readonly number[] | Int32Array | number, seed?: number): this;
+  balanced(perClass: number, seed?: number): this;
   /**
    * Parts drawn at random of which no two have an image in common, each in the data set's order.
    *
@@ -130,7 +130,7 @@ export interface SplittableDataset extends Dataset {
    * assertEquals([fitted.length, judged.length], [8000, 2000]);
    * ```
    */
-  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, SplittableDataset>;
+  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, this>;
 }
 
 /** As many data sets as there are shares. */
@@ -139,9 +139,6 @@ export type Parts<S extends readonly number[], D> = { -readonly [K in keyof S]: 
 /** A {@linkcode Dataset} whose images are there at once. */
 export interface MemoryDataset extends SplittableDataset {
   get(i: number): Example;
-  subset(which: readonly number[] | Int32Array | number, seed?: number): MemoryDataset;
-  balanced(perClass: number, seed?: number): MemoryDataset;
-  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, MemoryDataset>;
   batches(options: BatchOptions): Iterable<Batch>;
 }
 

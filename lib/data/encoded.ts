@@ -7,7 +7,6 @@ import { madeOf } from "./checks.ts";
 import type { Change, Dataset, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
-import { withRoom } from "./in_flight.ts";
 import type { Preprocessor } from "./preprocessor.ts";
 import { type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
@@ -68,6 +67,26 @@ interface Header extends Extent {
   scales: boolean;
 }
 
+/** About 200 MB of red, green and blue. An image of more is decoded alone. */
+export const MOST_IN_FLIGHT = 2 ** 26;
+
+let inFlight = 0;
+const waiting: (() => void)[] = [];
+
+/** Does work on so many pixels as soon as there is room for them, in this whole process. */
+export async function withRoom<T>(pixels: number, work: () => Promise<T>): Promise<T> {
+  while (inFlight > 0 && inFlight + pixels > MOST_IN_FLIGHT) {
+    await new Promise<void>((go) => waiting.push(go));
+  }
+  inFlight += pixels;
+  try {
+    return await work();
+  } finally {
+    inFlight -= pixels;
+    for (const go of waiting.splice(0)) go();
+  }
+}
+
 /** Columns beside a part that are decoded with it, since their colours reach into it. */
 const MARGIN = 2;
 
@@ -119,9 +138,9 @@ class Decoder {
   }
 
   #refuseLarge(row: number, { width, height }: Extent, why: string): void {
-    const { maxPixels = 178_956_970 } = this.options,
-      got = `${width} x ${height}: ${why}, or raise maxPixels`;
+    const { maxPixels = 178_956_970 } = this.options;
     if (width * height <= maxPixels) return;
+    const got = `${width} x ${height}: ${why}, or raise maxPixels`;
     throw new DataError("size", this.source.nameOf(row), `expected at most ${maxPixels} pixels, got ${got}`);
   }
 
@@ -192,10 +211,9 @@ class Decoder {
   }
 }
 
-const SIZES = { size: count, maxPixels: count };
 /** What the options of decoding may be. */
 export const DECODING = {
-  ...{ ...SIZES, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag },
+  ...{ size: count, maxPixels: count, resample: RESAMPLE, channels: oneOf(1, 3), orient: flag },
   broken: oneOf("throw", "skip"),
 };
 
@@ -203,12 +221,8 @@ const REASONS = 5;
 
 /** How many images or files were left out for each of the first reasons. */
 export function summary(skipped: readonly DataError[]): string {
-  const counts = new Map<string, number>();
-  for (const { file, message } of skipped) {
-    const why = message.slice(file.length + 2);
-    counts.set(why, (counts.get(why) ?? 0) + 1);
-  }
-  const reasons = [...counts].map(([why, n]) => `${n} × ${why}`), more = reasons.length - REASONS;
+  const alike = Map.groupBy(skipped, ({ file, message }) => message.slice(file.length + 2));
+  const reasons = [...alike].map(([why, { length }]) => `${length} × ${why}`), more = reasons.length - REASONS;
   return [...reasons.slice(0, REASONS), ...more > 0 ? [`and ${more} reasons more`] : []].join("; ");
 }
 
@@ -279,8 +293,8 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
 
   /** The same images, each brought to a size whatever its own sides are. */
   squeezed(size: Extent, resample: Resample): EncodedDataset {
-    const { begins } = resize(size, resample),
-      decoding = JSON.stringify([size, resample, this.whole.decoding]);
+    const { begins } = resize(size, resample);
+    const decoding = JSON.stringify([size, resample, this.whole.decoding]);
     const part = (image: Extent, random: Random) => ({ ...begins!.part(image, random), exact: true });
     const view: Transform = Object.assign((image: Image) => image, { begins: { ...begins!, part } });
     return new EncodedDataset({ ...this.whole, ...size, view, decoding }, this.rows);
@@ -314,8 +328,8 @@ export function prepared(set: Dataset, processor: Preprocessor, prepare: Prepare
   if (prepare === "crop") return set;
   expect(filter !== undefined, "preprocessor: resample", "2, bilinear, or 3, bicubic", resample);
   if (set instanceof EncodedDataset) return set.squeezed({ height, width }, filter);
-  const expected =
-    `images of ${height}x${width}, or encoded ones such as imageFolder's, where prepare is "official"`;
-  expect(set.height === height && set.width === width, set.name, expected, `${set.height}x${set.width}`);
+  const fits = set.height === height && set.width === width, got = `${set.height}x${set.width}`;
+  const others = "or encoded ones such as imageFolder's, where prepare is \"official\"";
+  expect(fits, set.name, `images of ${height}x${width}, ${others}`, got);
   return set;
 }

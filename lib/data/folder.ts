@@ -3,14 +3,8 @@ import { Buffer } from "node:buffer";
 import { basename, extname, sep } from "node:path";
 import { checkOptions, flag } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
-import {
-  DECODING,
-  EncodedDataset,
-  type EncodedImages,
-  type EncodedOptions,
-  type Source,
-  summary,
-} from "./encoded.ts";
+import { DECODING, EncodedDataset, summary } from "./encoded.ts";
+import type { EncodedImages, EncodedOptions, Source } from "./encoded.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 
@@ -71,19 +65,18 @@ async function listed(root: string, emptyClasses: boolean) {
   const loose = await imagesIn(root, "", left, false);
   const leave = (kind: "count" | "image", path: string, why: string) =>
     left.push(new DataError(kind, `${root}/${path}`, why));
-  const named = found.some((files) => files.length > 0), classes: string[] = named ? [] : [basename(root)];
-  const files = named ? [] : loose.map((file) => ({ ...file, label: 0 }));
-  for (const [i, folder] of folders.entries()) {
-    if (!named || !emptyClasses && found[i]!.length === 0) {
-      leave("count", folder, "expected images of a class in this folder, got none");
-    } else {
-      const label = classes.push(folder) - 1;
-      for (const file of found[i]!) files.push({ ...file, label });
-    }
+  const named = found.some((files) => files.length > 0);
+  const isClass = (_: unknown, i: number) => named && (emptyClasses || found[i]!.length > 0);
+  for (const folder of folders.filter((folder, i) => !isClass(folder, i))) {
+    leave("count", folder, "expected images of a class in this folder, got none");
   }
   for (const { path } of named ? loose : []) {
     leave("image", path, "expected in the folder of a class, got beside those");
   }
+  const classes = named ? folders.filter(isClass) : [basename(root)];
+  const files = (named ? found.filter(isClass) : [loose]).flatMap((files, label) =>
+    files.map((file) => ({ ...file, label }))
+  );
   const images = left.filter(({ file, kind }) => kind === "image" && (IMAGE.test(file) || OTHER.test(file)));
   if (images.length > 0) notice(`${root}: left out: ${summary(images)}`);
   return { classes, files, left };
@@ -137,11 +130,8 @@ export async function imageFolder(path: string, options: ImageFolderOptions = {}
   const { classes, files, left } = await listed(root, emptyClasses);
   if (classes.length > 1 && classes.every((name) => PART.test(name))) {
     const each = classes.map((part) => `imageFolder("${path}/${part}")`).join(", ");
-    notice(
-      `${name}: its classes would be ${
-        classes.join(" and ")
-      }, which look like parts of a data set: open ${each}`,
-    );
+    const parts = `${classes.join(" and ")}, which look like parts of a data set`;
+    notice(`${name}: its classes would be ${parts}: open ${each}`);
   }
   const source = (files: readonly (File & { label: number })[], classes: readonly string[]): Source => {
     const nameOf = (row: number) => `${root}/${files[row]!.path}`;

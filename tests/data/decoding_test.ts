@@ -2,8 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import sharp from "sharp";
 import { type Image, type Part, Random, randomResizedCrop, resize, type Transform, useEngine } from "nepa";
-import { EncodedDataset } from "../../lib/data/encoded.ts";
-import { MOST_IN_FLIGHT, withRoom } from "../../lib/data/in_flight.ts";
+import { EncodedDataset, MOST_IN_FLIGHT, withRoom } from "../../lib/data/encoded.ts";
 import type { Binding } from "../../lib/engine/binding.ts";
 import { fixtures, pictures, tensors } from "../support/images.ts";
 
