@@ -9,6 +9,7 @@ import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
 import { any, checkOptions, count, expect, expectNamed, flag } from "../base/check.ts";
 import { index, notNegative, positive, type Rule } from "../base/check.ts";
 import { lossAndGradients } from "../base/gradient.ts";
+import { owned } from "../base/owned.ts";
 import type { Encoder } from "../model/method.ts";
 import { makeParameters } from "../model/network.ts";
 import { AdamW } from "../optim/adamw.ts";
@@ -140,27 +141,23 @@ export class AttentiveHead {
       return value;
     }, { name: "attentive probe" });
     await using bar = progress({ title: "attentive probe", total: steps, unit: "steps", text: "compiling" });
-    try {
-      for (let epoch = 0; epoch < epochs; epoch++) {
-        const order = new Random(seed, "attentive probe", epoch).permutation(labels.length);
-        let sum = 0;
-        for (let k = 0; k < updates; k++) {
-          signal?.throwIfAborted();
-          const images = order.subarray(k * size, (k + 1) * size), done = epoch * updates + k;
-          const tokens = this.#batch(features, images), rates = optimizer.rates(done, [rate(done)]);
-          const said = tf.tensor1d(images.map((image) => labels[image]!), "int32");
-          const loss = await step(tokens, said, rates);
-          sum += (await loss.data())[0]!;
-          tf.dispose([tokens, said, rates, loss]);
-          bar.update(done + 1, `loss ${(sum / (k + 1)).toFixed(4)}`);
-        }
-        losses.push(sum / updates);
+    using _own = owned(step, optimizer);
+    for (let epoch = 0; epoch < epochs; epoch++) {
+      const order = new Random(seed, "attentive probe", epoch).permutation(labels.length);
+      let sum = 0;
+      for (let k = 0; k < updates; k++) {
+        signal?.throwIfAborted();
+        const images = order.subarray(k * size, (k + 1) * size), done = epoch * updates + k;
+        const tokens = this.#batch(features, images), rates = optimizer.rates(done, [rate(done)]);
+        const said = tf.tensor1d(images.map((image) => labels[image]!), "int32");
+        const loss = await step(tokens, said, rates);
+        sum += (await loss.data())[0]!;
+        tf.dispose([tokens, said, rates, loss]);
+        bar.update(done + 1, `loss ${(sum / (k + 1)).toFixed(4)}`);
       }
-      return losses;
-    } finally {
-      step.dispose();
-      optimizer.dispose();
+      losses.push(sum / updates);
     }
+    return losses;
   }
 
   /** The most likely class of each image. */
@@ -168,11 +165,11 @@ export class AttentiveHead {
     const { tokens: T, settings: { batchSize, heads } } = this;
     const best = (x: tf.Tensor2D) => tf.argMax(attend(x, this.#parameters, x.shape[0] / T, heads), 1);
     const pass = currentEngine().compile(best, { name: "attentive probe's guesses" });
-    const guesses = guessed(features.data.length / features.size / T, batchSize, async (images) => {
+    using _own = owned(pass);
+    return await guessed(features.data.length / features.size / T, batchSize, async (images) => {
       const tokens = this.#batch(features, images);
       return await pass(tokens).finally(() => tokens.dispose());
     }, signal);
-    return await guesses.finally(() => pass.dispose());
   }
 
   dispose(): void {
@@ -232,13 +229,10 @@ export async function attentiveProbe(
     const [fitted, tested] = await readSets(model, images, [layer], { pool: "all", causal, signal });
     const features = { data: fitted!.get(layer)!, size: D };
     const head = new AttentiveHead(features, tokens, train.classes.length, settings);
-    try {
-      const losses = await head.fit(features, train.labels, signal);
-      const guesses = await head.predict({ data: tested!.get(layer)!, size: D }, signal);
-      return new AttentiveResult(judge(guesses, judged), layer, settings, losses);
-    } finally {
-      head.dispose();
-    }
+    using _own = owned(head);
+    const losses = await head.fit(features, train.labels, signal);
+    const guesses = await head.predict({ data: tested!.get(layer)!, size: D }, signal);
+    return new AttentiveResult(judge(guesses, judged), layer, settings, losses);
   });
 }
 

@@ -1,6 +1,7 @@
 /** Of embeddings: have they collapsed, and how well are they predicted without a network? @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect, expectKinds } from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import { cholesky, eigenvalues, solveLower } from "./linalg.ts";
 
 /** How spread out embeddings are. */
@@ -43,12 +44,9 @@ export async function collapse(embeddings: tf.Tensor | number[][]): Promise<Coll
   const fits = shape.length === 2 && n >= 2 && dimensions >= 1, help = "put images and positions on one axis";
   expect(fits, "collapse", "embeddings [n, D] with n >= 2", `[${shape}]; ${help}`);
   const z = given ? embeddings.clone() as tf.Tensor2D : tf.tensor2d(embeddings);
-  try {
-    const { featureStd, meanCosine } = await directions(z), effectiveRank = rankOf(await singularValues(z));
-    return { featureStd, effectiveRank, meanCosine, collapsed: featureStd < 0.05 || effectiveRank < 1.5 };
-  } finally {
-    z.dispose();
-  }
+  using _own = owned(z);
+  const { featureStd, meanCosine } = await directions(z), effectiveRank = rankOf(await singularValues(z));
+  return { featureStd, effectiveRank, meanCosine, collapsed: featureStd < 0.05 || effectiveRank < 1.5 };
 }
 
 /** x / max(‖x‖, 1e-12) along the last axis, by a division: with the same digits as ever. */
@@ -121,11 +119,8 @@ function rankOf(singular: Float64Array): number {
 }
 
 async function numbers(tensor: tf.Tensor): Promise<Float32Array> {
-  try {
-    return await tensor.data() as Float32Array;
-  } finally {
-    tensor.dispose();
-  }
+  using _own = owned(tensor);
+  return await tensor.data() as Float32Array;
 }
 
 /** Mean cosine between the patch embeddings and three trivial predictions, each -1 to 1. NEPA's own is minus its loss. */

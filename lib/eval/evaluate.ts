@@ -1,6 +1,7 @@
 /** Classifiers: how well one does on images, and a head fitted to a frozen network. @module */
 import * as tf from "@tensorflow/tfjs";
 import { any, callable, checkOptions, expect, expectNamed, numberThat, orNull } from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
 import type { Transform } from "../data/transforms.ts";
@@ -11,7 +12,7 @@ import { judge, type Judged, Judgement } from "./scores.ts";
 import { patchesOf, readOne } from "./features.ts";
 import { refuseTransform } from "../data/loader.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
-import { fitted } from "./logistic.ts";
+import { LogisticRegression } from "./logistic.ts";
 
 const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
 
@@ -46,16 +47,16 @@ export function refuseFitted(
   return classNumbers(known(classifier), dataset);
 }
 
-const fittedTo = new WeakMap<NepaClassifier, Set<Dataset>>();
+const fitted = new WeakMap<NepaClassifier, Set<Dataset>>();
 
 /** Takes note of what classifiers are fitted to. */
 export function noteFitted(dataset: Dataset, ...classifiers: readonly (NepaClassifier | undefined)[]): void {
-  for (const one of classifiers) if (one) fittedTo.set(one, (fittedTo.get(one) ?? new Set()).add(dataset));
+  for (const one of classifiers) if (one) fitted.set(one, (fitted.get(one) ?? new Set()).add(dataset));
 }
 
 /** What has to be said of images that the classifier was fitted to. */
 function fittedNotes(classifier: NepaClassifier, dataset: Dataset): string[] {
-  return [...fittedTo.get(classifier) ?? []].flatMap((set) => {
+  return [...fitted.get(classifier) ?? []].flatMap((set) => {
     const { count } = sharedRows(dataset, set), which = `${count} of the ${dataset.length} images`;
     return count > 0
       ? [`${which} were trained on, with ${set.name}: no measure of what others would get`]
@@ -116,15 +117,12 @@ export async function evaluate(
   const { prepare = null } = options;
   refuseLabelled(dataset, classifier, prepare);
   const evaluation = new Evaluation(classifier, prepare, true);
-  try {
-    const shown = { title: "evaluation", total: dataset.length, unit: "images", text: "compiling" };
-    await using bar = progress(shown);
-    const tell = (done: number) => bar.update(done, "");
-    const read = (signal: AbortSignal) => evaluation.read(dataset, { signal, tell });
-    return await stoppable("evaluate", options.signal, read);
-  } finally {
-    evaluation.dispose();
-  }
+  using _own = owned(evaluation);
+  const shown = { title: "evaluation", total: dataset.length, unit: "images", text: "compiling" };
+  await using bar = progress(shown);
+  const tell = (done: number) => bar.update(done, "");
+  const read = (signal: AbortSignal) => evaluation.read(dataset, { signal, tell });
+  return await stoppable("evaluate", options.signal, read);
 }
 
 /** Metrics of held-out images. */
@@ -205,19 +203,19 @@ export async function fitHead(
   const labels = dataset.labels.map((label) => numbers[label]!);
   const read = (images: tf.Tensor4D) => [classifier.forward(images).pooled];
   const pass = currentEngine().compile(read, { name: "head's features" });
+  using _own = owned(pass);
   await stoppable("fitHead", options.signal, async (signal) => {
     const weights = classifier.parameters, patches = patchesOf(classifier.backbone);
-    const reading = readOne(pass, dataset, patches, ["pooled"], { signal, weights });
-    const data = (await reading.finally(() => pass.dispose())).get("pooled")!;
+    const data = (await readOne(pass, dataset, patches, ["pooled"], { signal, weights })).get("pooled")!;
     const features = { data, size: data.length / dataset.length };
-    const how = { classes, lambda, excess: 1e-4, maxIterations: 1000, signal };
-    await fitted(features, labels, how, ({ point }, { standardiser }) => {
-      const { weight, bias } = standardiser.undone(point);
-      noteFitted(dataset, classifier);
-      tf.tidy(() => {
-        weights.get("classifier.weight")!.assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
-        weights.get("classifier.bias")!.assign(tf.tensor1d(bias));
-      });
+    const regression = new LogisticRegression(features, labels, { classes, signal });
+    using _own = owned(regression);
+    const { point } = await regression.fit({ lambda, excess: 1e-4, maxIterations: 1000 });
+    const { weight, bias } = regression.standardiser.undone(point);
+    noteFitted(dataset, classifier);
+    tf.tidy(() => {
+      weights.get("classifier.weight")!.assign(tf.transpose(tf.tensor2d(weight))); // [D, K]
+      weights.get("classifier.bias")!.assign(tf.tensor1d(bias));
     });
   });
 }

@@ -7,6 +7,7 @@ import { progress } from "../display/progress.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
 import { any, checkOptions, expect, expectKinds, expectNamed, flag } from "../base/check.ts";
 import { refuseNonFinite } from "../base/finite.ts";
+import { owned } from "../base/owned.ts";
 import { inOrder } from "../data/loader.ts";
 import { type FeatureOptions, poolTokens } from "../model/encoder.ts";
 import type { Encoder, Layer } from "../model/method.ts";
@@ -80,17 +81,14 @@ export async function readSets(
     ? undefined
     : progress({ title: "features", total, unit: "images", text: "compiling" });
   const weights = model.parameters;
+  using _own = owned(pass);
   let before = 0;
-  try {
-    for (const set of sets) {
-      const tell = (done: number) => bar?.update(before + done, "");
-      found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal, weights }));
-      before += set.length;
-    }
-    return found;
-  } finally {
-    pass.dispose();
+  for (const set of sets) {
+    const tell = (done: number) => bar?.update(before + done, "");
+    found.push(await readOne(pass, set, patchesOf(model), layers, { tell, signal, weights }));
+    before += set.length;
   }
+  return found;
 }
 
 function checkReading(model: Encoder, layers: readonly Layer[], pool: string): void {

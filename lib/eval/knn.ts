@@ -6,6 +6,7 @@ import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, inStreams, rowsOf, stoppable } from "@nepa/engine";
 import { any, expect, flag, isCount, positive, type Rule } from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import type { Layer, Reading } from "./features.ts";
 import { guessed, judge, type Judged, Judgement } from "./scores.ts";
 import { layerTitle } from "./probe.ts";
@@ -130,17 +131,13 @@ export async function vote(
     { name: "nearest neighbours", xla: false },
   );
   await using bar = progress({ title: "k-NN", total: count, unit: "images" });
-  try {
-    return await guessed(count, Math.min(BLOCK, most), async (rows) => {
-      const [from = 0] = rows, to = from + rows.length;
-      const block = tf.tensor2d(queries.subarray(from * d, to * d), [rows.length, d]);
-      const best = await voted(block, keys);
-      block.dispose();
-      bar.update(to);
-      return best;
-    }, options.signal);
-  } finally {
-    tf.dispose([mean, keys, classOf]);
-    voted.dispose();
-  }
+  using _own = owned(mean, keys, classOf, voted);
+  return await guessed(count, Math.min(BLOCK, most), async (rows) => {
+    const [from = 0] = rows, to = from + rows.length;
+    const block = tf.tensor2d(queries.subarray(from * d, to * d), [rows.length, d]);
+    const best = await voted(block, keys);
+    block.dispose();
+    bar.update(to);
+    return best;
+  }, options.signal);
 }

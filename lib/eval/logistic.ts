@@ -1,6 +1,7 @@
 /** Multinomial logistic regression on fixed features, fitted until the optimum is known to be near. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
+import { owned } from "../base/owned.ts";
 import { minimise, type Minimum } from "./lbfgs.ts";
 import { cholesky, solveLower, solveLowerTransposed } from "./linalg.ts";
 import { guessed } from "./scores.ts";
@@ -24,8 +25,8 @@ export interface Fit extends Minimum {
 /** What {@linkcode LogisticRegression.fit} is asked for. */
 export interface FitOptions {
   lambda: number;
-  /** Leave the held-out images out. */
-  selecting: boolean;
+  /** Leave the held-out images out. Default false. */
+  selecting?: boolean;
   /** Where to begin. Default: at zero. */
   from?: Fit | undefined;
   /** Enough is a bound this low on what the objective lacks. */
@@ -83,14 +84,15 @@ interface Block {
   heldOut: boolean;
 }
 
-/**
- * What a {@linkcode LogisticRegression} is of: K; the images in random order; how many at its end are left out while λ is
- * chosen; what ends the work.
- */
+/** What a {@linkcode LogisticRegression} is of. */
 interface Sample {
+  /** K. */
   classes: number;
-  order: Int32Array;
-  heldOut: number;
+  /** The images, in random order. Default: all, in theirs. */
+  order?: Int32Array;
+  /** How many at the end of that are left out while λ is chosen. Default 0. */
+  heldOut?: number;
+  /** Ends the work. */
   signal?: AbortSignal | undefined;
 }
 
@@ -98,6 +100,7 @@ interface Sample {
 export class LogisticRegression {
   readonly standardiser: Standardiser;
   readonly #blocks: Block[] = [];
+  readonly #heldOut: Int32Array;
   readonly #residuals: Compiled<[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor>;
   readonly #best: Compiled<[tf.Tensor, tf.Tensor], tf.Tensor>;
   #covariance: Float64Array | undefined;
@@ -106,7 +109,9 @@ export class LogisticRegression {
   /** @param features [n, D], not standardised. @param labels [n], 0 to K − 1. */
   constructor(readonly features: Features, readonly labels: Int32Array, readonly sample: Sample) {
     this.standardiser = new Standardiser(features);
-    const { classes, order, heldOut } = sample, selected = order.length - heldOut, most = blockOf(features);
+    const { classes, order = labels.map((_, i) => i), heldOut = 0 } = sample, most = blockOf(features);
+    const selected = order.length - heldOut;
+    this.#heldOut = order.subarray(selected);
     for (let from = 0, to = 0; from < order.length; from = to) {
       to = Math.min(from + most, from < selected ? selected : order.length);
       const rows = order.subarray(from, to), said = rows.map((row) => labels[row]!);
@@ -137,7 +142,7 @@ export class LogisticRegression {
   }
 
   /** Fits weights and biases: mean cross-entropy + λ/2·‖W‖², the biases free. */
-  async fit({ lambda, selecting, from, excess, maxIterations }: FitOptions): Promise<Fit> {
+  async fit({ lambda, selecting = false, from, excess, maxIterations }: FitOptions): Promise<Fit> {
     const { features: { size }, sample: { classes } } = this, factor = await this.#factor(lambda);
     const lengths = (gradient: Float64Array) => { // squared, of the weights' part and of all
       let all = 0, biases = 0;
@@ -159,8 +164,8 @@ export class LogisticRegression {
   async #gradient(point: Float64Array, lambda: number, selecting: boolean): Promise<Float64Array> {
     const { features: { size }, sample: { classes } } = this;
     const w = tf.tensor2d(Float32Array.from(point), [classes, size + 1]);
-    const mean = this.#mean(point.length, selecting, ({ x, y }) => this.#residuals(x, y, w));
-    const gradient = await mean.finally(() => w.dispose());
+    using _own = owned(w);
+    const gradient = await this.#mean(point.length, selecting, ({ x, y }) => this.#residuals(x, y, w));
     return gradient.map((g, i) => i % (size + 1) === size ? g : g + lambda * Math.fround(point[i]!));
   }
 
@@ -194,41 +199,24 @@ export class LogisticRegression {
   async predict(features: Features, fit: Fit, order?: Int32Array): Promise<Int32Array> {
     const { data, size } = features, count = order?.length ?? data.length / size;
     const w = tf.tensor2d(Float32Array.from(fit.point), [this.sample.classes, size + 1]);
-    const guesses = guessed(count, blockOf(features), async (rows) => {
+    using _own = owned(w);
+    return await guessed(count, blockOf(features), async (rows) => {
       const x = this.standardiser.tensor(features, order ? rows.map((i) => order[i]!) : rows);
       return await this.#best(x, w).finally(() => x.dispose());
     }, this.sample.signal);
-    return await guesses.finally(() => w.dispose());
   }
 
   /** The share of the held-out images whose class is predicted right. */
   async heldOutAccuracy(fit: Fit): Promise<number> {
-    const { features, labels, sample: { order, heldOut } } = this,
-      held = order.subarray(order.length - heldOut);
+    const { features, labels } = this, held = this.#heldOut;
     const guesses = await this.predict(features, fit, held);
-    return guesses.filter((guess, i) => guess === labels[held[i]!]).length / heldOut;
+    return guesses.filter((guess, i) => guess === labels[held[i]!]).length / held.length;
   }
 
   dispose(): void {
     for (const { x, y } of this.#blocks) tf.dispose([x, y]);
     this.#residuals.dispose();
     this.#best.dispose();
-  }
-}
-
-/** Fits once to all rows, and gives what `use` makes of that. */
-export async function fitted<T>(
-  features: Features,
-  labels: Int32Array,
-  { classes, signal, ...options }: Omit<FitOptions, "selecting"> & { classes: number; signal?: AbortSignal },
-  use: (fit: Fit, regression: LogisticRegression) => T | Promise<T>,
-): Promise<T> {
-  const order = labels.map((_, i) => i);
-  const regression = new LogisticRegression(features, labels, { classes, order, heldOut: 0, signal });
-  try {
-    return await use(await regression.fit({ ...options, selecting: false }), regression);
-  } finally {
-    regression.dispose();
   }
 }
 

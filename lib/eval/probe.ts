@@ -1,5 +1,4 @@
 /** Linear probes: how well classes can be read off frozen features by one linear map. @module */
-import * as tf from "@tensorflow/tfjs";
 import type { Dataset } from "../data/dataset.ts";
 import { PREPARE } from "../data/encoded.ts";
 import type { Normalisation } from "../data/transforms.ts";
@@ -9,12 +8,13 @@ import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
 import { currentEngine, stoppable } from "@nepa/engine";
 import { any, expect, flag, index, type Rule } from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import { Random } from "../base/random.ts";
 import { fingerprintOf } from "../data/fingerprint.ts";
 import { hashOf, remembered } from "../data/kept.ts";
 import { type Layer, type Reading, readPixels, readSets } from "./features.ts";
 import { accuracyTable, chance, formatInterval, judge, type Judged, Judgement, ordered } from "./scores.ts";
-import { type Fit, fitted, LogisticRegression } from "./logistic.ts";
+import { type Fit, LogisticRegression } from "./logistic.ts";
 import type { Encoder } from "../model/method.ts";
 import { type Labelled, type Matched, matched, OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { type Asked, asked, type Read, type Source } from "./sources.ts";
@@ -201,8 +201,8 @@ async function probed(
   const { layers = false, references = false, lambdas = LAMBDAS, seed = 0 } = chosen;
   const how = { seed, lambdas, signal }, [fit, judged] = sets;
   const layer: Read = network ? chosen.layer ?? "final" : "given";
-  const wanted: readonly Read[] = network && layers ? network.model.layers : [layer],
-    probes = new Map<string, Probe>();
+  const wanted: readonly Read[] = network && layers ? network.model.layers : [layer];
+  const probes = new Map<string, Probe>();
   const probe = async (features: Map<Read, Float32Array>[], read: Read, name: string) => {
     const [fitting, tested] = features.map((found) => found.get(read)!);
     return toProbe(await fitAndGuess(fitting!, tested!, fit, how, `probe, ${name}`), judged);
@@ -214,12 +214,9 @@ async function probed(
   }
   if (network && references) {
     const { model, images } = network, fresh = model.untrained(seed);
-    try {
-      const found = await readSets(fresh, images, [layer as Layer], { ...chosen, signal });
-      probes.set("untrained", await probe(found as Map<Read, Float32Array>[], layer, "untrained"));
-    } finally {
-      tf.dispose([...fresh.parameters.values()]);
-    }
+    using _own = owned(...fresh.parameters.values());
+    const found = await readSets(fresh, images, [layer as Layer], { ...chosen, signal });
+    probes.set("untrained", await probe(found as Map<Read, Float32Array>[], layer, "untrained"));
     probes.set("raw pixels", toProbe(await fitPixels(...images, model.preprocessor, how), judged));
   }
   return new ProbeResult(layer, seed, probes, layers ? wanted : undefined);
@@ -254,10 +251,11 @@ export async function quickProbe(
 ): Promise<number> {
   const sets = await readSets(model, [train, test], ["final"], { causal, quiet: true });
   const [data, tested] = sets.map((found) => found.get("final")!), size = data!.length / train.length;
-  const how = { classes: train.classes.length, lambda: 1e-4, ...SELECTING };
-  return await fitted({ data: data!, size }, train.labels, how, async (fit, regression) => {
-    return judge(await regression.predict({ data: tested!, size }, fit), matched(train, test)).accuracy;
-  });
+  const { labels, classes: { length: classes } } = train;
+  const regression = new LogisticRegression({ data: data!, size }, labels, { classes });
+  using _own = owned(regression);
+  const fit = await regression.fit({ lambda: 1e-4, ...SELECTING });
+  return judge(await regression.predict({ data: tested!, size }, fit), matched(train, test)).accuracy;
 }
 
 /** How λ is chosen. */
@@ -290,25 +288,22 @@ async function fitAndGuess(
     order: new Random(seed, "probe").permutation(train.length),
     ...{ heldOut, signal },
   });
-  try {
-    const tried: { fit: Fit; accuracy: number }[] = [];
-    let best: typeof tried[number] | undefined;
-    for (const lambda of lambdas.length > 1 ? lambdas : []) {
-      const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
-      const accuracy = await regression.heldOutAccuracy(fit);
-      tried.push({ fit, accuracy });
-      bar.update(tried.length);
-      if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
-      else if (hasLost(accuracy, best.accuracy, heldOut)) break;
-    }
-    const from = best?.fit, lambda = from?.lambda ?? lambdas[0]!;
-    const fit = await regression.fit({ lambda, selecting: false, from, ...FINAL });
-    const { excess, gradientNorm, iterations } = fit, converged = excess <= FINAL.excess;
-    const guesses = [...await regression.predict({ data: tested, size }, fit)];
-    const selection = tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy }));
-    return { guesses, lambda, converged, excess, gradientNorm, iterations, selection };
-  } finally {
-    regression.dispose();
-    bar.update(lambdas.length + 1);
+  using _own = owned(regression);
+  const tried: { fit: Fit; accuracy: number }[] = [];
+  let best: typeof tried[number] | undefined;
+  for (const lambda of lambdas.length > 1 ? lambdas : []) {
+    const fit = await regression.fit({ lambda, selecting: true, from: tried.at(-1)?.fit, ...SELECTING });
+    const accuracy = await regression.heldOutAccuracy(fit);
+    tried.push({ fit, accuracy });
+    bar.update(tried.length);
+    if (!best || accuracy > best.accuracy) best = tried.at(-1)!;
+    else if (hasLost(accuracy, best.accuracy, heldOut)) break;
   }
+  const from = best?.fit, lambda = from?.lambda ?? lambdas[0]!;
+  const fit = await regression.fit({ lambda, from, ...FINAL });
+  const { excess, gradientNorm, iterations } = fit, converged = excess <= FINAL.excess;
+  const guesses = [...await regression.predict({ data: tested, size }, fit)];
+  bar.update(lambdas.length + 1);
+  const selection = tried.map(({ fit, accuracy }) => ({ lambda: fit.lambda, accuracy }));
+  return { guesses, lambda, converged, excess, gradientNorm, iterations, selection };
 }

@@ -7,6 +7,7 @@ import { formatNumber } from "../display/table.ts";
 import { type Compiled, currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import { readFeatures } from "../eval/features.ts";
 import { checkOptions, expectNamed, numberThat, positive } from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import { unit } from "../eval/collapse.ts";
 import type { Nepa } from "../model/nepa.ts";
 import { asInput, copyPatch } from "./grid.ts";
@@ -55,6 +56,7 @@ async function imagine(
   const p = model.config.patchSize, N = height * width / p ** 2, bytes = height * width * channels;
   const guided = new Uint8Array(real.images.length), alone = real.images.slice();
   const keys = await patchDirections(model, bank), find = nearest(model);
+  using _own = owned(keys, find);
   /** Puts what is expected of images into others, from a position to another. */
   const paint = async (data: Uint8Array, onto: Uint8Array, from: number, to: number) => {
     const x = asInput({ data, ...size }), found = await find(x, keys);
@@ -67,14 +69,9 @@ async function imagine(
     }
     tf.dispose([x, found]);
   };
-  try {
-    await paint(real.images, guided, 0, N);
-    for (let at = given; at < N; at++) await paint(alone, alone, at, at + 1);
-    return [guided, alone];
-  } finally {
-    find.dispose();
-    keys.dispose();
-  }
+  await paint(real.images, guided, 0, N);
+  for (let at = given; at < N; at++) await paint(alone, alone, at, at + 1);
+  return [guided, alone];
 }
 
 /**
