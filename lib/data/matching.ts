@@ -48,8 +48,8 @@ export function classNumbers(known: Named, own: Named, help = ""): Int32Array {
   expect(false, `${own.name}: classes`, expected, `${got}; ${why}${help}`);
 }
 
-/** The labels of a set as numbers of the known classes, and what has to be said about it. */
-export interface Matched extends Pick<Labelled, "labels" | "classes"> {
+/** A set's labels as numbers of the known classes, and what has to be said about it. */
+export interface Matched extends Labelled {
   /** Plain sentences. */
   readonly notes: readonly string[];
 }
@@ -59,7 +59,8 @@ export function matched(known: Named, own: Labelled, help?: string): Matched {
   const numbers = classNumbers(known, own, help), there = new Set(numbers);
   const missing = known.classes.filter((_, i) => !there.has(i));
   const notes = missing.length > 0 ? [`${own.name} has no class ${listed(missing)}`] : [];
-  return { labels: own.labels.map((label) => numbers[label]!), classes: known.classes, notes };
+  const labels = own.labels.map((label) => numbers[label]!), { name, length } = own;
+  return { name, length, labels, classes: known.classes, notes };
 }
 
 /** Which images of a data set are also among others: the same rows of one array, or the same files. */

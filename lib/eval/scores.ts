@@ -48,7 +48,7 @@ export function chance(one: number, other: number, images: number): number {
 /** The metrics of predictions [N], class numbers, for N labelled images. */
 export function judge(
   predictions: ArrayLike<number>,
-  { labels, classes, notes = [] }: Omit<Matched, "notes"> & Partial<Matched>,
+  { labels, classes, notes = [] }: Pick<Matched, "labels" | "classes"> & Partial<Matched>,
 ): Judged {
   const confusion = classes.map(() => classes.map(() => 0));
   labels.forEach((label, i) => confusion[label]![predictions[i]!]!++);

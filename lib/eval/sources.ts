@@ -41,7 +41,7 @@ export type Read = Layer | "given";
 
 /** What a probe was asked. */
 export interface Asked<O> {
-  readonly sets: readonly [train: Labelled, test: Labelled & Matched];
+  readonly sets: readonly [train: Labelled, test: Matched];
   readonly options: O;
   /** Where a network is asked about. */
   readonly network?: { model: Encoder; images: readonly [train: Dataset, test: Dataset] };
@@ -52,8 +52,8 @@ export interface Asked<O> {
 /** What probes read features from. */
 export type Source = Encoder | FeatureFunction | FeatureSets;
 
-/** Options that only a network has an answer to, and that only images have. */
-const READING = ["layer", "layers", "references", "pool", "causal", "prepare"], IMAGES = ["overlap"];
+/** Options that only a network has an answer to. */
+const READING = ["layer", "layers", "references", "pool", "causal", "prepare"];
 
 /** Takes a probe's arguments apart, and refuses those that cannot be. */
 export async function asked<O extends OverlapOption & Reading>(
@@ -61,12 +61,17 @@ export async function asked<O extends OverlapOption & Reading>(
   rules: Readonly<Record<string, Rule>>,
   [source, ...rest]: readonly [Source, ...unknown[]],
 ): Promise<Asked<O>> {
-  if (isSets(source)) {
-    const options = check<O>(`${where} of features`, rest[0], rules, [...READING, ...IMAGES]);
-    return { options, ...await given(source) };
+  const given = isSets(source), options = ((given ? rest[0] : rest[2]) ?? {}) as O;
+  const check = (of: string, others: readonly string[]) => {
+    const known = Object.entries(rules).filter(([name]) => !others.includes(name));
+    checkOptions(where + of, options, Object.fromEntries(known));
+  };
+  if (given) {
+    check(" of features", [...READING, "overlap"]); // no images, which could be in both
+    return { options, ...await readGiven(source) };
   }
   if (typeof source === "function") {
-    const options = check<O>(`${where} of a function`, rest[2], rules, READING);
+    check(" of a function", READING);
     const images = imagesIn(where, rest), sets = checkLabels(...images, options);
     const read = (_: readonly Read[], signal: AbortSignal) =>
       Array.fromAsync(images, (set) => computed(source, set, signal));
@@ -74,8 +79,8 @@ export async function asked<O extends OverlapOption & Reading>(
   }
   const expected = "a network, a function from images to features, or { train, test } of features";
   expectKinds(where, { model: [source, [expected, isNetwork[1], isNetwork[2]]] });
-  const options = check<O>(where, rest[2], rules, []),
-    { images, sets } = setsFor(source, ...imagesIn(where, rest), options);
+  check("", []);
+  const { images, sets } = setsFor(source, ...imagesIn(where, rest), options);
   const read = (what: readonly Read[], signal: AbortSignal) =>
     readSets(source, images, what as readonly Layer[], { ...options, signal });
   return { sets, options, network: { model: source, images }, read };
@@ -83,21 +88,6 @@ export async function asked<O extends OverlapOption & Reading>(
 
 const isSets = (source: Source): source is FeatureSets =>
   typeof source === "object" && source !== null && "train" in source;
-
-/** Options without those that have no answer there. */
-function check<O extends object>(
-  where: string,
-  options: unknown = {},
-  rules: Readonly<Record<string, Rule>>,
-  others: readonly string[],
-): O {
-  checkOptions(
-    where,
-    options as O,
-    Object.fromEntries(Object.entries(rules).filter(([name]) => !others.includes(name))),
-  );
-  return options as O;
-}
 
 function imagesIn(where: string, [train, test]: readonly unknown[]): [Dataset, Dataset] {
   expectNamed(where, { train, test });
@@ -118,24 +108,18 @@ function checkLabels(train: Dataset, test: Dataset, options: OverlapOption): Ask
   refuseUnfit(train);
   refuseMislabelled(test);
   expect(train.length >= 10, train.name, "at least 10 images", train.length);
-  const sets = matchedSets(train, test);
+  const judged = matched(train, test);
   refuseShared(train, test, options.overlap);
-  return sets;
+  return [train, judged];
 }
 
-/** Both, the second by the names of the first. */
-const matchedSets = (train: Labelled, test: Labelled): Asked<unknown>["sets"] => {
-  const { name, length } = test;
-  return [train, { name, length, ...matched(train, test) }];
-};
-
 /** Features that are given. */
-async function given(source: FeatureSets): Promise<Pick<Asked<unknown>, "sets" | "read">> {
+async function readGiven(source: FeatureSets): Promise<Pick<Asked<unknown>, "sets" | "read">> {
   const train = await rowsOf("train", source.train), test = await rowsOf("test", source.test, train.classes);
   expect(train.size === test.size, "test", `rows of ${train.size} numbers, as train`, test.size);
   refuseUnfit(train);
   const read = () => Promise.resolve([train, test].map(({ data }) => new Map([["given" as const, data]])));
-  return { sets: matchedSets(train, test), read };
+  return { sets: [train, matched(train, test)], read };
 }
 
 /** What `make` gives for all images. */
