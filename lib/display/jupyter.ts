@@ -56,21 +56,18 @@ export function say(text: string): void {
  * @param id A name by which it can be replaced.
  */
 export async function showDisplay(bundle: MediaBundle, id?: string, replace = false): Promise<void> {
-  const transient = id === undefined ? {} : { display_id: id },
-    type = replace ? "update_display_data" : "display_data";
+  const transient = id === undefined ? {} : { display_id: id };
+  const type = replace ? "update_display_data" : "display_data";
   await Deno.jupyter.broadcast(type, { data: bundle, metadata: {}, transient });
 }
 
-/** A part of a cell's output that is drawn again and again. */
-export interface LiveDisplay {
-  /** Draws the next frame soon. While one is on its way only the newest of the others is kept. */
-  draw(bundle: MediaBundle): void;
-  /** Draws the last frame; resolves when all have been handed over. */
-  finish(bundle: MediaBundle): Promise<void>;
-}
-
-/** Opens a {@linkcode LiveDisplay}. Only in a notebook. */
-export function liveDisplay(): LiveDisplay {
+/**
+ * A part of a notebook's cell that is drawn again and again.
+ *
+ * @returns Draws the next frame soon; resolves when all have been handed over. While one is on its way only the newest of the
+ * others is kept.
+ */
+export function liveDisplay(): (frame: MediaBundle) => Promise<void> {
   const id = crypto.randomUUID();
   let sending: Promise<void> | undefined, next: MediaBundle | undefined, shown = false;
   const send = async () => {
@@ -82,11 +79,10 @@ export function liveDisplay(): LiveDisplay {
     }
     sending = undefined;
   };
-  const draw = (bundle: MediaBundle) => {
-    next = bundle;
+  return (frame) => {
+    next = frame;
     return sending ??= send();
   };
-  return { draw, finish: draw };
 }
 
 /** Text made safe to stand in HTML or SVG, attribute values included. */

@@ -85,13 +85,12 @@ function progressBundle(state: State): MediaBundle {
 type Show = (state: State, end?: "stays" | "goes") => void | Promise<void>;
 
 function inCell(): Show {
-  const live = liveDisplay();
+  const draw = liveDisplay();
   let shown = false;
   return (state, end) => {
     if (end === "goes" && !shown) return;
     shown = true;
-    if (!end) return live.draw(progressBundle(state));
-    return live.finish(end === "goes" ? { "text/plain": "" } : progressBundle(state));
+    return draw(end === "goes" ? { "text/plain": "" } : progressBundle(state));
   };
 }
 

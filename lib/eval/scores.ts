@@ -2,8 +2,8 @@
 import type * as tf from "@tensorflow/tfjs";
 import type { Matched } from "../data/matching.ts";
 import { categoryText, Figure } from "../display/figure.ts";
-import * as notebook from "../display/jupyter.ts";
-import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { consoleDisplay, inNotebook, jupyterDisplay } from "../display/jupyter.ts";
+import { type MediaBundle, showDisplay } from "../display/jupyter.ts";
 import { type Cell, formatPercent, Table } from "../display/table.ts";
 
 /** The metrics of predictions. */
@@ -113,8 +113,8 @@ export abstract class Showing {
 
   /** Puts the plots below the running cell; the cell's own value is the table. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    const plots = notebook.inNotebook() ? this.plots() : [];
-    for (const plot of plots) await notebook.showDisplay(await plot[jupyterDisplay]());
+    const plots = inNotebook() ? this.plots() : [];
+    for (const plot of plots) await showDisplay(await plot[jupyterDisplay]());
     return this.table()[jupyterDisplay]();
   }
 }

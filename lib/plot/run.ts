@@ -1,7 +1,7 @@
 /** The course of a training run, drawn while it runs and when it is over. @module */
 import { expectNamed } from "../base/check.ts";
 import { type Figure, ink, palette } from "../display/figure.ts";
-import { inNotebook, jupyterDisplay, type LiveDisplay, liveDisplay } from "../display/jupyter.ts";
+import { inNotebook, jupyterDisplay, liveDisplay } from "../display/jupyter.ts";
 import { boardFigure, lightSvg, warningLines } from "../display/lines.ts";
 import type { Edges, Line, LineBoard, LineChart } from "../display/lines.ts";
 import { formatDuration, pace } from "../display/progress.ts";
@@ -150,7 +150,7 @@ export async function drawWhile(
   steps: AsyncIterable<unknown>,
   { total, done, board, figure }: Drawing,
 ): Promise<Figure> {
-  const live = liveDisplay(), timeLeft = pace(total), before = done();
+  const show = liveDisplay(), timeLeft = pace(total), before = done();
   let drawn = -Infinity, last: Figure | undefined;
   const draw = () => {
     const begins = done() === before && before < total, left = begins ? undefined : timeLeft(done());
@@ -161,16 +161,16 @@ export async function drawWhile(
       ...begins ? ["compiling"] : left === undefined ? [] : [`${formatDuration(left)} left`],
     );
     const svg = lightSvg({ ...frame, done: done() / total });
-    live.draw({ "text/html": `<div>${svg}</div>`, "text/plain": frame.subtitle });
+    show({ "text/html": `<div>${svg}</div>`, "text/plain": frame.subtitle });
   };
   try {
     draw();
     for await (const _ of steps) draw();
   } finally {
     last = figure();
-    await live.finish(await last[jupyterDisplay]());
+    await show(await last[jupyterDisplay]());
   }
-  return movingDown(last, live);
+  return movingDown(last, show);
 }
 
 /**
@@ -206,11 +206,11 @@ export async function plotRun(run: Run<unknown>): Promise<Figure> {
 }
 
 /** The same figure, which leaves the place where it stands if it is shown at once again: as its cell's value. */
-function movingDown(figure: Figure, live: LiveDisplay): Figure {
+function movingDown(figure: Figure, place: ReturnType<typeof liveDisplay>): Figure {
   const show = figure[jupyterDisplay].bind(figure), stood = performance.now();
   figure[jupyterDisplay] = async () => {
     figure[jupyterDisplay] = show;
-    if (performance.now() - stood < 1000) await live.finish({ "text/plain": "" });
+    if (performance.now() - stood < 1000) await place({ "text/plain": "" });
     return await show();
   };
   return figure;
