@@ -1,6 +1,7 @@
 /** Labelled images: what a data set is. @module */
 import { expect, shown } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
+import type { Picture } from "../display/pictures.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
 /** One image, 8 bits a channel. */
@@ -193,9 +194,14 @@ export function labelsOf(given: Given): Int32Array {
   return Int32Array.from(given.labels, (label) => label ?? -1);
 }
 
-/** What to call an image's class. */
-export const className = (classes: readonly string[], label: number): string =>
-  classes[label] ?? (classes.length > 0 ? "no label" : "");
+/** Images of a set as pictures, their classes below them. */
+export function picturesOf(set: Dataset, indices: Iterable<number>): Promise<Picture[]> {
+  const { height, width, channels, classes } = set, none = classes.length > 0 ? "no label" : "";
+  return Promise.all(Array.from(indices, async (i) => {
+    const { image: data, label } = await set.get(i);
+    return { data, height, width, channels, caption: classes[label] ?? none };
+  }));
+}
 
 /** Refuses images that the network cannot take; their size counts where nothing resizes them. */
 export function refuseMisfit(

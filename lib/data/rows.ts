@@ -1,12 +1,12 @@
 /** Data sets by their rows: what subsets of the same images share, in memory or fetched as they are asked for. @module */
 import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
-import { imageGrid, type Picture } from "../display/pictures.ts";
+import { imageGrid } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount, LONG, type Rule, visible } from "../base/check.ts";
 import { bytesOf, madeOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
-import { className, labelsOf, type Parts, refuseMislabelled, type SplitOptions } from "./dataset.ts";
+import { labelsOf, type Parts, picturesOf, refuseMislabelled, type SplitOptions } from "./dataset.ts";
 
 /** What {@linkcode arrayDataset} needs. */
 export interface ArrayDatasetOptions {
@@ -108,6 +108,7 @@ export abstract class Rows<W extends Whole> {
   }
 
   abstract get(i: number): Example | Promise<Example>;
+  abstract batches(options: BatchOptions): Iterable<Batch> | AsyncIterable<Batch>;
   /** A hash of what the images are made of, for `fingerprintOf`; undefined where that cannot be told but by looking at some. */
   abstract contents(): string | undefined | Promise<string>;
 
@@ -138,16 +139,12 @@ export abstract class Rows<W extends Whole> {
 
   /** Two images of each of the first ten classes that have any. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    const { height, width, channels, labels } = this;
+    const { labels } = this;
     const last = (label: number) => label < 0 ? Infinity : label; // those without a label come last
     const kinds = [...new Set(labels)].sort((a, b) => last(a) - last(b)).slice(0, 10), shown = kinds.length;
     const firsts = kinds.map((label) => labels.indexOf(label));
     const seconds = kinds.map((label, k) => labels.indexOf(label, firsts[k]! + 1)).filter((i) => i >= 0);
-    const chosen = [...firsts, ...seconds];
-    const pictures = await Promise.all(chosen.map(async (i): Promise<Picture> => {
-      const { image, label } = await this.get(i);
-      return { data: image, height, width, channels, caption: className(this.classes, label) };
-    }));
+    const pictures = await picturesOf(this, [...firsts, ...seconds]);
     const [, subtitle] = /: (.*)/.exec(this.toString())!;
     const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name, subtitle: subtitle! });
     return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };

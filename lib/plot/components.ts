@@ -1,7 +1,7 @@
 /** Features by their principal components: patches as colours, images as points. @module */
 import * as tf from "@tensorflow/tfjs";
-import { className, type Dataset } from "../data/dataset.ts";
-import { Figure, ink, palette, plotText, type Trace } from "../display/figure.ts";
+import { type Dataset, picturesOf } from "../data/dataset.ts";
+import { Figure, ink, palette, plotText, titled, type Trace } from "../display/figure.ts";
 import { imageGrid, type Picture } from "../display/pictures.ts";
 import { formatNumber } from "../display/table.ts";
 import { type Layer, readFeatures, type Reading } from "../eval/features.ts";
@@ -75,8 +75,7 @@ export async function plotPatchColors(
 ): Promise<Figure> {
   expectNamed("plotPatchColors", { model, images });
   checkOptions("plotPatchColors", options, { layer: any, size: positive, causal: flag });
-  const { layer = "final", size = 90, causal } = options,
-    { length, height, width, channels, classes } = images;
+  const { layer = "final", size = 90, causal } = options, { length, height, width, channels } = images;
   const all = (await readFeatures(model, images, [layer], { pool: "all", causal })).get(layer)!; // [images, T·D]
   const [rows, columns] = model.grid({ shape: [1, height, width, channels] });
   const N = rows * columns, { prefix } = model;
@@ -89,10 +88,7 @@ export async function plotPatchColors(
   const colored = Array.from({ length }, (_, i): Picture => {
     return { data: pixels.subarray(3 * i * N, 3 * (i + 1) * N), height: rows, width: columns, channels: 3 };
   });
-  const shown = await Promise.all(colored.map((_, i) => images.get(i)));
-  const pictures = shown.map(({ image: data, label }): Picture => {
-    return { data, height, width, channels, caption: className(classes, label) };
-  });
+  const pictures = await picturesOf(images, colored.keys());
   const percent = Math.round(100 * shares.reduce((a, b) => a + b, 0));
   return imageGrid([...pictures, ...colored], {
     title: "Patches by what the network makes of them",
@@ -145,11 +141,11 @@ export async function plotClassMap(
   const axis = (i: number) => ({
     title: { text: `component ${i + 1}, ${(100 * shares[i]!).toFixed(0)} % of the variance` },
   });
-  const subtitle = { text: plotText(`${formatNumber(dataset.length)} of ${dataset.name}`) };
+  const subtitle = `${formatNumber(dataset.length)} of ${dataset.name}`;
   return new Figure(traces, {
     width: 760,
     height: 560,
-    title: { text: "Images by their features", subtitle },
+    title: titled({ title: "Images by their features", subtitle }),
     xaxis: axis(0),
     yaxis: axis(1),
   });
