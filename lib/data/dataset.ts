@@ -171,8 +171,6 @@ export interface SegmentationSet extends SplittableDataset {
   get(i: number): Promise<Required<Example>>;
   /** Image `i` and its mask at their own size, which is not the same for all, turned upright; for scores. */
   original(i: number): Promise<Required<Image>>;
-  subset(which: readonly number[] | Int32Array | number, seed?: number): SegmentationSet;
-  split<const S extends readonly number[]>(shares: S, options?: SplitOptions): Parts<S, SegmentationSet>;
   batches(options: BatchOptions): AsyncIterable<Required<Batch>>;
 }
 

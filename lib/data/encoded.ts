@@ -222,7 +222,8 @@ const REASONS = 5;
 /** How many images or files were left out for each of the first reasons. */
 export function summary(skipped: readonly DataError[]): string {
   const alike = Map.groupBy(skipped, ({ file, message }) => message.slice(file.length + 2));
-  const reasons = [...alike].map(([why, { length }]) => `${length} × ${why}`), more = reasons.length - REASONS;
+  const reasons = [...alike].map(([why, { length }]) => `${length} × ${why}`),
+    more = reasons.length - REASONS;
   return [...reasons.slice(0, REASONS), ...more > 0 ? [`and ${more} reasons more`] : []].join("; ");
 }
 
@@ -329,7 +330,7 @@ export function prepared(set: Dataset, processor: Preprocessor, prepare: Prepare
   expect(filter !== undefined, "preprocessor: resample", "2, bilinear, or 3, bicubic", resample);
   if (set instanceof EncodedDataset) return set.squeezed({ height, width }, filter);
   const fits = set.height === height && set.width === width, got = `${set.height}x${set.width}`;
-  const others = "or encoded ones such as imageFolder's, where prepare is \"official\"";
+  const others = 'or encoded ones such as imageFolder\'s, where prepare is "official"';
   expect(fits, set.name, `images of ${height}x${width}, ${others}`, got);
   return set;
 }
