@@ -175,7 +175,7 @@ export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(visible(value));
   const { dtype, shape } = Object(value) as { dtype?: string; shape?: readonly number[] };
   if (dtype && shape) return `a tensor ${dtype} [${shape}]`;
-  if (Array.isArray(value)) return `[${value}]`;
+  if (Array.isArray(value)) return visible(`[${value}]`);
   return typeof value === "object" && value !== null ? kindOf(value) : String(value);
 }
 

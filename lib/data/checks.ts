@@ -3,12 +3,6 @@ import { expect, isCount, shown } from "../base/check.ts";
 import { type Batch, type Dataset, IGNORED, type Image } from "./dataset.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
-/** What a message says of a value of the wrong kind. */
-function kindOf(value: unknown): string {
-  if (typeof value !== "object" || value === null) return shown(value);
-  return value instanceof Promise ? "a promise" : `an object of type ${value.constructor?.name ?? "none"}`;
-}
-
 /** Refuses options without one that has no default. */
 export function refuseMissing(where: string, options: object, needed: readonly string[]): void {
   const missing = needed.find((name) => (options as Record<string, unknown>)[name] === undefined);
@@ -26,7 +20,7 @@ export function bytesOf(name: string, data: unknown, shape: readonly number[]): 
   const length = shape.reduce((a, b) => a * b, 1);
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
     const help = "multiply by 255 and round what lies between 0 and 1, then `Uint8ClampedArray.from` it";
-    throw new TypeError(`${name}: expected 8-bit values in a Uint8Array, got ${kindOf(data)}; ${help}`);
+    throw new TypeError(`${name}: expected 8-bit values in a Uint8Array, got ${shown(data)}; ${help}`);
   }
   expect(data.length === length, name, `${length} bytes for [${shape}]`, data.length);
   const plain = data.constructor === Uint8Array; // a Buffer's `slice` shares its memory
@@ -37,7 +31,7 @@ export function bytesOf(name: string, data: unknown, shape: readonly number[]): 
 export function imageOf(name: string, made: unknown): Image {
   const image = (made ?? {}) as Image, { height, width, channels } = image;
   if (![height, width, channels].every(isCount)) {
-    throw new TypeError(`${name}: expected an image { data, height, width, channels }, got ${kindOf(made)}`);
+    throw new TypeError(`${name}: expected an image { data, height, width, channels }, got ${shown(made)}`);
   }
   const data = bytesOf(name, image.data, [height, width, channels]);
   return data === image.data ? image : { ...image, data };
@@ -46,7 +40,7 @@ export function imageOf(name: string, made: unknown): Image {
 /** The mask of an image, which has to be one of such classes. Throws a `TypeError` or a `RangeError` if it is not. */
 export function maskIn(name: string, { mask, height, width }: Image, classes: number): Uint8Array {
   const isThere = mask instanceof Uint8Array && mask.length === height * width;
-  const got = mask instanceof Uint8Array ? `${mask.length} bytes` : kindOf(mask);
+  const got = mask instanceof Uint8Array ? `${mask.length} bytes` : shown(mask);
   expect(isThere, name, `a mask of ${height}x${width}, a class for each pixel in a Uint8Array`, got);
   const wrong = mask.find((k) => k >= classes && k !== IGNORED);
   const expected = `classes from 0 to ${classes - 1} in the mask, or ${IGNORED} for none`;
@@ -107,7 +101,7 @@ export function checkedBatch(
   const images = bytesOf(at, batch.images, shape), { labels, indices } = batch;
   for (const [what, values] of Object.entries({ labels, ...indices !== undefined && { indices } })) {
     const fits = values instanceof Int32Array && values.length === size;
-    expect(fits, at, `${what} in an Int32Array of ${size}`, `${kindOf(values)}, ${values?.length}`);
+    expect(fits, at, `${what} in an Int32Array of ${size}`, `${shown(values)}, ${values?.length}`);
   }
   indices?.forEach((i, k) => {
     expect(i >= 0 && i < length, at, `indices from 0 to ${length - 1}`, i);

@@ -4,6 +4,7 @@ import { any, callable, checkOptions, expect, expectNamed, numberThat, orNull } 
 import { owned } from "../base/owned.ts";
 import { type Dataset, refuseMisfit, refuseMislabelled, refuseUnfit } from "../data/dataset.ts";
 import { classNumbers, type Matched, matched, sharedRows } from "../data/matching.ts";
+import { imageSizeOf } from "../data/preprocessor.ts";
 import type { Transform } from "../data/transforms.ts";
 import { progress } from "../display/progress.ts";
 import type { Table } from "../display/table.ts";
@@ -13,8 +14,6 @@ import { patchesOf, readOne } from "./features.ts";
 import { refuseTransform } from "../data/loader.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import { LogisticRegression } from "./logistic.ts";
-
-const sizeOf = ({ config: { imageSize } }: NepaClassifier) => ({ height: imageSize, width: imageSize });
 
 const OTHERS = "; NepaClassifier.from puts on a head with others";
 
@@ -29,7 +28,7 @@ export function refuseLabelled(
   refuseMisfit(dataset, classifier.config, prepare === null);
   refuseMislabelled(dataset);
   const labels = matched(known(classifier), dataset, OTHERS);
-  if (prepare) refuseTransform(dataset, prepare, sizeOf(classifier));
+  if (prepare) refuseTransform(dataset, prepare, imageSizeOf(classifier));
   return labels;
 }
 
@@ -58,9 +57,8 @@ export function noteFitted(dataset: Dataset, ...classifiers: readonly (NepaClass
 function fittedNotes(classifier: NepaClassifier, dataset: Dataset): string[] {
   return [...fitted.get(classifier) ?? []].flatMap((set) => {
     const { count } = sharedRows(dataset, set), which = `${count} of the ${dataset.length} images`;
-    return count > 0
-      ? [`${which} were trained on, with ${set.name}: no measure of what others would get`]
-      : [];
+    const note = `${which} were trained on, with ${set.name}: no measure of what others would get`;
+    return count > 0 ? [note] : [];
   });
 }
 
@@ -147,10 +145,9 @@ export class Evaluation {
   ): Promise<EvaluationResult> {
     const { classifier, prepare: transform } = this;
     const { labels, classes, notes } = matched(known(classifier), dataset), K = classes.length;
-    const prepare = transform ? { transform, size: sizeOf(classifier) } : undefined;
-    const patches = patchesOf(classifier.backbone),
-      reading = { ...how, prepare, weights: classifier.parameters };
-    const found = await readOne(this.#pass, dataset, patches, ["logs"], reading);
+    const prepare = transform ? { transform, size: imageSizeOf(classifier) } : undefined;
+    const patches = patchesOf(classifier.backbone), weights = classifier.parameters;
+    const found = await readOne(this.#pass, dataset, patches, ["logs"], { ...how, prepare, weights });
     let loss = 0;
     const guesses = Array.from(labels, (label, i) => {
       const row = found.get("logs")!.subarray(i * K, (i + 1) * K); // log probabilities

@@ -128,7 +128,7 @@ Deno.test("a data set of one's own has to give the batches that it promises", as
   const cases: [Dataset, string][] = [
     [
       own((b) => ({ ...b, images: Float32Array.from(b.images) })),
-      "noise: batches: expected 8-bit values in a Uint8Array, got an object of type Float32Array; multiply by 255",
+      "noise: batches: expected 8-bit values in a Uint8Array, got a Float32Array; multiply by 255",
     ],
     [own((b) => ({ ...b, images: b.images.subarray(1) })), "expected 512 bytes for [8,8,8,1], got 511"],
     [own((b) => ({ ...b, shape: [8, 8, 8, 3] })), "expected images [8,8,8,1], got [8,8,8,3]"],
