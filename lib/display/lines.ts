@@ -73,23 +73,21 @@ function extent(values: readonly number[], margin = 0): [number, number] {
   return [low - more, high + more];
 }
 
-function xRange({ charts }: LineBoard): [number, number] {
-  const all = charts.flatMap(({ lines }) => lines.map(({ x }) => x)).filter(({ length }) => length > 0);
-  return extent(all.flatMap((x) => [x[0]!, x.at(-1)!]), 0.012);
-}
-
-function yRange({ lines, include = [] }: LineChart): [number, number] {
-  return extent([...lines.flatMap(({ y }) => extent(y.filter(Number.isFinite))), ...include], 0.05);
-}
-
-/** How many numbers at most stand along the horizontal and the vertical axis. */
-function mostTicks({ left, top, right, bottom }: LineChart): [number, number] {
-  return [Math.max(3, Math.round((right - left) / 80)), Math.max(3, Math.round((bottom - top) / 30))];
-}
-
-/** Whether a chart stands lowest: those above share its numbers along the horizontal axis. */
-function isLowest(board: LineBoard, chart: LineChart): boolean {
-  return board.charts.every(({ bottom }) => bottom <= chart.bottom);
+/**
+ * What both drawings of a chart have in common: the axes' ranges, how many numbers at most stand along them, and whether it is
+ * the lowest, whose numbers along the horizontal axis are those of the charts above, too.
+ */
+function axesOf({ charts }: LineBoard, { lines, include = [], left, top, right, bottom }: LineChart) {
+  const drawn = charts.flatMap((chart) => chart.lines).filter(({ x }) => x.length > 0);
+  const values = lines.flatMap(({ y }) => extent(y.filter(Number.isFinite)));
+  const most = (pixels: number, each: number) => Math.max(3, Math.round(pixels / each));
+  return {
+    x: extent(drawn.flatMap(({ x }) => [x[0]!, x.at(-1)!]), 0.012),
+    y: extent([...values, ...include], 0.05),
+    xTicks: most(right - left, 80),
+    yTicks: most(bottom - top, 30),
+    isLowest: charts.every((chart) => chart.bottom <= bottom),
+  };
 }
 
 /** Up to `count` round numbers from low to high. */
@@ -113,8 +111,8 @@ function heading({ title, lines, legend = lines.length > 1 }: LineChart, tag: "s
 }
 
 function chartSvg(board: LineBoard, chart: LineChart): string {
-  const { left, top, right, bottom, lines } = chart, [x0, x1] = xRange(board), [y0, y1] = yRange(chart);
-  const [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
+  const { left, top, right, bottom, lines } = chart;
+  const { x: [x0, x1], y: [y0, y1], xTicks, yTicks, isLowest } = axesOf(board, chart);
   const px = (x: number) => (left + (x - x0) / (x1 - x0) * (right - left)).toFixed(1);
   const py = (y: number) => (bottom - (y - y0) / (y1 - y0) * (bottom - top)).toFixed(1);
   const label = (x: string | number, y: number, anchor: string, text: string) =>
@@ -124,8 +122,8 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
     return axis(`M${left} ${py(v)}H${right}`) + label(left - 8, Number(py(v)) + 4, "end", tickText(v));
   });
   const columns = roundTicks(x0, x1, xTicks).map((v) => {
-    return axis(`M${px(v)} ${top}V${bottom}`) +
-      (lowest ? label(px(v), bottom + 17, "middle", tickText(v)) : "");
+    const below = isLowest ? label(px(v), bottom + 17, "middle", tickText(v)) : "";
+    return axis(`M${px(v)} ${top}V${bottom}`) + below;
   });
   const paths = lines.map((line) => {
     const points = thin(line, 300).map(([x, y]) => `${px(x)} ${py(y)}`), dash = line.dash ? "5 4" : "none";
@@ -133,10 +131,9 @@ function chartSvg(board: LineBoard, chart: LineChart): string {
     const style = `stroke="${line.color}" stroke-width="${points.length > 1 ? line.width ?? 2 : 5}"`;
     return `<path d="M${points.join("L")}h0" ${style} stroke-dasharray="${dash}"/>`;
   });
-  const above = `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${
-    heading(chart, "tspan")
-  }</text>`;
-  const below = lowest ? label((left + right) / 2, bottom + 34, "middle", escapeHtml(board.xTitle)) : "";
+  const title = heading(chart, "tspan");
+  const above = `<text x="${left}" y="${top - 9}" font-size="12" fill="${ink.text}">${title}</text>`;
+  const below = isLowest ? label((left + right) / 2, bottom + 34, "middle", escapeHtml(board.xTitle)) : "";
   return [...rows, ...columns, axis(`M${left} ${top}V${bottom}H${right}`, ink.line), ...paths, above, below]
     .join("");
 }
@@ -152,8 +149,7 @@ export function lightSvg(board: LineBoard): string {
   const { width, height, charts, done } = board, left = charts[0]?.left ?? 0;
   const text = (y: number, style: string, words = "") =>
     `<text x="${left}" y="${y}" ${style}>${escapeHtml(words)}</text>`;
-  const end = (width * (done ?? 0)).toFixed(1),
-    bar = `<path d="M0 1.5H${end}" stroke="#2a9d76" stroke-width="3"/>`;
+  const bar = `<path d="M0 1.5H${(width * (done ?? 0)).toFixed(1)}" stroke="#2a9d76" stroke-width="3"/>`;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" ` +
     `fill="none" stroke-linejoin="round" stroke-linecap="round" font-family="${fontFamily}" ` +
     `style="background:#fff;display:block">` +
@@ -165,11 +161,11 @@ export function lightSvg(board: LineBoard): string {
 }
 
 function chartAxes(board: LineBoard, chart: LineChart, id: string): Record<string, object> {
-  const { width, height } = board, [xTicks, yTicks] = mostTicks(chart), lowest = isLowest(board, chart);
-  const { left, top, right, bottom } = chart;
-  const x = { domain: [left / width, right / width], range: xRange(board), nticks: xTicks };
-  const y = { domain: [1 - bottom / height, 1 - top / height], range: yRange(chart), nticks: yTicks };
-  const labels = { showticklabels: lowest, title: { text: lowest ? board.xTitle : "", standoff: 6 } };
+  const { width, height } = board, { left, top, right, bottom } = chart;
+  const { x: across, y: up, xTicks, yTicks, isLowest } = axesOf(board, chart);
+  const x = { domain: [left / width, right / width], range: across, nticks: xTicks };
+  const y = { domain: [1 - bottom / height, 1 - top / height], range: up, nticks: yTicks };
+  const labels = { showticklabels: isLowest, title: { text: isLowest ? board.xTitle : "", standoff: 6 } };
   const shared = id ? { matches: "x" } : {}, automargin = false;
   return {
     [`xaxis${id}`]: { ...x, ...labels, ...shared, anchor: `y${id}`, automargin },
