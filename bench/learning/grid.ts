@@ -51,6 +51,14 @@ function jepaOf(size: Size): Jepa {
 const trainingOf = ({ pattern }: Kind, jepa: Jepa): Pretraining["training"] =>
   pattern === "causal" ? PRETRAINING : jepa.training as Pretraining["training"];
 
+/** What decides about a reading. */
+const readingOf = ({ joined, tunings, split }: Budget) => ({
+  joined,
+  lambda: json.lambda,
+  tuning: tunings[0],
+  split,
+});
+
 /** A cell that trains one kind for the compute of so many updates of NEPA, and reads it. */
 function kindCell(
   task: Task,
@@ -94,7 +102,7 @@ function kindCell(
   const about = kind.pattern === "blocks"
     ? { jepa }
     : { momentum: kind.target === "average" && jepa.network.momentum };
-  const options = { kind, size, seed, steps, training, read: json.joined, budget: budget.tunings[0] };
+  const options = { kind, size, seed, steps, training, ...readingOf(budget) };
   return { ...task, options: { ...options, ...about }, run };
 }
 
@@ -116,7 +124,7 @@ function untrainedCell(
     }
   };
   const about = pattern === "causal" ? causal : { preset: size, patches };
-  return { ...task, options: { ...about, seed, read: json.joined, budget: budget.tunings[0] }, run };
+  return { ...task, options: { ...about, seed, ...readingOf(budget) }, run };
 }
 
 /** The grid of one size. */

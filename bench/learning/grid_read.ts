@@ -42,10 +42,10 @@ export async function readFeatures(
   const chosen = await judgedBy(choosing, await readMeans(encoder, choosing));
   const mean = await judgedBy(sets, await readMeans(encoder, sets)), joined: ByLayer = {};
   const fewer = { fit: choosing.fit, judged: sets.judged };
-  for (const layer of json.joined.layers) {
+  for (const layer of budget.joined) {
     const key: Layer = layer === "final" ? layer : Number(layer);
     const [rows] = (await readJoined(encoder, fewer, key)).values();
-    joined[layer] = await probed(fewer, rows!, json.joined.lambdas);
+    joined[layer] = await probed(fewer, rows!, [json.lambda]);
   }
   const tuned = await tune(encoder, place, budget, { seed, layerDecay });
   return { chosen, mean, joined, tuned, ...await readCollapse(encoder, place) };

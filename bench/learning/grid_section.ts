@@ -156,7 +156,7 @@ export function gridSection(
   size: Size,
   plan: GridPlan,
   all: Plan,
-  { split }: Budget,
+  { split, joined }: Budget,
 ): Section {
   const grid = plan[size];
   return {
@@ -182,8 +182,8 @@ export function gridSection(
         layersTable(
           book,
           grid,
-          LAYERS.filter((layer) => layer !== "1" && layer !== "3"),
-          ({ joined }) => joined,
+          joined,
+          (result) => result.joined,
         ),
       ];
       if (size === "mini") return parts;

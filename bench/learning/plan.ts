@@ -33,6 +33,8 @@ export interface Budget {
   tunings: readonly (readonly [labels: number, steps: number])[];
   /** Updates with all labels. */
   allLabels: number;
+  /** Layers whose tokens are probed all joined, in the grid. */
+  joined: readonly string[];
 }
 
 /** The whole, what the reference did; and a little of everything, to try it. */
