@@ -8,7 +8,7 @@ import type { Change, Dataset, Image, SplittableDataset } from "./dataset.ts";
 import { hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
 import type { Preprocessor } from "./preprocessor.ts";
-import { type Resample, resized } from "./resample.ts";
+import { nearest, type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
 import { ahead, Fetched, type Made, type Whole } from "./rows.ts";
 import type { Extent, Part, Transform } from "./transforms.ts";
@@ -47,7 +47,7 @@ export interface EncodedImages extends SplittableDataset {
 }
 
 /** Encoded images and where they come from. */
-export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "origin" | "place"> {
+export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "masked" | "origin" | "place"> {
   /** Changes with the images' names and sizes in bytes. */
   fingerprint: string;
   /** A hash of the images' files. */
@@ -55,6 +55,8 @@ export interface Source extends Pick<Whole, "name" | "classes" | "labels" | "ori
   /** What to call an image in errors. */
   nameOf(row: number): string;
   bytesOf(row: number): Promise<Uint8Array>;
+  /** The mask of an image that has such a size, of a source with masks. */
+  maskOf?(row: number, image: Extent): Promise<Uint8Array>;
   /** The same without other rows: needed to leave out broken ones. */
   only?(rows: readonly number[]): Source;
 }
@@ -227,7 +229,7 @@ export function summary(skipped: readonly DataError[]): string {
   return [...reasons.slice(0, REASONS), ...more > 0 ? [`and ${more} reasons more`] : []].join("; ");
 }
 
-interface Origin extends Pick<Source, "fingerprint" | "contents"> {
+interface Origin extends Pick<Source, "fingerprint" | "contents" | "maskOf"> {
   decoder: Decoder;
   /** How images look where nothing cuts parts out of them. */
   view: Transform;
@@ -292,6 +294,23 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
     return hashOf(this.whole.decoding + await this.whole.contents(), this.rows);
   }
 
+  override original(i: number): Promise<Image> {
+    return this.#part(this.checked(i), (image) => ({ ...wholeOf(image), to: image, resample: "bilinear" }));
+  }
+
+  /** A part of an image, and of its mask. */
+  async #part(i: number, choose: (image: Extent) => Part): Promise<Image> {
+    const { decoder, maskOf } = this.whole, row = this.rows[i]!;
+    let mask: Promise<Uint8Array> | undefined;
+    const made = await decoder.part(row, (image) => {
+      const part = choose(image);
+      mask = maskOf?.(row, image).then((whole) => nearest(whole, image, part));
+      mask?.catch(() => {}); // it is thrown below
+      return part;
+    });
+    return mask ? { ...made, mask: await mask } : made;
+  }
+
   /** The same images, each brought to a size whatever its own sides are. */
   squeezed(size: Extent, resample: Resample): EncodedDataset {
     const { begins } = resize(size, resample);
@@ -302,9 +321,9 @@ export class EncodedDataset extends Fetched<Whole & Origin> {
   }
 
   protected override async pixels(i: number, random: Random, change?: Change): Promise<Made> {
-    const { view, decoder } = this.whole, transform = change?.transform ?? view;
+    const { view } = this.whole, transform = change?.transform ?? view;
     const { part, rest } = (transform.begins ? transform : compose(view, transform)).begins!;
-    const begun = await decoder.part(this.rows[i]!, (image) => part(image, random));
+    const begun = await this.#part(i, (image) => part(image, random));
     const { height, width } = change?.size ?? this;
     return madeOf(begun, rest(begun, random), [height, width, this.channels], i, transform);
   }

@@ -31,13 +31,19 @@ async function entries(folder: string): Promise<Deno.DirEntry[]> {
   return all.filter(({ name }) => !name.startsWith(".")).sort((a, b) => Buffer.compare(bytes(a), bytes(b)));
 }
 
-interface File {
+/** A file of a folder. */
+export interface File {
   path: string;
   bytes: number;
 }
 
 /** The image files of a folder and those in it, relative to `root`, with their sizes in bytes; other files go to `skipped`. */
-async function imagesIn(root: string, inner: string, skipped: DataError[], deep = true): Promise<File[]> {
+export async function imagesIn(
+  root: string,
+  inner: string,
+  skipped: DataError[],
+  deep = true,
+): Promise<File[]> {
   const found = (await entries(`${root}/${inner}`)).map(async ({ name, isDirectory, isSymlink }) => {
     const path = inner ? `${inner}/${name}` : name, file = `${root}/${path}`;
     if (isDirectory) return deep ? await imagesIn(root, path, skipped) : [];

@@ -19,6 +19,8 @@ export { IGNORED } from "./dataset.ts";
 export type { Parts, SegmentationSet, SplitOptions, SplittableDataset } from "./dataset.ts";
 export type { OverlapOption } from "./matching.ts";
 export { generatedImages, type GeneratedImagesOptions } from "./generated.ts";
+export { type SegmentationFolder, segmentationFolder } from "./segmentation.ts";
+export type { SegmentationFolderOptions } from "./segmentation.ts";
 export { type FashionScenes, fashionScenes, type FashionScenesOptions } from "./scenes.ts";
 export { fingerprintOf } from "./fingerprint.ts";
 export { TrainingBatches, trainingBatches } from "./loader.ts";

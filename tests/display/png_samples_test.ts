@@ -26,7 +26,11 @@ Deno.test("what is no PNG has no header; a damaged or cut one has no samples", (
   const file = read("palette8");
   assertEquals(pngHeader(file.subarray(0, 28)), undefined);
   assertEquals(pngHeader(new Uint8Array(100)), undefined);
-  assertThrows(() => pngSamples(new Uint8Array(100)), RangeError, "expected grey or a palette, got undefined");
+  assertThrows(
+    () => pngSamples(new Uint8Array(100)),
+    RangeError,
+    "expected grey or a palette, got undefined",
+  );
   for (let cut = 29; cut < file.length - 12; cut += 7) assertThrows(() => pngSamples(file.subarray(0, cut)));
   const broken = file.slice();
   broken[file.length - 20]! ^= 1;
