@@ -33,6 +33,12 @@ export { FASHION_CLASSES, fashionMnist, type FashionOptions } from "./fashion.ts
 export { centerCrop, compose, horizontalFlip, randomResizedCrop, resize } from "./transforms.ts";
 export { describeTransform, normalize } from "./transforms.ts";
 export type { Extent, Normalisation, Part, RandomResizedCropOptions, Size, Transform } from "./transforms.ts";
+export { pad, photometricDistortion, randomCrop, randomScale } from "./scene_transforms.ts";
+export type {
+  PhotometricDistortionOptions,
+  RandomCropOptions,
+  RandomScaleOptions,
+} from "./scene_transforms.ts";
 export { randAugment, type RandAugmentOptions } from "./randaugment.ts";
 export type { Resample } from "./resample.ts";
 export { defaultPreprocessor, type Preprocessor } from "./preprocessor.ts";

@@ -2,7 +2,7 @@
 import type { Random } from "../base/random.ts";
 import type { Image } from "./dataset.ts";
 import { roundEven } from "../base/round.ts";
-import { any, checkOptions, index, notNegative, numberThat, share } from "../base/check.ts";
+import { any, checkOptions, expect, index, notNegative, numberThat, share } from "../base/check.ts";
 import { described, type Transform } from "./transforms.ts";
 
 /** Changes an image; `m` is the magnitude, 0 to 1, and `fill` what comes in from outside the image. */
@@ -51,15 +51,28 @@ function equalized(image: Image): Image {
 }
 
 /** Pillow's blend: from `image` (factor 1) towards `plain` (0), or beyond, in float32. */
-function blended(image: Image, plain: (i: number) => number, factor: number): Image {
+export function blended(image: Image, plain: (i: number) => number, factor: number): Image {
   const alpha = Math.fround(factor);
   const mixed = (x: number, from: number) => clip8(Math.fround(from + Math.fround(alpha * (x - from))));
   return { ...image, data: image.data.map((x, i) => mixed(x, plain(i))) };
 }
 
+/** What Pillow blends an image with to change its saturation, contrast and brightness: its grey, their mean, black. */
+export const PLAIN = {
+  saturation(image: Image): (i: number) => number {
+    const grey = luma(image);
+    return (i) => grey[Math.floor(i / image.channels)]!;
+  },
+  contrast(image: Image): (i: number) => number {
+    const grey = luma(image), mean = Math.trunc(grey.reduce((a, b) => a + b, 0) / grey.length + 0.5);
+    return () => mean;
+  },
+  brightness: (_: Image) => (_: number) => 0,
+};
+
 /** Blends an image with a plain one: a factor of 1 changes nothing. */
-const enhanced = (image: Image, m: number, random: Random, plain: (i: number) => number): Image =>
-  blended(image, plain, Math.max(0.1, 1 + signed(m * 0.9, random)));
+const enhanced = (plain: (image: Image) => (i: number) => number): Operation => (image, m, random) =>
+  blended(image, plain(image), Math.max(0.1, 1 + signed(m * 0.9, random)));
 
 /** Luma (ITU-R 601-2) by Pillow's formula, a byte for each pixel. */
 export function luma({ data, channels }: Pick<Image, "data" | "channels">): Uint8Array {
@@ -129,19 +142,13 @@ const OPERATIONS: readonly Operation[] = [
   (image, m) => mapped(image, () => (x) => x & -(1 << (4 + Math.trunc(m * 4)))), // keeps 4 bits to none
   (image, m) => mapped(image, () => (x) => x < 256 - Math.trunc(m * 256) ? x : 255 - x),
   (image, m) => mapped(image, () => (x) => x < 128 ? x + Math.trunc(m * 110) : x),
-  (image, m, random) => {
-    const grey = luma(image);
-    return enhanced(image, m, random, (i) => grey[Math.floor(i / image.channels)]!);
-  },
-  (image, m, random) => {
-    const grey = luma(image), mean = Math.trunc(grey.reduce((a, b) => a + b, 0) / grey.length + 0.5);
-    return enhanced(image, m, random, () => mean);
-  },
-  (image, m, random) => enhanced(image, m, random, () => 0),
-  (image, m, random) => {
+  enhanced(PLAIN.saturation),
+  enhanced(PLAIN.contrast),
+  enhanced(PLAIN.brightness),
+  enhanced((image) => {
     const smooth = smoothed(image);
-    return enhanced(image, m, random, (i) => smooth[i]!);
-  },
+    return (i) => smooth[i]!;
+  }),
   (image, m, random, fill) => affine(image, [1, signed(m * 0.3, random), 0, 0, 1, 0], fill),
   (image, m, random, fill) => affine(image, [1, 0, 0, signed(m * 0.3, random), 1, 0], fill),
   (image, m, random, fill) => affine(image, [1, 0, signed(m * 0.45, random) * image.width, 0, 1, 0], fill),
@@ -188,6 +195,7 @@ export function randAugment(options: RandAugmentOptions = {}): Transform {
   checkOptions("randAugment", options, RULES);
   const fill = mean.map((x) => Math.min(255, roundEven(255 * x)));
   return described("randAugment", [{ magnitude, deviation, count, probability, mean }], (image, random) => {
+    expect(!image.mask, "randAugment", "images without masks, which it would not turn with them", "one with");
     const drawn = Array.from({ length: count }, () => OPERATIONS[random.integer(OPERATIONS.length)]!);
     return drawn.reduce((made, operation) => {
       if (random.uniform() > probability) return made;

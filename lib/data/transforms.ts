@@ -68,7 +68,8 @@ const same: Transform = (image) => image;
 /** All of an image. */
 export const wholeOf = ({ height, width }: Extent): Box => ({ top: 0, left: 0, height, width });
 
-function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
+/** A transform that begins with a part of the image, resized, and its mask. */
+export function beginning(part: (image: Extent, random: Random) => Part, rest: Transform = same): Transform {
   const composed = (image: Image, random: Random) => {
     const chosen = part(image, random), { to, resample, kept, ...box } = chosen, { mask } = image;
     const made = resized(imageOf("image", image), to, resample, box, kept);
@@ -206,7 +207,8 @@ export function resize(size: Size, resample: Resample = "bilinear"): Transform {
   return described("resize", [size, resample], beginning(part));
 }
 
-function target({ height, width }: Extent, size: Size): Extent {
+/** What comes out where the shorter side is brought to a size, or both are to one each. */
+export function target({ height, width }: Extent, size: Size): Extent {
   if (typeof size !== "number") return size;
   const long = Math.max(1, Math.floor(size * Math.max(height, width) / Math.min(height, width)));
   return width <= height ? { height: long, width: size } : { height: size, width: long };
