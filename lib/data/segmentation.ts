@@ -242,7 +242,7 @@ async function validate(source: Source, files: readonly string[], every: boolean
   const check = async (row: number) => {
     const [image, mask] = files.slice(2 * row) as [string, string];
     const data = await sharp(image, { limitInputPixels: false }).metadata().catch((cause) => {
-      throw new DataError("image", image, `expected a JPEG, PNG or WebP image, but ${cause.message}`, {
+      throw new DataError("image", image, `expected a whole JPEG, PNG or WebP image, but ${cause.message}`, {
         cause,
       });
     });

@@ -64,7 +64,7 @@ for (const name of Object.keys(made)) {
       assertEquals([...out.data], [...wanted.data], `${JSON.stringify(drawn)} of ${inputs[of]!.shape}`);
       assertEquals(
         [...out.mask!],
-        [...wanted.mask],
+        [...wanted.mask!],
         `mask: ${JSON.stringify(drawn)} of ${inputs[of]!.shape}`,
       );
       assertEquals(given, kept);
