@@ -1,6 +1,7 @@
 /** Labelled images: what a data set is. @module */
 import { expect, shown } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
+import { overlaid } from "../display/masks.ts";
 import type { Picture } from "../display/pictures.ts";
 import type { Extent, Transform } from "./transforms.ts";
 
@@ -192,12 +193,12 @@ export function labelsOf(given: Given): Int32Array {
   return Int32Array.from(given.labels, (label) => label ?? -1);
 }
 
-/** Images of a set as pictures, their classes below them. */
+/** Images of a set as pictures, their classes below them, or their masks over them. */
 export function picturesOf(set: Dataset, indices: Iterable<number>): Promise<Picture[]> {
   const { height, width, channels, classes } = set, none = classes.length > 0 ? "no label" : "";
   return Promise.all(Array.from(indices, async (i) => {
-    const { image: data, label } = await set.get(i);
-    return { data, height, width, channels, caption: classes[label] ?? none };
+    const { image: data, label, mask } = await set.get(i), picture = { data, height, width, channels };
+    return mask ? overlaid(picture, mask) : { ...picture, caption: classes[label] ?? none };
   }));
 }
 

@@ -1,6 +1,7 @@
 /** Data sets by their rows: what subsets of the same images share, in memory or fetched as they are asked for. @module */
 import { createHash } from "node:crypto";
 import { consoleDisplay, jupyterDisplay, type MediaBundle } from "../display/jupyter.ts";
+import { legendOf } from "../display/masks.ts";
 import { imageGrid } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount, LONG, type Rule, visible } from "../base/check.ts";
@@ -125,11 +126,14 @@ export abstract class Rows<W extends Whole> {
   toString(): string {
     const { name, length, height, width, channels, classes } = this;
     const count = (label: number) => this.labels.filter((l) => l === label).length;
-    const shown = classes.slice(0, 20).map((kind, label) => `${kind} ${count(label)}`).join(", ");
+    const some = classes.slice(0, 20),
+      more = classes.length > 20 ? ", …" : "",
+      names = some.join(", ") + more;
+    const shown = some.map((kind, label) => `${kind} ${count(label)}`).join(", ");
     const first = `${name}: ${length} images ${height}×${width}×${channels}`;
     if (classes.length === 0) return visible(`${first}, without labels`);
+    if (this.masked) return visible(`${first}, with masks of ${classes.length} classes\n(${names})`, LONG);
     const bare = count(-1), without = bare > 0 ? `, ${bare} without a label` : "";
-    const more = classes.length > 20 ? ", …" : "";
     return visible(`${first}, ${classes.length} classes${without}\n(${shown}${more})`, LONG);
   }
 
@@ -137,16 +141,18 @@ export abstract class Rows<W extends Whole> {
     return this.toString();
   }
 
-  /** Two images of each of the first ten classes that have any. */
+  /** Two images of each of the first ten classes that have any; of a set with masks the first twelve, and what their colours mean. */
   async [jupyterDisplay](): Promise<MediaBundle> {
-    const { labels } = this;
+    const { labels, masked, classes } = this;
     const last = (label: number) => label < 0 ? Infinity : label; // those without a label come last
     const kinds = [...new Set(labels)].sort((a, b) => last(a) - last(b)).slice(0, 10), shown = kinds.length;
     const firsts = kinds.map((label) => labels.indexOf(label));
     const seconds = kinds.map((label, k) => labels.indexOf(label, firsts[k]! + 1)).filter((i) => i >= 0);
-    const pictures = await picturesOf(this, [...firsts, ...seconds]);
-    const [, subtitle] = /: (.*)/.exec(this.toString())!;
-    const grid = imageGrid(pictures, { columns: shown, size: 64, title: this.name, subtitle: subtitle! });
+    const chosen = masked ? upTo(Math.min(12, this.length)) : [...firsts, ...seconds];
+    const pictures = await picturesOf(this, chosen), [, subtitle = ""] = /: (.*)/.exec(this.toString())!;
+    const masks = masked ? await Promise.all(Array.from(chosen, async (i) => (await this.get(i)).mask!)) : [];
+    const look = { size: masked ? 96 : 64, columns: masked ? 6 : shown, legend: legendOf(classes, masks) };
+    const grid = imageGrid(pictures, { ...look, title: this.name, subtitle });
     return { ...await grid[jupyterDisplay](), "text/plain": this.toString() };
   }
 

@@ -32,6 +32,13 @@ export interface Picture extends Pixels {
   heat?: { values: ArrayLike<number>; rows: number; columns: number };
 }
 
+/** What a colour in the pictures means. */
+export interface LegendEntry {
+  name: string;
+  /** As CSS writes it. */
+  color: string;
+}
+
 /** Options of {@linkcode imageGrid}. */
 export interface ImageGridOptions {
   /** Above, in bold. */
@@ -46,6 +53,8 @@ export interface ImageGridOptions {
   gap?: number;
   /** What the numbers laid over the pictures are; stands beside their colour bar. */
   heatTitle?: string;
+  /** What colours in the pictures mean; stands beside them. */
+  legend?: readonly LegendEntry[];
 }
 
 /** From see-through over amber to dark red. */
@@ -143,19 +152,26 @@ function arrange(pictures: readonly Picture[], options: ImageGridOptions) {
 export function imageGrid(pictures: readonly Picture[], options: ImageGridOptions = {}): Figure {
   expectKinds("imageGrid", { pictures: [pictures, list] });
   const sizes = { columns: count, size: positive, gap: notNegative };
-  checkOptions("imageGrid", options, { title: any, subtitle: any, heatTitle: any, ...sizes });
+  checkOptions("imageGrid", options, { title: any, subtitle: any, heatTitle: any, legend: any, ...sizes });
   expect(pictures.length > 0, "imageGrid", "at least one picture", "none");
   pictures.forEach(checkPicture);
-  const { places, edge, top, width, height } = arrange(pictures, options);
+  const { legend = [] } = options, { places, edge, top, width, height: least } = arrange(pictures, options);
+  const height = Math.max(least, legend.length > 0 ? top + 20 * legend.length + 30 : 0);
   const heats = pictures.flatMap(({ heat }, i) => heat ? [heatAt(heat, places[i]!)] : []);
-  const bar = heats.length > 0 ? 90 : 0, marks = pictures.map((picture, i) => marksAt(picture, places[i]!));
+  const letters = Math.max(0, ...legend.map(({ name }) => Math.min(30, name.length)));
+  const bar = heats.length > 0 ? 90 : letters > 0 ? 50 + 8 * letters : 0;
+  const marks = pictures.map((picture, i) => marksAt(picture, places[i]!));
   const captions = pictures.flatMap(({ caption }, i) => {
     const { left, top, width, height } = places[i]!;
     return caption ? [textAt(caption, left + width / 2, top + height, "top", ink.soft)] : [];
   });
   const axis = { visible: false, fixedrange: true, automargin: false },
     upper = { yref: "container", yanchor: "middle" } as const;
-  return new Figure(heats, {
+  const meanings = legend.map(({ name, color }): Trace => {
+    const marker = { symbol: "square", size: 12, color } as const;
+    return { type: "scatter", mode: "markers", name: plotText(name), x: [null], y: [null], marker };
+  });
+  return new Figure([...heats, ...meanings], {
     width: width + bar,
     height,
     margin: { l: 0, r: bar, t: 0, b: 0 },
@@ -165,6 +181,7 @@ export function imageGrid(pictures: readonly Picture[], options: ImageGridOption
     images: pictures.map((picture, i) => imageAt(picture, places[i]!)),
     shapes: marks.flatMap(({ shapes }) => shapes),
     annotations: [...captions, ...marks.flatMap(({ labels }) => labels)],
-    ...bar && { coloraxis: heatColors(options.heatTitle, 1 - top / height, height - top - 8) },
+    ...meanings.length > 0 && { showlegend: true, legend: { x: 1, y: 1 - top / height, yanchor: "top" } },
+    ...heats.length > 0 && { coloraxis: heatColors(options.heatTitle, 1 - top / height, height - top - 8) },
   });
 }

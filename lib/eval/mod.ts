@@ -17,3 +17,5 @@ export {
   type AttentiveSettings,
 } from "./attentive.ts";
 export { type Judged, Judgement, Showing } from "./scores.ts";
+export { scoreMasks, SegmentationResult, segmentationScores } from "./segmentation.ts";
+export type { Segment, SegmentationScoresOptions } from "./segmentation.ts";

@@ -119,6 +119,41 @@ export abstract class Showing {
   }
 }
 
+/** A confusion matrix: each class's images or pixels by the class predicted, the colour their share. */
+export function confusionFigure(
+  names: readonly string[],
+  confusion: readonly (readonly number[])[],
+  { subtitle, counted }: { subtitle: string; counted: boolean },
+): Figure {
+  const gap = names.length <= 20 ? 1 : 0, total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
+  const titles = confusion.map((row, label) =>
+    names[label]! + (total(row) > 0 ? ` ${formatPercent(row[label]! / total(row))}` : "")
+  );
+  const side = Math.max(300, Math.min(700, 42 * names.length));
+  const counts = confusion.map((row) => row.map((n) => n ? String(n) : "")) as never;
+  const axis = { type: "category", showgrid: false, ticks: "" } as const;
+  return new Figure([{
+    type: "heatmap",
+    name: "images",
+    x: names.map(categoryText),
+    y: titles.map(categoryText),
+    z: confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
+    zmin: 0,
+    zmax: 100,
+    ...(counted && { text: counts, texttemplate: "%{text}" }),
+    colorbar: { title: { text: "% of the class" } },
+    xgap: gap,
+    ygap: gap,
+    hovertemplate: "%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
+  }], {
+    width: side + 260,
+    height: side + 170,
+    title: { text: "What was taken for what", subtitle: { text: subtitle } },
+    xaxis: { ...axis, title: { text: "guessed" }, tickangle: -45 },
+    yaxis: { ...axis, title: { text: "class, share guessed right" }, autorange: "reversed" },
+  });
+}
+
 /** The metrics that a {@linkcode Judgement} has. */
 export interface Judgement extends Judged {}
 
@@ -139,35 +174,8 @@ export abstract class Judgement extends Showing {
 
   /** The confusion matrix: each class's images by the class predicted, the colour their share, the number how many. */
   confusionPlot(): Figure {
-    const names = this.classes, few = names.length <= 20, gap = few ? 1 : 0;
-    const total = (row: readonly number[]) => row.reduce((a, b) => a + b, 0);
-    const titles = this.confusion.map((row, label) =>
-      names[label]! + (total(row) > 0 ? ` ${formatPercent(row[label]! / total(row))}` : "")
-    );
-    const side = Math.max(300, Math.min(700, 42 * names.length));
     const subtitle = `accuracy ${formatPercent(this.accuracy)}, 95 %: ${formatInterval(this.interval)}`;
-    const counts = this.confusion.map((row) => row.map((n) => n ? String(n) : "")) as never;
-    const axis = { type: "category", showgrid: false, ticks: "" } as const;
-    return new Figure([{
-      type: "heatmap",
-      name: "images",
-      x: names.map(categoryText),
-      y: titles.map(categoryText),
-      z: this.confusion.map((row) => row.map((count) => 100 * count / (total(row) || 1))),
-      zmin: 0,
-      zmax: 100,
-      ...(few && { text: counts, texttemplate: "%{text}" }),
-      colorbar: { title: { text: "% of the class" } },
-      xgap: gap,
-      ygap: gap,
-      hovertemplate: "%{y} taken for %{x}: %{z:.1f} %<extra></extra>",
-    }], {
-      width: side + 260,
-      height: side + 170,
-      title: { text: "What was taken for what", subtitle: { text: subtitle } },
-      xaxis: { ...axis, title: { text: "guessed" }, tickangle: -45 },
-      yaxis: { ...axis, title: { text: "class, share guessed right" }, autorange: "reversed" },
-    });
+    return confusionFigure(this.classes, this.confusion, { subtitle, counted: this.classes.length <= 20 });
   }
 
   override plots(): Figure[] {

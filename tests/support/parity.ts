@@ -17,6 +17,7 @@ import { uncompiled } from "../../lib/engine/uncompiled.ts";
 
 import { at, type Fixture, folder, images, type Measure, Measures, open, readTensors } from "./measures.ts";
 import { ijepa } from "./parity_ijepa.ts";
+import { miou } from "./parity_scores.ts";
 import { segmentation } from "./parity_segmentation.ts";
 import { ema, optimisation, schedules } from "./parity_training.ts";
 
@@ -292,6 +293,7 @@ export const fixtures: ReadonlyMap<string, (compile: Engine["compile"]) => Promi
   ["schedules", schedules],
   ["ijepa", (compile) => ijepa("ijepa", compile)],
   ["collapse", collapsed],
+  ["miou", (compile) => miou("miou", compile)],
   ...["segment-linear", "segment-upernet"].map((name) =>
     [name, (compile: Engine["compile"]) => segmentation(name, compile)] as const
   ),
@@ -307,5 +309,6 @@ export const kinds: Readonly<
   },
   classification: (path, compile) => classify(path, compile),
   ijepa,
+  miou,
   segmentation,
 };
