@@ -107,6 +107,18 @@ export const classifier: Kind = [
   (value) => has("forward")(value) && Array.isArray(Object(value).classes),
   "NepaClassifier.from(model, { classes }) makes one of a network",
 ];
+/** What gives each pixel a class. */
+export const segmenter: Kind = [
+  "a NepaSegmenter or a function from images to logits",
+  (value) => typeof value === "function" || classifier[1](value) && network[1](Object(value).encoder),
+  "NepaSegmenter.from(model, { classes }) makes one of a network",
+];
+/** Images with a class for each pixel. */
+export const masked: Kind = [
+  "images with masks",
+  (value) => Object(value).masked === true,
+  "fashionScenes and segmentationFolder open some",
+];
 /** A training. */
 export const run: Kind = ["a run", has("finish", "result"), "pretrain and finetune give one"];
 /** One image. */

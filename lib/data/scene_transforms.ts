@@ -1,5 +1,5 @@
 /** What is done to an image and its mask together before segmentation is trained. @module */
-import { any, checkOptions, expect, numberThat, type Rule, share } from "../base/check.ts";
+import { any, checkOptions, numberThat, type Rule, share } from "../base/check.ts";
 import type { Random } from "../base/random.ts";
 import { roundEven } from "../base/round.ts";
 import { IGNORED, type Image } from "./dataset.ts";

@@ -17,5 +17,6 @@ export {
   type AttentiveSettings,
 } from "./attentive.ts";
 export { type Judged, Judgement, Showing } from "./scores.ts";
-export { scoreMasks, SegmentationResult, segmentationScores } from "./segmentation.ts";
+export { scoreMasks, SegmentationResult } from "./mask_scores.ts";
+export { segmentationScores } from "./segmentation.ts";
 export type { Segment, SegmentationScoresOptions } from "./segmentation.ts";

@@ -1,20 +1,17 @@
-/** How well pixels are classified: mean intersection over union, summed over a data set. @module */
+/** How well pixels of a data set are classified, whole or by windows that slide over the images. @module */
 import * as tf from "@tensorflow/tfjs";
 import { type Box, currentEngine, stoppable } from "@nepa/engine";
 import { any, checkOptions, count, expect, index, orNull } from "../base/check.ts";
+import * as is from "../base/check.ts";
 import { refuseMissing } from "../data/checks.ts";
-import { IGNORED, type Image, type SegmentationSet } from "../data/dataset.ts";
+import type { Image, SegmentationSet } from "../data/dataset.ts";
 import { EncodedDataset } from "../data/encoded.ts";
 import { ahead } from "../data/rows.ts";
 import { checkedSize, resize, sides, type Size } from "../data/transforms.ts";
 import { Random } from "../base/random.ts";
-import type { Figure } from "../display/figure.ts";
-import { classColor, legendOf, overlaid } from "../display/masks.ts";
-import { imageGrid, type Picture } from "../display/pictures.ts";
 import { progress } from "../display/progress.ts";
-import { formatPercent, Table } from "../display/table.ts";
 import type { NepaSegmenter } from "../model/segmenter.ts";
-import { confusionFigure, ordered, Showing } from "./scores.ts";
+import { Counts, type SegmentationResult, type Shown } from "./mask_scores.ts";
 
 /** From images [B, H, W, C] int32, 0 to 255, to logits [B, h, w, classes], of any size: those are resized. */
 export type Segment = (images: tf.Tensor4D) => tf.Tensor4D | Promise<tf.Tensor4D>;
@@ -31,188 +28,6 @@ export interface SegmentationScoresOptions {
   pictures?: number;
   /** Ends the work, and so does the Stop button. */
   signal?: AbortSignal;
-}
-
-/** What is counted: pixels by their class (row) and the class predicted (column), in the order of the classes. */
-type Confusion = readonly (readonly number[])[];
-
-/** An image as it was judged. */
-interface Shown extends Image {
-  mask: Uint8Array;
-  guess: Uint8Array;
-}
-
-const mean = (values: readonly number[]) => {
-  const there = values.filter((value) => !Number.isNaN(value));
-  return there.reduce((a, b) => a + b, 0) / there.length;
-};
-
-/** Scores of masks; shows itself as a table, in a notebook with pictures and the confusion matrix. */
-export class SegmentationResult extends Showing {
-  /** Names of the classes. */
-  readonly classes: readonly string[];
-  /** The mean of `iou` over the classes that have one, 0 to 1. */
-  readonly meanIoU: number;
-  /** The mean of `accuracy` over the classes that have one, 0 to 1. */
-  readonly meanAccuracy: number;
-  /** Share of all pixels that are classified right, 0 to 1. */
-  readonly pixelAccuracy: number;
-  /** By class: intersection over union of its pixels and those predicted, summed over all images; NaN where neither are. */
-  readonly iou: Readonly<Record<string, number>>;
-  /** By class: share of its pixels that are classified right; NaN where there are none. */
-  readonly accuracy: Readonly<Record<string, number>>;
-  /** Number of pixels by their class (row) and the class predicted (column), in the order of `classes`. */
-  readonly confusion: Confusion;
-  readonly #shown: readonly Shown[];
-
-  /** Made by {@linkcode segmentationScores} and {@linkcode scoreMasks}. */
-  constructor(classes: readonly string[], confusion: Confusion, shown: readonly Shown[] = []) {
-    super();
-    const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
-    const both = confusion.map((row, k) => row[k]!), labels = confusion.map(sum);
-    const guesses = classes.map((_, k) => sum(confusion.map((row) => row[k]!)));
-    const iou = both.map((n, k) => n / (labels[k]! + guesses[k]! - n)),
-      accuracy = both.map((n, k) => n / labels[k]!);
-    const named = (values: readonly number[]) => ordered(values.map((value, k) => [classes[k]!, value]));
-    [this.classes, this.confusion, this.#shown] = [classes, confusion, shown];
-    [this.meanIoU, this.meanAccuracy, this.pixelAccuracy] = [
-      mean(iou),
-      mean(accuracy),
-      sum(both) / sum(labels),
-    ];
-    [this.iou, this.accuracy] = [named(iou), named(accuracy)];
-  }
-
-  /** The three means in words. */
-  #summary(): string {
-    const { meanIoU, meanAccuracy, pixelAccuracy } = this,
-      [a, b, c] = [meanIoU, meanAccuracy, pixelAccuracy].map(formatPercent);
-    return `mIoU ${a}, mean accuracy ${b}, pixel accuracy ${c}`;
-  }
-
-  /** A row for each class; "pixels" is its share of them. */
-  override table(): Table {
-    const totals = this.confusion.map((row) => row.reduce((a, b) => a + b, 0)),
-      all = totals.reduce((a, b) => a + b, 0);
-    const shares = { IoU: formatPercent, accuracy: formatPercent, pixels: formatPercent };
-    const cell = (value: number) => Number.isNaN(value) ? undefined : value;
-    const rows = this.classes.map((name, k) => {
-      return {
-        class: name,
-        IoU: cell(this.iou[name]!),
-        accuracy: cell(this.accuracy[name]!),
-        pixels: totals[k]! / all,
-      };
-    });
-    return new Table(rows, { title: this.#summary(), format: shares });
-  }
-
-  /** The confusion matrix. */
-  confusionPlot(): Figure {
-    return confusionFigure(this.classes, this.confusion, { subtitle: this.#summary(), counted: false });
-  }
-
-  /** Some images: each, its mask, the mask predicted, and where that is wrong. Undefined where no images were kept. */
-  picturesPlot(): Figure | undefined {
-    if (this.#shown.length === 0) return undefined;
-    const rows = this.#shown.flatMap((image): Picture[] => {
-      const { mask, guess } = image,
-        wrong = mask.map((k, i) => k === IGNORED || guess[i] === k ? IGNORED : WRONG);
-      const rate = wrong.filter((k) => k === WRONG).length / mask.filter((k) => k !== IGNORED).length;
-      const mistakes = { ...overlaid(image, wrong, 0.85), caption: `mistakes: ${formatPercent(rate)}` };
-      const truth = { ...overlaid(image, mask), caption: "truth" },
-        predicted = { ...overlaid(image, guess), caption: "prediction" };
-      return [
-        {
-          data: image.data,
-          height: image.height,
-          width: image.width,
-          channels: image.channels,
-          caption: "image",
-        },
-        truth,
-        predicted,
-        mistakes,
-      ];
-    });
-    const legend = legendOf(this.classes, this.#shown.flatMap(({ mask, guess }) => [mask, guess]));
-    return imageGrid(rows, {
-      columns: 4,
-      size: 120,
-      title: "What was seen",
-      subtitle: this.#summary(),
-      legend,
-    });
-  }
-
-  override plots(): Figure[] {
-    const pictures = this.picturesPlot();
-    return [...pictures ? [pictures] : [], this.confusionPlot()];
-  }
-}
-
-/** The class whose colour mistakes have: crimson. */
-const WRONG = 3;
-
-/** Counts pixels by class and prediction. */
-class Counts {
-  readonly #counts: Float64Array;
-
-  constructor(readonly classes: readonly string[]) {
-    this.#counts = new Float64Array(classes.length ** 2);
-  }
-
-  add(mask: ArrayLike<number>, guess: ArrayLike<number>): void {
-    const K = this.classes.length;
-    for (let i = 0; i < mask.length; i++) if (mask[i] !== IGNORED) this.#counts[mask[i]! * K + guess[i]!]!++;
-  }
-
-  result(shown: readonly Shown[]): SegmentationResult {
-    const K = this.classes.length, row = (k: number) => Array.from(this.#counts.subarray(k * K, (k + 1) * K));
-    return new SegmentationResult(this.classes, this.classes.map((_, k) => row(k)), shown);
-  }
-}
-
-/**
- * Scores of masks predicted elsewhere, by PyTorch, say: see {@linkcode segmentationScores}.
- *
- * @param masks Of all images, one after another: classes, 255 for pixels that do not count.
- * @param predictions As many classes.
- * @param classes Their names.
- * @throws {RangeError} If there are not as many, or one is no class.
- *
- * @example
- * ```ts
- * import { scoreMasks } from "nepa";
- * import { assertEquals } from "@std/assert";
- *
- * const { meanIoU, iou } = scoreMasks({ masks: [0, 0, 1, 255], predictions: [0, 1, 1, 0], classes: ["a", "b"] });
- * assertEquals([meanIoU, iou], [0.5, { a: 0.5, b: 0.5 }]);
- * ```
- */
-export function scoreMasks(
-  { masks, predictions, classes }: {
-    masks: ArrayLike<number>;
-    predictions: ArrayLike<number>;
-    classes: readonly string[];
-  },
-): SegmentationResult {
-  const { length } = masks, K = classes.length;
-  expect(predictions.length === length, "scoreMasks: predictions", `${length}, as masks`, predictions.length);
-  const isClass = (k: number | undefined) => Number.isInteger(k) && k! >= 0 && k! < K;
-  for (let i = 0; i < length; i++) {
-    const counts = masks[i] !== IGNORED, expected = `classes from 0 to ${K - 1}`;
-    expect(
-      !counts || isClass(masks[i]),
-      "scoreMasks: masks",
-      `${expected}, or ${IGNORED} for none`,
-      masks[i],
-    );
-    expect(!counts || isClass(predictions[i]), "scoreMasks: predictions", expected, predictions[i]);
-  }
-  const counts = new Counts(classes);
-  counts.add(masks, predictions);
-  return counts.result([]);
 }
 
 /** Where windows lie, row by row; the last of each is moved back inside (mmsegmentation's sliding inference). */
@@ -380,9 +195,9 @@ export async function segmentationScores(
   set: SegmentationSet,
   options: SegmentationScoresOptions = {},
 ): Promise<SegmentationResult> {
+  is.expectKinds("segmentationScores", { segmenter: [segmenter, is.segmenter], set: [set, is.masked] });
   checkOptions("segmentationScores", options, SIZED);
   const { window } = options;
-  expect(set?.masked === true, "segmentationScores: set", "images with masks", set?.name);
   if (window) {
     checkOptions("segmentationScores: window", window, { size: any, stride: any });
     refuseMissing("segmentationScores: window", window, ["size", "stride"]);

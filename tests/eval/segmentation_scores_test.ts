@@ -171,8 +171,8 @@ Deno.test("what cannot be scored is refused before any work, and the work can be
   const images = arrayDataset({ name: "plain", images: new Uint8Array(4), shape: [1, 2, 2, 1] });
   await assertRejects(
     () => segmentationScores(logits(3), images as never),
-    RangeError,
-    "expected images with masks, got plain",
+    TypeError,
+    "set: expected images with masks, got a data set",
   );
   assertThrows(
     () => scoreMasks({ masks: [0], predictions: [0, 1], classes }),

@@ -53,6 +53,7 @@ const CALLS: Record<string, [call: (...args: Any[]) => unknown, ...kinds: string
   plotAttention: [nepa.plotAttention, "a network", "an image"],
   plotExpectation: [nepa.plotExpectation, "a network", "an image"],
   plotPatches: [nepa.plotPatches, "an image"],
+  segmentationScores: [nepa.segmentationScores, "a NepaSegmenter or a function", "images with masks"],
   plotRun: [nepa.plotRun, "a run"],
   runFigure: [nepa.runFigure, "a run"],
   "NepaSegmenter.from": [(...args) => NepaSegmenter.from(...args as [Nepa, Any]), "a network"],
@@ -64,10 +65,12 @@ const EXAMPLES = {
   "a network": model,
   "a data set": noise,
   "a NepaClassifier": classifier,
-} as Record<
-  string,
-  unknown
->;
+  "a NepaSegmenter or a function": (images: tf.Tensor4D) => images,
+  "images with masks": nepa.generatedImages({
+    ...{ length: 1, height: 8, width: 8, channels: 1, masks: true, classes: ["a"] },
+    get: () => ({ ...image, mask: new Uint8Array(64) }),
+  }),
+} as Record<string, unknown>;
 
 for (const [name, [call, ...kinds]] of Object.entries(CALLS)) {
   Deno.test(`${name} refuses arguments of another kind, and says what came`, async () => {

@@ -2,7 +2,8 @@
 import * as tf from "@tensorflow/tfjs";
 import type { Engine } from "../../lib/engine/mod.ts";
 import { generatedImages } from "../../lib/data/generated.ts";
-import { scoreMasks, segmentationScores, slidingWindows } from "../../lib/eval/segmentation.ts";
+import { scoreMasks } from "../../lib/eval/mask_scores.ts";
+import { segmentationScores, slidingWindows } from "../../lib/eval/segmentation.ts";
 import { type Measure, Measures, open } from "./measures.ts";
 
 interface Case {
