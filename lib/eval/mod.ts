@@ -10,12 +10,8 @@ export type { Prepare } from "../data/encoded.ts";
 export { linearProbe, type Probe, type ProbeOptions, ProbeResult } from "./probe.ts";
 export type { FeatureFunction, FeatureSet, FeatureSets, Read } from "./sources.ts";
 export { knn, type KnnOptions, KnnResult } from "./knn.ts";
-export {
-  type AttentiveOptions,
-  attentiveProbe,
-  AttentiveResult,
-  type AttentiveSettings,
-} from "./attentive.ts";
+export { attentiveProbe, AttentiveResult } from "./attentive.ts";
+export type { AttentiveOptions, AttentiveSettings } from "./attentive.ts";
 export { type Judged, Judgement, Showing } from "./scores.ts";
 export { scoreMasks, SegmentationResult } from "./mask_scores.ts";
 export { segmentationScores } from "./segmentation.ts";

@@ -47,14 +47,8 @@ export async function plotAttention(
   options: AttentionOptions = {},
 ): Promise<Figure> {
   expectNamed("plotAttention", { model, image });
-  const joined = oneOf("mean", "max", "each");
-  checkOptions("plotAttention", options, {
-    patch: any,
-    layers: any,
-    causal: flag,
-    size: positive,
-    heads: joined,
-  });
+  const rules = { patch: any, layers: any, causal: flag, size: positive };
+  checkOptions("plotAttention", options, { ...rules, heads: oneOf("mean", "max", "each") });
   const { patchSize: p, numHiddenLayers: L, numAttentionHeads: A, isCausal } = model.config;
   const { layers = Array.from({ length: L }, (_, i) => i + 1), heads = "mean", causal = isCausal } = options;
   const rows = image.height / p, columns = image.width / p;

@@ -22,17 +22,14 @@ function comparison(runs: readonly Compared[], words: string): LineBoard {
       lineOf(history, name, palette[i % palette.length]!, value, { dash: i >= palette.length })
     );
   const means = new Map(runs.flatMap(({ history }) => [...smooth(history)]));
-  const held = {
-    title: "Held-out loss",
-    lines: through(({ validation }) => validation?.loss),
-    legend: false,
-  };
+  const held = ({ validation }: Step) => validation?.loss, legend = false;
   const others = sidesOf(runs.map(({ history }) => history)).map(([title, , line]) => {
-    return { title, lines: through(line![2]), legend: false };
+    return { title, lines: through(line![2]), legend };
   });
   const notice = runs.flatMap(({ name, notices = [] }) => notices.map((said) => `${name}: ${said}`)).at(-1);
   const head = { title: "Runs", subtitle: words, notice };
-  return lossBoard(head, through((step) => means.get(step)), [held, ...others]);
+  const charts = [{ title: "Held-out loss", lines: through(held), legend }, ...others];
+  return lossBoard(head, through((step) => means.get(step)), charts);
 }
 
 /**

@@ -15,12 +15,8 @@ export { plotRun, runFigure } from "./run.ts";
 export { attentionMap, type AttentionMapOptions, displayContrast } from "./maps.ts";
 export { predictionMap, type PredictionMapOptions } from "./maps.ts";
 export { type ImageMasks, plotMask, plotPatches } from "./patches.ts";
-export {
-  type AttentionOptions,
-  type ExpectationOptions,
-  plotAttention,
-  plotExpectation,
-} from "./attention.ts";
+export { type AttentionOptions, plotAttention } from "./attention.ts";
+export { type ExpectationOptions, plotExpectation } from "./attention.ts";
 export { type PatchColorOptions, plotClassMap, plotPatchColors } from "./components.ts";
 export { type ImaginationOptions, plotImagination } from "./imagination.ts";
 export { compareRuns, plotRuns } from "./compare.ts";

@@ -7,11 +7,7 @@ import { expect, expectKinds, expectNamed, image as isImage } from "../base/chec
 import { copyPatch, outline } from "./grid.ts";
 
 /** Rows and columns of patches; refuses a size that does not divide the image's. */
-function gridOf(
-  where: string,
-  { height, width }: Image,
-  patchSize: number,
-): { columns: number; count: number } {
+function gridOf(where: string, { height, width }: Image, patchSize: number) {
   const rows = height / patchSize, columns = width / patchSize;
   const divides = Number.isInteger(rows) && Number.isInteger(columns) && patchSize >= 1;
   expect(divides, where, `a patch size that divides ${height} x ${width} pixels`, patchSize);
@@ -81,10 +77,7 @@ function blocksOf(image: Image, { context, targets }: ImageMasks, patchSize: num
   const pictures = [
     { ...image, caption: "image" },
     { ...only(context), caption: `context: ${context.length} of ${count} patches` },
-    ...targets.map((target, i) => ({
-      ...only(target),
-      caption: `target ${i + 1}: ${target.length} patches`,
-    })),
+    ...targets.map((at, i) => ({ ...only(at), caption: `target ${i + 1}: ${at.length} patches` })),
   ];
   return imageGrid(pictures, { title: "What is seen, and what is predicted from it", size: 120 });
 }
@@ -134,9 +127,8 @@ export async function plotMask(
   patchSize = 1,
 ): Promise<Figure> {
   const isEither = (value: unknown) => "rank" in Object(value) || isImage[1](value);
-  expectKinds("plotMask", {
-    mask: [mask, ["a mask [T, T] or an image", isEither, "such as causalMask(17)"]],
-  });
+  const kind = ["a mask [T, T] or an image", isEither, "such as causalMask(17)"] as const;
+  expectKinds("plotMask", { mask: [mask, kind] });
   if ("channels" in mask) return blocksOf(mask, masks!, patchSize);
   const [tokens, columns] = mask.shape;
   expect(mask.rank === 2 && tokens === columns, "plotMask", "a mask [T, T]", `[${mask.shape}]`);

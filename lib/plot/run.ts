@@ -82,9 +82,8 @@ export function lossBoard(
   smaller: readonly Omit<LineChart, keyof Edges>[],
 ): LineBoard {
   const drawn = (lines: readonly Line[]) => lines.filter(({ x }) => x.length > 0);
-  const side = smaller.map((chart) => ({ ...chart, lines: drawn(chart.lines) })).filter(({ lines }) =>
-    lines.length
-  );
+  const filled = smaller.map((chart) => ({ ...chart, lines: drawn(chart.lines) }));
+  const side = filled.filter(({ lines }) => lines.length > 0);
   const width = 820, lines = warningLines({ ...words, width }).length;
   const top = 104 + 15 * Math.max(0, lines - 1), gap = 38;
   const room = Math.max(366, 73 * side.length), share = room / side.length, bottom = top + room - gap;
@@ -157,9 +156,8 @@ export async function drawWhile(
     const now = performance.now();
     if (now - drawn < 300) return;
     drawn = now;
-    const frame = board(
-      ...begins ? ["compiling"] : left === undefined ? [] : [`${formatDuration(left)} left`],
-    );
+    const more = left === undefined ? [] : [`${formatDuration(left)} left`];
+    const frame = board(...begins ? ["compiling"] : more);
     const svg = lightSvg({ ...frame, done: done() / total });
     show({ "text/html": `<div>${svg}</div>`, "text/plain": frame.subtitle });
   };
