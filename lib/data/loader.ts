@@ -1,16 +1,7 @@
 /** From a data set to what a training step takes: order, augmentation, normalisation. @module */
 import * as tf from "@tensorflow/tfjs";
-import {
-  any,
-  callable,
-  checkOptions,
-  count,
-  expect,
-  expectNamed,
-  index,
-  isCount,
-  orNull,
-} from "../base/check.ts";
+import { any, callable, checkOptions, count, expect, expectNamed } from "../base/check.ts";
+import { index, isCount, orNull } from "../base/check.ts";
 import { checkedBatch, madeOf } from "./checks.ts";
 import type { Batch, BatchOptions, Dataset } from "./dataset.ts";
 import { Rows } from "./rows.ts";
