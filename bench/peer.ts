@@ -135,6 +135,11 @@ export class TorchPeer implements Contender {
     return this.#ask({ rounds: n });
   }
 
+  /** The most memory that it has had, in MB. */
+  peak(): Promise<number | undefined> {
+    return this.#process.peak();
+  }
+
   stop(): Promise<void> {
     return this.#process.stop();
   }

@@ -41,6 +41,13 @@ export class Answering {
     return JSON.parse(line);
   }
 
+  /** The most memory that it has had, in MB; undefined where the system does not tell. */
+  async peak(): Promise<number | undefined> {
+    const status = await Deno.readTextFile(`/proc/${this.#child.pid}/status`).catch(() => "");
+    const kilobytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+    return kilobytes === undefined ? undefined : Math.round(Number(kilobytes) / 1024);
+  }
+
   /** Ends it: there are no more questions. */
   async stop(): Promise<void> {
     await this.#input.close().catch(() => {});

@@ -5,7 +5,8 @@
  *     deno task bench step [--case mini,nano,base] [--engine compiled,eager] [--precision float32,bfloat16]
  *       [--peer torch --official CHECKOUT [--peer-mode eager,compile,bf16] [--python PYTHON]] [--peer jaxjs]
  *       [--steps 10] [--warmup 2] [--json]
- *     deno task bench step --method ijepa [--case nano,base] [--peer torch --ijepa CHECKOUT] …   I-JEPA's, beside the public code's
+ *     deno task bench step --method ijepa [--case nano,base] [--peer torch --ijepa CHECKOUT --official CHECKOUT] …
+ *         I-JEPA's beside the public code's, NEPA's beside the official code's, and each process's peak memory
  *     deno task bench step --against WORKTREE …   the same step in another checkout: see against.ts
  *
  * Engines: compiled, graph and eager (op by op) are TensorFlow's; wasm, webgpu, cpu. One process cannot hold both

@@ -28,13 +28,15 @@ export interface Tried extends Read {
   effectiveRank: number;
   /** Mean cosine of the targets with the mean of those at the same place of other images; at first, and at the end. */
   place?: number[];
+  /** Four times during the training: the update, a quick probe of the last norm's outputs, the targets' rank. */
+  path?: number[][];
 }
 
 /** Updates of NEPA whose floating-point operations each training may take. */
 export const STEPS = json.steps;
 
 /** What part of them a try has. */
-export const SHARE = json.shareInWords;
+const SHARES: Readonly<Record<"long" | "short", number>> = json.shares;
 
 /** Floating-point operations of so many updates of NEPA. */
 export function computeOf(steps: number, preset: "nano" | "mini" = "nano"): number {
@@ -61,7 +63,10 @@ export function makeJepa({ network, patches }: Pick<Jepa, "network" | "patches">
 }
 
 /** The search's plan: what all tries have, and what each changes. */
-const { base, tried } = json as unknown as { base: Jepa; tried: Readonly<Record<string, Partial<Jepa>>> };
+const { base, tried } = json as unknown as { base: Jepa; tried: Readonly<Record<string, Try>> };
+
+/** What a try changes, and how much of the compute it has. Default: long. */
+type Try = Partial<Jepa> & { share?: keyof typeof SHARES };
 
 /** A try in full. */
 export const jepaOf = (title: string): Jepa => {
@@ -102,7 +107,8 @@ function tryCell(title: string, jepa: Jepa, steps: number, split: Split): Cell<T
   const { batchSize = 64 } = jepa.training, name = `search/${named(title)}`;
   const run = async (place: Place): Promise<Tried> => {
     const model = makeJepa(jepa, 0), updates = Math.floor(computeOf(steps) / model.flops(batchSize));
-    const options = { ...augmented(jepa.training), steps: updates, seed: 0, every: { collapse: updates } };
+    const quarter = Math.ceil(updates / 4), every = { collapse: quarter, probe: quarter };
+    const options = { ...augmented(jepa.training), steps: updates, seed: 0, every };
     const running = pretrain(model, place.train, {
       ...options as PretrainOptions<IJepa>,
       checkpoint: { folder: `${place.folder}/run`, resume: "auto", keep: 1, every: Math.ceil(updates / 10) },
@@ -122,6 +128,9 @@ function tryCell(title: string, jepa: Jepa, steps: number, split: Split): Cell<T
         },
         ...{ featureStd: last.featureStd, effectiveRank: last.effectiveRank },
         place: [first.meanDirectionPerPosition, last.meanDirectionPerPosition],
+        path: history.flatMap(({ step, probe, metrics }) =>
+          probe ? [[step, probe, metrics!.effectiveRank]] : []
+        ),
         ...read,
       };
     } finally {
@@ -134,7 +143,8 @@ function tryCell(title: string, jepa: Jepa, steps: number, split: Split): Cell<T
 
 /** Every cell of the search. */
 export function makeSearchPlan({ split, steps }: Budget): SearchPlan {
-  const share = Math.round(json.share * (steps.mini < 1000 ? steps.nano : STEPS));
+  const whole = steps.mini < 1000 ? steps.nano : STEPS;
+  const stepsOf = (title: string) => Math.round(SHARES[tried[title]!.share ?? "long"] * whole);
   const titles = Object.keys(tried), drawn = new Set(titles.map((title) => jepaOf(title).patches));
   const fresh = (patches: number) => {
     const { network } = base;
@@ -147,6 +157,8 @@ export function makeSearchPlan({ split, steps }: Budget): SearchPlan {
   return {
     pixels: readCell("pixels", { pixels: true }, split, async (sets) => judgedBy(sets, await readRaw(sets))),
     untrained: Object.fromEntries([...drawn].map((patches) => [patches, fresh(patches)])),
-    tried: Object.fromEntries(titles.map((title) => [title, tryCell(title, jepaOf(title), share, split)])),
+    tried: Object.fromEntries(
+      titles.map((title) => [title, tryCell(title, jepaOf(title), stepsOf(title), split)]),
+    ),
   };
 }

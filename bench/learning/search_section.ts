@@ -4,7 +4,7 @@ import { bestLayer, type Read } from "./layers.ts";
 import { type Section, table } from "./page.ts";
 import { type Budget, cellsOf } from "./plan.ts";
 import { layerName, percent } from "./rows.ts";
-import { CHOSEN_TITLE, jepaOf, type SearchPlan, SHARE, STEPS, type Tried } from "./search.ts";
+import { CHOSEN_TITLE, jepaOf, type SearchPlan, STEPS, type Tried } from "./search.ts";
 
 const shown = (share: number | undefined) => percent(share)?.toFixed(2) ?? "not run";
 
@@ -45,12 +45,12 @@ export function searchSection(plan: SearchPlan, { split }: Budget): Section {
     title: "8. I-JEPA with nano: what was tried",
     cells: cellsOf(plan),
     write: (book) => [
-      `The recipe for small data was searched for as NEPA's was: each try has ${SHARE} of the floating-point operations of ` +
+      `The recipe for small data was searched for as NEPA's was: each long try has a third, each short one a twelfth, of the floating-point operations of ` +
       `${
         formatNumber(STEPS)
       } updates of NEPA's nano, the target encoder's pass counted, seed 0; ${judged} training images judge, ` +
       `${fit} others are fitted to, so that the test images decide nothing. Features: the mean of the patches, from the target ` +
-      "encoder. Successive: a round changes one thing or two of what did best before; all tries are here. `deno task bench " +
+      "encoder. Successive: short tries change one thing or two of what did best, long ones try what is better there; all tries are here. `deno task bench " +
       "learning --method search` runs what is missing. In brackets the layer that does best. Std and rank: of the targets, as " +
       "the collapse meter has them. Place: the mean cosine between a target and the mean of those at its place in other images, " +
       "at first and at the end: near 1, the position alone says what is asked for, and nothing is learned from the image. So it " +

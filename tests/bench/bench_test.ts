@@ -4,6 +4,7 @@ import { choices, type Contender, count, median, race, readOptions } from "../..
 import { OptionError } from "../../bench/options.ts";
 import { outsideByChance } from "../../bench/learning/page.ts";
 import { optimizerPiece, piecesOf } from "../../bench/pieces.ts";
+import { ratios } from "../../bench/step_ijepa.ts";
 
 Deno.test("a bench's options are read, and an unknown one is refused", () => {
   const defaults = { case: "mini", steps: "10", json: false };
@@ -62,4 +63,20 @@ Deno.test("every piece of a step runs at its shapes and leaves no tensors", asyn
   assertEquals(tf.memory().numTensors, before);
   optimizer.dispose();
   model.dispose();
+});
+
+Deno.test("I-JEPA's ratio to its peer is set against NEPA's, where both were timed", () => {
+  const row = (method: string, peer: boolean, seconds: number, peak: number | undefined) => ({
+    method,
+    peer,
+    seconds,
+    peak,
+  });
+  const ijepa = [row("ijepa", true, 3, 400), row("ijepa", false, 2, undefined)];
+  const nepa = [row("nepa", true, 5, 300), row("nepa", false, 4, 600)];
+  assertEquals(ratios([...ijepa, ...nepa]), [
+    { "peer / ours": "seconds", ijepa: 1.5, nepa: 1.25, "ijepa / nepa": 1.2 },
+    { "peer / ours": "peak", ijepa: undefined, nepa: 0.5, "ijepa / nepa": undefined },
+  ]);
+  assertEquals(ratios(ijepa)[0]!["ijepa / nepa"], undefined);
 });
