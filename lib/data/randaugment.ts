@@ -53,8 +53,12 @@ function equalized(image: Image): Image {
 /** Pillow's blend: from `image` (factor 1) towards `plain` (0), or beyond, in float32. */
 export function blended(image: Image, plain: (i: number) => number, factor: number): Image {
   const alpha = Math.fround(factor);
-  const mixed = (x: number, from: number) => clip8(Math.fround(from + Math.fround(alpha * (x - from))));
-  return { ...image, data: image.data.map((x, i) => mixed(x, plain(i))) };
+  const { data } = image, out = new Uint8Array(data.length);
+  for (let i = 0; i < data.length; i++) {
+    const from = plain(i);
+    out[i] = clip8(Math.fround(from + Math.fround(alpha * (data[i]! - from))));
+  }
+  return { ...image, data: out };
 }
 
 /** What Pillow blends an image with to change its saturation, contrast and brightness: its grey, their mean, black. */

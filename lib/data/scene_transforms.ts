@@ -153,16 +153,21 @@ const { fround } = Math;
 function turned(image: Image, by: number): Image {
   const out = image.data.slice(), step = Math.trunc(by * 255);
   for (let i = 0; i < out.length; i += 3) {
-    const [r, g, b] = out.subarray(i, i + 3) as unknown as [number, number, number];
-    const v = Math.max(r, g, b), spread = v - Math.min(r, g, b);
-    const [rc, gc, bc] = [r, g, b].map((x) => fround((v - x) / spread)) as [number, number, number];
+    const r = out[i]!,
+      g = out[i + 1]!,
+      b = out[i + 2]!,
+      v = Math.max(r, g, b),
+      spread = v - Math.min(r, g, b);
+    if (spread === 0) continue; // grey stays
+    const rc = fround((v - r) / spread), gc = fround((v - g) / spread), bc = fround((v - b) / spread);
     const sector = fround(r === v ? bc - gc : g === v ? 2 + rc - bc : 4 + gc - rc);
-    const h = spread === 0 ? 0 : Math.trunc(fround((sector / 6 + 1) % 1) * 255);
-    const s = spread === 0 ? 0 : Math.trunc(fround(spread / v) * 255);
-    const place = fround((h + step & 255) * 6 / 255), k = Math.floor(place), f = fround(place - k);
-    const part = fround(s / 255), mixed = (x: number) => Math.floor(v * (1 - part * x) + 0.5);
-    const [p, q, t] = [mixed(1), mixed(f), mixed(1 - f)] as [number, number, number];
-    out.set([[v, t, p], [q, v, p], [p, v, t], [p, q, v], [t, p, v], [v, p, q]][k % 6]!, i);
+    const hue = Math.trunc(fround((sector / 6 + 1) % 1) * 255), s = Math.trunc(fround(spread / v) * 255);
+    const place = fround((hue + step & 255) * 6 / 255), k = Math.floor(place), f = fround(place - k);
+    const part = fround(s / 255), p = Math.floor(v * (1 - part) + 0.5);
+    const mixed = Math.floor(v * (1 - part * (k % 2 === 0 ? 1 - f : f)) + 0.5);
+    out[i] = k % 6 === 0 || k === 5 ? v : k === 1 || k === 4 ? mixed : p;
+    out[i + 1] = k === 1 || k === 2 ? v : k % 6 === 0 || k === 3 ? mixed : p;
+    out[i + 2] = k === 3 || k === 4 ? v : k === 2 || k === 5 ? mixed : p;
   }
   return { ...image, data: out };
 }

@@ -186,7 +186,9 @@ function classesOf(file: string, bytes: Uint8Array, table: Uint8Array): Uint8Arr
   } catch (cause) {
     throw wrong(`a whole PNG mask, but ${(cause as Error).message}`, cause);
   }
-  const mask = Uint8Array.from(samples, (value) => table[value]!), beyond = mask.indexOf(NONE);
+  const mask = new Uint8Array(samples.length);
+  for (let i = 0; i < mask.length; i++) mask[i] = table[samples[i]!]!;
+  const beyond = mask.indexOf(NONE);
   if (beyond >= 0) {
     const own = [...table.keys()].filter((value) => table[value]! < NONE), got = samples[beyond];
     const known = own.length < 6 ? own.join(", ") : `those from ${own[0]} to ${own.at(-1)}`;

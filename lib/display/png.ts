@@ -68,7 +68,7 @@ export function pngSamples(file: Uint8Array): Uint8Array | Uint16Array {
   expect(kind === "grey" || kind === "palette", "PNG", "grey or a palette", kind);
   expect(bits >= 8 || !interlaced, "PNG", `${bits} bits without interlacing`, "interlacing; save it without");
   const { data } = decode(file, { checkCrc: true }), line = Math.ceil(width * bits / 8);
-  if (bits === 16) return data as Uint16Array;
+  if (bits >= 8) return data as Uint8Array | Uint16Array;
   const out = new Uint8Array(height * width), each = 8 / bits, most = 2 ** bits - 1;
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
