@@ -24,8 +24,15 @@ export type {
   Wheel,
 } from "@nepa/engine";
 export { finetune } from "./lib/training/finetune.ts";
-export type { FinetuneOptions } from "./lib/training/finetune.ts";
-export type { FinetuneRecipe, FinetuneSettings } from "./lib/training/recipes.ts";
+export type { FinetuneOptions } from "./lib/training/classification.ts";
+export type { SegmentationOptions } from "./lib/training/segmentation.ts";
+export type { HeldOut } from "./lib/training/tuning.ts";
+export type {
+  FinetuneRecipe,
+  FinetuneSettings,
+  SegmentationRecipe,
+  SegmentationSettings,
+} from "./lib/training/recipes.ts";
 export { pretrain } from "./lib/training/pretrain.ts";
 export type { PretrainLoss, PretrainOptions } from "./lib/training/pretrain.ts";
 export type { Group, TrainOptions } from "./lib/training/options.ts";

@@ -61,7 +61,7 @@ export type { Initial } from "./model/network.ts";
 export { AdamW, clipByGlobalNorm } from "./optim/adamw.ts";
 export type { AdamWOptions } from "./optim/adamw.ts";
 export { Ema } from "./optim/ema.ts";
-export { layerCosine, layersAbove, warmupCosine } from "./optim/schedule.ts";
+export { layerCosine, layersAbove, warmupCosine, warmupPoly } from "./optim/schedule.ts";
 export type { LayerCosineOptions, WarmupCosineOptions } from "./optim/schedule.ts";
 export { update, updateRandom } from "./training/step.ts";
 export type { Numbers, UpdateInputs, UpdateOptions, UpdateOutputs } from "./training/step.ts";

@@ -104,7 +104,7 @@ export const method: Kind = ["a network or a method of your own", has("loss", "d
 /** What classifies. */
 export const classifier: Kind = [
   "a NepaClassifier",
-  (value) => has("forward")(value) && Array.isArray(Object(value).classes),
+  (value) => has("forward")(value) && Array.isArray(Object(value).classes) && "backbone" in Object(value),
   "NepaClassifier.from(model, { classes }) makes one of a network",
 ];
 /** What gives each pixel a class. */

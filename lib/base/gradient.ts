@@ -80,8 +80,13 @@ export function labelOf(variable: tf.Variable): string {
   return labels.get(variable) ?? variable.name;
 }
 
+/** Where a loss has what it leaves for what comes after the update: tensors of any shape, by name. */
+export const LEFT: unique symbol = Symbol("left for after");
+
 /** What a loss gives: a number, or that number and others to be logged, by name. */
-export type LossOutput = tf.Scalar | { readonly loss: tf.Scalar; readonly [metric: string]: tf.Scalar };
+export type LossOutput =
+  | tf.Scalar
+  | { readonly loss: tf.Scalar; readonly [metric: string]: tf.Scalar; readonly [LEFT]?: tf.NamedTensorMap };
 
 /** The value of a loss, and its gradients by the names of the parameters. */
 export type LossAndGradients = {
@@ -89,12 +94,16 @@ export type LossAndGradients = {
   readonly gradients: Record<string, tf.Tensor>;
   /** The other numbers that the loss gives. */
   readonly metrics: Record<string, tf.Scalar>;
+  /** What the loss leaves under {@linkcode LEFT}, without gradients. */
+  readonly left: tf.NamedTensorMap;
   /** Parameters that the loss does not depend on. */
   readonly unreached: readonly string[];
 };
 
 /** Checks what a loss gave, and parts the loss from the other numbers. */
-export function lossAndMetrics(output: unknown): { loss: tf.Scalar; metrics: Record<string, tf.Scalar> } {
+export function lossAndMetrics(
+  output: unknown,
+): { loss: tf.Scalar; metrics: Record<string, tf.Scalar>; left: tf.NamedTensorMap } {
   const plain = output instanceof tf.Tensor ? { loss: output } : output;
   const later = plain instanceof Promise;
   if (later) plain.catch(() => {}); // what it awaits fails too: its tensors are gone
@@ -114,8 +123,10 @@ export function lossAndMetrics(output: unknown): { loss: tf.Scalar; metrics: Rec
     const help = tensor && value.rank > 0 ? "take its mean" : "make it one by tf.scalar or tf.cast";
     throw new TypeError(`loss: ${name}: expected a float32 scalar tensor, shape [], got ${shape}; ${help}`);
   }
-  const { loss, ...metrics } = all as Record<string, tf.Scalar>;
-  return { loss: loss!, metrics };
+  const { loss, [LEFT]: left = {}, ...metrics } = all as Record<string, tf.Scalar> & {
+    [LEFT]?: tf.NamedTensorMap;
+  };
+  return { loss: loss!, metrics, left };
 }
 
 /**
@@ -148,23 +159,28 @@ export function lossAndGradients(
   loss: () => LossOutput,
   parameters: ReadonlyMap<string, tf.Variable>,
 ): LossAndGradients {
-  const kept: Record<string, tf.Scalar> = {};
+  const kept: [Record<string, tf.Scalar>, tf.NamedTensorMap] = [{}, {}];
   const trained = [...parameters].filter(([, variable]) => variable.trainable);
   try {
     const { value, grads } = tf.variableGrads(() => {
-      const { loss: value, metrics } = lossAndMetrics(loss());
-      for (const [name, metric] of Object.entries(metrics)) kept[name] = tf.keep(stopGradient(metric));
+      const { loss: value, metrics, left } = lossAndMetrics(loss());
+      for (const [i, some] of [metrics, left].entries()) {
+        for (const [name, x] of Object.entries(some)) kept[i]![name] = tf.keep(stopGradient(x));
+      }
       return value;
     }, trained.map(([, variable]) => variable));
     const unreached = trained.filter(([, { name }]) => !grads[name]).map(([name]) => name);
     const gradients = [...parameters].map(([name, variable]) =>
       [name, grads[variable.name] ?? tf.zerosLike(variable)] as const
     );
-    const metrics = Object.entries(kept).map(([name, metric]) => [name, metric.clone()] as const);
+    const [metrics, left] = kept.map((some) =>
+      Object.fromEntries(Object.entries(some).map(([name, x]) => [name, x.clone()]))
+    ) as typeof kept;
     return {
       loss: value,
       gradients: Object.fromEntries(gradients),
-      metrics: Object.fromEntries(metrics),
+      metrics,
+      left,
       unreached,
     };
   } catch (error) {

@@ -63,7 +63,7 @@ function fittedNotes(classifier: NepaClassifier, dataset: Dataset): string[] {
 }
 
 /** What {@linkcode evaluate} found; shows itself as a table, in a notebook with the confusion matrix. */
-export class EvaluationResult extends Judgement implements Required<Validation> {
+export class EvaluationResult extends Judgement implements Validation {
   /** Mean cross-entropy in nats, without smoothing. */
   readonly loss: number;
 
@@ -128,6 +128,8 @@ export interface Validation {
   loss: number;
   /** Share of the images classified as labelled, where classes are trained. */
   accuracy?: number;
+  /** Mean over the classes of intersection over union, where pixels have classes; `accuracy` is then of pixels. */
+  meanIoU?: number;
 }
 
 /** A classifier's forward pass, kept for several readings. */

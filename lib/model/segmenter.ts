@@ -4,6 +4,7 @@ import { checkOptions, expect } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import { labelled } from "../base/gradient.ts";
 import { type Draws, perImage, type Random } from "../base/random.ts";
+import { IGNORED } from "../data/dataset.ts";
 import { imageSizeOf, type Preprocessor } from "../data/preprocessor.ts";
 import type { SaveOptions } from "../files/card.ts";
 import type { LoadOptions } from "../files/hub.ts";
@@ -33,9 +34,6 @@ import {
   pyramid,
   upernet,
 } from "./upernet.ts";
-
-/** What masks have where no class is meant. */
-export const IGNORED = 255;
 
 /** The file of the heads, beside the network's. */
 export const HEADS = "heads.safetensors";

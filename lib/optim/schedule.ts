@@ -48,6 +48,31 @@ export function warmupCosine(options: WarmupCosineOptions): (update: number) => 
 }
 
 /**
+ * A linear rise from `start` to the peak, then a fall to 0: (1 − share done)^power (mmsegmentation's `PolyLR`).
+ *
+ * @param options The peak and the lengths; `power`, default 1.
+ * @returns The rate of update k, counted from 0.
+ * @throws {RangeError} If a number cannot be.
+ *
+ * @example
+ * ```ts
+ * import { warmupPoly } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * const rate = warmupPoly({ peak: 4, steps: 6, warmupSteps: 2 });
+ * assertEquals([rate(0), rate(1), rate(2), rate(4), rate(6)], [0, 2, 4, 2, 0]);
+ * ```
+ */
+export function warmupPoly(
+  options: Omit<WarmupCosineOptions, "end"> & { power?: number },
+): (update: number) => number {
+  const { power = 1, ...rest } = options, rise = warmupCosine(rest), { peak, steps, warmupSteps } = rest;
+  expect(power > 0, "power", "a number above 0", power);
+  const done = (update: number) => Math.min(1, (update - warmupSteps) / Math.max(1, steps - warmupSteps));
+  return (update) => update < warmupSteps ? rise(update) : peak * (1 - done(update)) ** power;
+}
+
+/**
  * How many layers lie above a parameter; layer-wise decay multiplies its learning rate by decay^layers.
  *
  * @param name Its official name.

@@ -34,7 +34,7 @@ export interface CheckpointOptions {
   /** How many of the newest checkpoints stay. Default 2. */
   keep?: number;
   /** Keep the checkpoint with the best held-out value too; it is saved when it is measured. Default: none. */
-  best?: "loss" | "accuracy";
+  best?: "loss" | "accuracy" | "meanIoU";
   /**
    * Go on after the folder's newest checkpoint, with the model, the data and the options of that time: true, or "auto",
    * which begins where there is none. Default false: a folder with checkpoints is refused.
@@ -51,7 +51,7 @@ const RULES: Record<keyof CheckpointOptions, Rule> = {
   folder: is.any,
   every: is.count,
   keep: is.count,
-  best: is.oneOf("loss", "accuracy"),
+  best: is.oneOf("loss", "accuracy", "meanIoU"),
   resume: is.oneOf(true, false, "auto"),
   onNonFinite: is.oneOf("stop", "rollback"),
 };

@@ -34,7 +34,7 @@ export interface Savable {
 /** When held-out images were read, and what they said. */
 export interface Best {
   step: number;
-  reading: Required<Validation>;
+  reading: Validation & { readonly accuracy: number };
 }
 
 /** What is kept. */
@@ -204,8 +204,8 @@ export class FolderKeeper implements Keeper {
   /** The step with the best held-out value, the first of them. */
   #best(history: readonly Step[]): number | undefined {
     const { best } = this.#options;
-    const value = ({ validation: { accuracy = NaN, loss } = { loss: NaN } }: Step) =>
-      best === "loss" ? loss : -accuracy;
+    const value = ({ validation: { meanIoU, accuracy = NaN, loss } = { loss: NaN } }: Step) =>
+      best === "loss" ? loss : -(best === "meanIoU" ? meanIoU ?? NaN : accuracy);
     const judged = best ? history.filter((step) => !Number.isNaN(value(step))) : [];
     return judged.toSorted((a, b) => value(a) - value(b))[0]?.step;
   }

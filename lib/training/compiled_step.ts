@@ -15,6 +15,8 @@ export type TrainingBatch = {
   labels: tf.Tensor1D | tf.Tensor2D;
   /** The images augmented apart, the first among them, where there are several views. */
   views?: tf.Tensor4D[];
+  /** [B, H, W] int32, the class of each pixel, of a data set with masks. */
+  masks?: tf.Tensor3D;
 };
 
 /** Everything that an update takes. */
@@ -51,7 +53,7 @@ export class CompiledStep {
       const gradients = Object.fromEntries([...this.#sums].map(([block, sum]) => [block, sum.clone()]));
       const { clipped, norm } = clipByGlobalNorm(gradients, options.clipNorm ?? Infinity);
       optimizer.update(clipped, rates, tf.isFinite(norm));
-      options.after?.(undefined as never, {}, numbers);
+      options.after?.(undefined as never, {}, numbers, {});
       options.average?.update(decay);
       for (const sum of this.#sums.values()) sum.assign(tf.zerosLike(sum));
       return norm;
@@ -131,6 +133,7 @@ export function* cutInputs(
       batch: {
         images: cut(batch.images, i),
         labels: cut(batch.labels, i),
+        ...(batch.masks && { masks: cut(batch.masks, i) }),
         ...(batch.views && { views: batch.views.map((view) => cut(view, i)) }),
       },
       draws: partOf(draws, i * count, count),

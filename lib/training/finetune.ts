@@ -1,44 +1,19 @@
-/** Fine-tuning: the whole network learns to classify. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
-import * as tf from "@tensorflow/tfjs";
-import { callSite, checkOptions, type Rule } from "../base/check.ts";
+/** Fine-tuning: the whole network learns to classify, images or pixels. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
+import type * as tf from "@tensorflow/tfjs";
+import { callSite, checkOptions } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { perImage, Random } from "../base/random.ts";
-import { eraseRandomly, mixedLabels, mixImages } from "../data/augment.ts";
-import type { Dataset } from "../data/dataset.ts";
-import type { Finish } from "../data/loader.ts";
-import { describeTransform } from "../data/transforms.ts";
-import { notice } from "../display/jupyter.ts";
-import { OVERLAP, type OverlapOption, refuseShared } from "../data/matching.ts";
-import { noteFitted, refuseFitted, refuseLabelled } from "../eval/evaluate.ts";
+import type { Dataset, SegmentationSet } from "../data/dataset.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
-import { nepaConfig, trainingFlops } from "../model/config.ts";
-import { makeDraws } from "../model/draws.ts";
-import { crossEntropy } from "../model/ops.ts";
-import { layerCosine, layersAbove } from "../optim/schedule.ts";
-import { Referee } from "./best.ts";
+import { NepaSegmenter } from "../model/segmenter.ts";
+import { Referee, type Tuned } from "./best.ts";
+import { whole } from "./checkpoint_files.ts";
 import { FolderKeeper } from "./checkpoints.ts";
+import { classification, type FinetuneOptions } from "./classification.ts";
 import { groupsOf, makePlan, type Plan, type TrainOptions } from "./options.ts";
-import { type FinetuneRecipe, finetuneRecipe, type FinetuneSettings } from "./recipes.ts";
 import { Run } from "./run.ts";
+import { segmentation, type SegmentationOptions } from "./segmentation.ts";
 import { type Task, Trainer } from "./trainer.ts";
-
-/** Options of {@linkcode finetune}. */
-export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings>, OverlapOption {
-  /**
-   * Where the defaults come from. "default": a plain one for few labels; "layer-warmup" (before: "nano"): the same with the
-   * official warm-up by layer; "fitted-head" (before: "small"): at a lower rate, for a head that `fitHead` fitted to few labels.
-   */
-  recipe?: FinetuneRecipe;
-  /**
-   * Labelled images held out from training, with the classifier's classes or some of them, by their names. The run ends with the
-   * weights that did best on them.
-   */
-  validation?: Dataset;
-  /** Labelled images that decide nothing: they are read once, after the last update. */
-  test?: Dataset;
-  /** How many updates lie between two readings of the validation images; they are read at the end too. Default: at the end. */
-  every?: { validation?: number };
-}
+import type { HeldOut, Kind, Tuning } from "./tuning.ts";
 
 /**
  * Trains a classifier, backbone and head. Nothing is computed before the run is iterated; see {@linkcode Run}.
@@ -76,199 +51,118 @@ export interface FinetuneOptions extends TrainOptions, Partial<FinetuneSettings>
 export function finetune(
   classifier: NepaClassifier,
   dataset: Dataset,
-  options: FinetuneOptions = {},
-): Run<NepaClassifier> {
+  options?: FinetuneOptions,
+): Run<NepaClassifier>;
+/**
+ * Trains a segmenter, the network and its heads, or the heads alone; see {@linkcode SegmentationOptions}.
+ *
+ * `recipe: "linear"`, a linear head's default, is DINOv3's protocol: the network is frozen, AdamW 1e-3, weight decay 1e-2,
+ * 40,000 updates of 16 images. `"mae-upernet"`, UPerNet's, is what mmsegmentation publishes for MAE: AdamW 1e-4, weight decay
+ * 0.05, rates by layer 0.65, 1,500 of 160,000 updates to warm up, then a line to 0, drop path and dropout 0.1. It is inferred:
+ * NEPA's paper does not tell its own.
+ *
+ * @param segmenter Its weights change in place: `NepaSegmenter.from(model, …)`.
+ * @param dataset Images with masks, with the segmenter's classes.
+ * @param options What differs from the recipe.
+ * @returns A run, as of a classifier.
+ *
+ * @example
+ * ```ts
+ * import { fashionScenes, finetune, Nepa, NepaSegmenter, useEngine } from "nepa";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await useEngine();
+ * const { train, validation } = await fashionScenes({ size: 32, train: 40, validation: 8 });
+ * const model = new Nepa({ preset: "mini", imageSize: 32, patchSize: 8, numHiddenLayers: 1 }, { seed: 0 });
+ * const segmenter = NepaSegmenter.from(model, { classes: train.classes });
+ * const { best } = await finetune(segmenter, train, { validation, steps: 2, batchSize: 8 }).finish();
+ * assertEquals(best, 2);
+ * segmenter.dispose();
+ * model.dispose();
+ * ```
+ */
+export function finetune(
+  segmenter: NepaSegmenter,
+  dataset: SegmentationSet,
+  options?: SegmentationOptions,
+): Run<NepaSegmenter>;
+export function finetune(
+  network: NepaClassifier | NepaSegmenter,
+  dataset: Dataset,
+  options: FinetuneOptions | SegmentationOptions = {},
+): Run<NepaClassifier> | Run<NepaSegmenter> {
   const kinds = { dataset: [dataset, is.images], options: [options, is.optional] } as const;
-  is.expectKinds("finetune", { classifier: [classifier, is.classifier], ...kinds });
+  if (network instanceof NepaSegmenter) {
+    is.expectKinds("finetune", kinds);
+    return tuned(network, dataset, options, segmentation);
+  }
+  is.expectKinds("finetune", { classifier: [network, is.classifier], ...kinds });
+  return tuned(network, dataset, options, classification);
+}
+
+/** Puts a run together, of whatever kind of network. */
+function tuned<N extends Tuned, S extends object>(
+  network: N,
+  dataset: Dataset,
+  options: TrainOptions & HeldOut & { recipe?: string } & Partial<S>,
+  kind: Kind<N, S>,
+): Run<N> {
   const { recipe: name = "default", validation, test, every = {} } = options;
-  const recipe = finetuneRecipe(name, {
-    images: dataset.length,
-    batchSize: options.batchSize,
-    imageSize: classifier.config.imageSize,
-    mean: classifier.preprocessor.imageMean,
-  });
-  const plan = makePlan("finetune", options, recipe, dataset, RULES);
+  const recipe = kind.recipe(network, name, dataset.length, options.batchSize);
+  const plan = makePlan("finetune", options, recipe, dataset, kind.rules);
   checkOptions("every", every, { validation: is.count }, "every.");
-  const given = Object.fromEntries(
-    SETTINGS.flatMap((key) => options[key] === undefined ? [] : [[key, options[key]]]),
+  const settings = Object.fromEntries(
+    kind.settings.map((key) => [key, options[key] === undefined ? recipe[key] : options[key]]),
   );
-  const settings = { ...settingsOf(recipe), ...given };
-  const numbers = checkedSets(classifier, [dataset, validation, test], { ...options, ...settings }, plan);
-  const interval = every.validation ?? plan.steps;
-  const ema = plan.emaDecay === null ? undefined : classifier.clone();
+  const heldOut = [validation, test].filter((set) => set !== undefined);
+  const tuning = kind.tuning(
+    network,
+    [dataset, ...heldOut],
+    { ...settings as S, overlap: options.overlap },
+    plan,
+  );
+  const interval = every.validation ?? plan.steps, { steps } = plan;
+  const ema = plan.emaDecay === null ? undefined : network.clone() as N;
   const averages = ema && { model: ema, own: new Map(), all: ema.parameters };
-  const { prepare } = settings, { steps, compile } = plan;
-  const referee = new Referee(ema ?? classifier, { validation, test, interval, steps, prepare, compile });
+  const judged = ema ?? network,
+    referee = new Referee(judged, tuning.reader(judged), { validation, test, interval, steps });
+  const { after, above: _, rateOf: __, frozen: ___, reader: ____, fitted, about, ...task } = tuning;
   const trainer = new Trainer(dataset, plan, {
-    ...trainedPart(classifier, settings),
-    ...learningRates(classifier, plan, settings),
-    loss: ({ images, labels }, draws) =>
-      crossEntropy(classifier.forward(images, { draws, last: true }).logits, labels, settings.labelSmoothing),
-    averages: averages?.all,
-    flops: (batchSize) => trainingFlops(classifier.config, batchSize),
-    finish: finishing(classifier.classes.length, plan.seed, settings),
-    classNumbers: numbers,
+    ...{ ...task, ...learningRates(tuning, plan), after: after?.call(tuning, ema), averages: averages?.all },
     read: () => referee.read(),
     measure: (step) => {
-      noteFitted(dataset, classifier, ema);
+      fitted?.(network, ema);
       return referee.measure(step);
     },
     dispose: () => {
-      if (plan.checkpoint) noteFitted(dataset, classifier, ema); // one that was read whole from its folder
+      if (plan.checkpoint) fitted?.(network, ema); // one that was read whole from its folder
       referee.dispose();
     },
     from: callSite(new Error()),
   });
-  const { prepare: _, ...others } = settings;
   const keeper = plan.checkpoint && new FolderKeeper(plan.checkpoint, {
-    ...{ kind: "finetune", model: classifier, averages, trainer, referee, plan, data: dataset, validation },
-    options: {
-      ...others,
-      prepare: prepare && (describeTransform(prepare) ?? true),
-      every: { validation: interval },
-    },
+    ...{ kind: "finetune", model: network, averages, trainer, referee, plan, data: dataset, validation },
+    options: { ...about, every: { validation: interval } },
   });
-  return new Run(classifier, trainer, { averages, signal: plan.signal, keeper, notices: plan.notices });
-}
-
-/** What each option that pretraining does not have may be. */
-const RULES: Record<Exclude<keyof FinetuneOptions, keyof TrainOptions>, Rule> = {
-  recipe: is.oneOf(
-    "default",
-    "fitted-head",
-    "official-base",
-    "official-large",
-    "layer-warmup",
-    "small",
-    "nano",
-  ),
-  ...{ validation: is.any, test: is.any, every: is.any, overlap: OVERLAP },
-  layerDecay: is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1),
-  layerDecayEnd: is.orNull(is.numberThat("a number above 0, at most 1", (x) => x > 0 && x <= 1)),
-  ...{
-    layerWarmup: is.flag,
-    headLearningRate: is.orNull(is.positive),
-    dropPath: is.orNull(is.belowOne),
-    freezePatches: is.flag,
-  },
-  ...{
-    labelSmoothing: is.belowOne,
-    mixup: is.notNegative,
-    cutmix: is.notNegative,
-    erasing: is.share,
-    prepare: is.orNull(is.callable),
-  },
-};
-
-const SETTINGS: (keyof FinetuneSettings)[] = [
-  ...["layerDecay", "layerDecayEnd", "layerWarmup", "headLearningRate", "dropPath", "freezePatches"] as const,
-  ...["labelSmoothing", "mixup", "cutmix", "erasing", "prepare"] as const,
-];
-
-const settingsOf = (recipe: FinetuneSettings): FinetuneSettings =>
-  Object.fromEntries(SETTINGS.map((name) => [name, recipe[name]])) as unknown as FinetuneSettings;
-
-/** Refuses sets that do not fit the classifier, and held-out ones with images that are trained on. Gives the classifier's classes by the set's. */
-function checkedSets(
-  classifier: NepaClassifier,
-  [dataset, ...given]: [Dataset, ...(Dataset | undefined)[]],
-  { prepare, overlap }: FinetuneSettings & OverlapOption,
-  { augment }: Plan,
-): Int32Array {
-  const numbers = refuseFitted(dataset, classifier, augment),
-    heldOut = given.filter((set) => set !== undefined);
-  const notes = heldOut.flatMap((set) => refuseLabelled(set, classifier, prepare).notes);
-  const sets = [dataset, ...heldOut];
-  if (new Set(sets).size < sets.length && overlap !== "allow") {
-    throw new RangeError(
-      "validation, test: expected images held out from training and from one another, got one set twice",
-    );
-  }
-  for (const set of heldOut) refuseShared(dataset, set, overlap);
-  for (const note of notes) notice(note);
-  return numbers;
-}
-
-/** What the updates change, and the chance in them. */
-function trainedPart(
-  classifier: NepaClassifier,
-  { dropPath }: FinetuneSettings,
-): Pick<Task, "parameters" | "preprocessor" | "size" | "draws"> {
-  const { preprocessor, parameters, config: own } = classifier, { imageSize, numHiddenLayers } = own;
-  const config = nepaConfig(dropPath === null ? own : { ...own, dropPathProb: dropPath });
-  const size = { height: imageSize, width: imageSize };
-  return {
-    parameters,
-    preprocessor,
-    size,
-    draws: (batchSize, seed, batch) => {
-      const draws = makeDraws(config, batchSize, new Random(seed, "draws", batch), size);
-      if (dropPath !== 0 || own.dropPathProb === 0) return draws;
-      return { ...draws, dropPath: perImage(tf.ones([2 * numHiddenLayers, batchSize]), 1) }; // nothing is dropped
-    },
-  };
+  return new Run(network, trainer, { averages, signal: plan.signal, keeper, notices: plan.notices });
 }
 
 /** A schedule for each layer and one for the head; which is whose; which parameters are left as they are. */
 export function learningRates(
-  { config: { numHiddenLayers: layers }, parameters }: NepaClassifier,
-  { learningRate: peak, steps, warmupSteps, groups }: Pick<
-    Plan,
-    "learningRate" | "steps" | "warmupSteps" | "groups"
-  >,
-  settings:
-    & Pick<FinetuneSettings, "layerDecay" | "layerDecayEnd" | "layerWarmup" | "headLearningRate">
-    & Partial<Pick<FinetuneSettings, "freezePatches">>,
+  { parameters, above, rateOf, frozen }: Pick<Tuning<Tuned>, "parameters" | "above" | "rateOf" | "frozen">,
+  { groups }: Pick<Plan, "groups">,
 ): Pick<Task, "rates" | "optimizer" | "frozen"> {
-  const { layerDecay: decay, layerDecayEnd, layerWarmup, headLearningRate } = settings;
-  const isHead = (name: string) =>
-    headLearningRate !== null && (name.startsWith("classifier.") || /^\w+\.layernorm\./.test(name));
-  const own = groupsOf(groups, parameters);
-  const above = (name: string) => isHead(name) ? "head" : layersAbove(name, layers);
-  const key = (name: string) => `${above(name)} ${own.factors[own.group(name)]}`;
+  const own = groupsOf(groups, parameters), factorOf = (name: string) => own.factors[own.group(name)]!;
+  const key = (name: string) => `${above(name)} ${factorOf(name)}`;
   const members = new Map([...parameters.keys()].map((name) => [key(name), name]));
   const schedules = [...members.values()].map((name) => {
-    const group = above(name), factor = own.factors[own.group(name)]!;
-    if (group !== "head" && typeof peak === "function") {
-      return (k: number) => factor * decay ** group * peak(k);
-    }
-    const rate = layerCosine({
-      peak: group === "head" ? headLearningRate! : peak as number,
-      above: group === "head" ? 0 : group,
-      steps,
-      warmupSteps,
-      decay,
-      layerWarmup,
-      ...(layerDecayEnd !== null && { decayEnd: layerDecayEnd }),
-    });
+    const rate = rateOf(above(name)), factor = factorOf(name);
     return factor === 1 ? rate : (k: number) => factor * rate(k);
   });
   const names = [...members.keys()];
   return {
     rates: (k) => schedules.map((rate) => rate(k)),
     optimizer: { group: (name) => names.indexOf(key(name)), decay: own.decay },
-    frozen: (name) => own.frozen(name) || settings.freezePatches === true && name.includes(".projection."),
-  };
-}
-
-/** Erasing, then mixing: what is done to a batch's normalised images. */
-function finishing(
-  classes: number,
-  seed: number,
-  { erasing, mixup, cutmix }: FinetuneSettings,
-): Finish | undefined {
-  if (erasing === 0 && mixup === 0 && cutmix === 0) return undefined;
-  return (images, shape, labels, k) => {
-    const [batch, height, width, channels] = shape, size = height * width * channels;
-    for (let i = 0; erasing > 0 && i < batch; i++) {
-      const image = images.subarray(i * size, (i + 1) * size);
-      eraseRandomly(image, [height, width, channels], erasing, new Random(seed, "erase", k, i));
-    }
-    if (mixup === 0 && cutmix === 0) return labels;
-    return mixedLabels(
-      labels,
-      classes,
-      mixImages(images, shape, { mixup, cutmix }, new Random(seed, "mix", k)),
-    );
+    frozen: (name) => own.frozen(name) || frozen(name),
   };
 }

@@ -6,6 +6,7 @@ import {
   horizontalFlip,
   randomResizedCrop,
   resize,
+  type Size,
   type Transform,
 } from "../data/transforms.ts";
 import type { Recipe } from "./options.ts";
@@ -126,4 +127,40 @@ export function finetuneRecipe(name: FinetuneRecipe, context: RecipeContext): Re
   if (name === "official-base") return official("base", context);
   if (name === "official-large") return official("large", context);
   return PLAIN;
+}
+
+/** What fine-tuning a segmenter adds to the options that all training shares. */
+export interface SegmentationSettings {
+  /** Of the images in an update, which `augment` gives; null: the network's. */
+  size: Size | null;
+  /** Leave the network below the heads as it is. */
+  freeze: boolean;
+  /** Norm by the running statistics and leave them as they are; then parts of a batch that `accumulate` makes count alike. */
+  freezeStatistics: boolean;
+  /** How much the auxiliary head's loss counts. */
+  auxiliaryWeight: number;
+  /** Chance with which the last block's branches are left out, rising from 0 at the first; null: the network's own. */
+  dropPath: number | null;
+  /** Chance with which a channel that UPerNet's classifiers read is left out. */
+  dropout: number;
+  /** How the learning rate falls: along a line to 0, or along half a cosine. */
+  schedule: "poly" | "cosine";
+  /** Factor of the learning rate from each block to the one below it, above 0 to 1; the last block's is the first below the heads'. */
+  layerDecay: number;
+}
+
+/** The names of the recipes for segmenters. */
+export type SegmentationRecipe = "linear" | "mae-upernet";
+
+/** What a recipe for segmenters sets: DINOv3's protocol for linear heads, and mmsegmentation's for UPerNet over MAE, inferred for NEPA. */
+export function segmentationRecipe(name: SegmentationRecipe): Recipe & SegmentationSettings {
+  const { batchSize: _, ...shared } = PLAIN, linear = name === "linear", steps = linear ? 40_000 : 160_000;
+  return {
+    ...shared,
+    ...{ steps, batchSize: 16, warmupRatio: 1500 / steps, clipNorm: null, size: null, schedule: "poly" },
+    learningRate: linear ? 1e-3 : 1e-4,
+    weightDecay: linear ? 1e-2 : 0.05,
+    ...{ freeze: linear, freezeStatistics: false, auxiliaryWeight: 0.4 },
+    ...{ layerDecay: linear ? 1 : 0.65, dropPath: linear ? null : 0.1, dropout: linear ? 0 : 0.1 },
+  };
 }

@@ -31,7 +31,7 @@ export interface UpdateOptions<B extends tf.TensorContainer> {
   /** Variables that the loss may read besides, and `after` assign. */
   state?: ReadonlyMap<string, tf.Variable>;
   /** Called once an update, after the weights have moved. */
-  after?: ((batch: B, draws: Draws, numbers: Numbers) => void) | undefined;
+  after?: ((batch: B, draws: Draws, numbers: Numbers, left: tf.NamedTensorMap) => void) | undefined;
   /** Told of parameters that the loss does not reach, which stay as they are. Default: a warning. */
   unreached?: (names: readonly string[]) => void;
   /** For messages: where the loss comes from. Default: where `update` was called. */
@@ -97,14 +97,14 @@ export function update<B extends tf.TensorContainer>(
   const { optimizer, clipNorm, average, after, parameters } = options;
   const from = options.from ?? callSite(new Error());
   return ({ batch, draws = {}, rates, decay, numbers = {} }) => {
-    const left = [...parameters].find(([name, x]) => x.trainable && optimizer.parameters.get(name) !== x);
-    if (left) {
-      throw new TypeError(`update: expected an optimizer of the same parameters, got none for ${left[0]}`);
+    const lacking = [...parameters].find(([name, x]) => x.trainable && optimizer.parameters.get(name) !== x);
+    if (lacking) {
+      throw new TypeError(`update: expected an optimizer of the same parameters, got none for ${lacking[0]}`);
     }
-    const { loss, gradients, metrics } = gradientsOf({ ...options, from }, batch, draws, numbers);
+    const { loss, gradients, metrics, left } = gradientsOf({ ...options, from }, batch, draws, numbers);
     const { clipped, norm } = clipByGlobalNorm(optimizer.join(gradients), clipNorm ?? Infinity);
     optimizer.update(clipped, rates, tf.isFinite(norm));
-    after?.(batch, draws, numbers);
+    after?.(batch, draws, numbers, left);
     average?.update(decay ?? tf.scalar(0));
     return { loss, gradNorm: norm, ...metrics };
   };

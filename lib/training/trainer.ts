@@ -23,7 +23,7 @@ import {
 import { Watch } from "./health.ts";
 import type { Plan } from "./options.ts";
 import type { Metrics, Step, Training } from "./run.ts";
-import { type Numbers, unreachedNotice } from "./step.ts";
+import { type Numbers, unreachedNotice, type UpdateOptions } from "./step.ts";
 
 /** What is measured beside the loss. */
 export interface Measured {
@@ -48,7 +48,7 @@ export interface Task {
   size: { height: number; width: number };
   views?: number;
   loss(batch: TrainingBatch, draws: Draws, numbers: Numbers): LossOutput;
-  after?: ((batch: TrainingBatch, draws: Draws, numbers: Numbers) => void) | undefined;
+  after?: UpdateOptions<TrainingBatch>["after"];
   /** The random numbers of a batch. */
   draws(batchSize: number, seed: number, batch: number): Draws;
   /** What changes by schedule at update k, from 0. */
@@ -149,7 +149,7 @@ export class Trainer implements Training {
   }
 
   /** What the step takes for update k. Whatever differs from update to update is among it. */
-  #inputs(k: number, { images, views, shape, labels }: Feed): StepInputs {
+  #inputs(k: number, { images, views, shape, labels, masks }: Feed): StepInputs {
     const { batchSize, seed, emaDecay, weightDecayAt } = this.#plan, task = this.#task;
     const tensor = (x: Feed["images"]) =>
       tf.tensor4d(x, shape, x instanceof Uint8Array ? "int32" : "float32");
@@ -161,6 +161,7 @@ export class Trainer implements Training {
           labels: labels instanceof Int32Array
             ? tf.tensor1d(labels, "int32")
             : tf.tensor2d(labels, [batchSize, labels.length / batchSize]),
+          ...(masks && { masks: tf.tensor3d(masks, [shape[0], shape[1], shape[2]], "int32") }),
           ...(views.length > 1 && { views: [first, ...views.slice(1).map(tensor)] }),
         },
         rates: this.optimizer.rates(k, task.rates(k), weightDecayAt(k)),

@@ -6,7 +6,8 @@ import { fashionMnist } from "../../lib/data/fashion.ts";
 import { centerCrop, compose, normalize, resize } from "../../lib/data/transforms.ts";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { evaluate } from "../../lib/eval/evaluate.ts";
-import { finetune, type FinetuneOptions, learningRates } from "../../lib/training/finetune.ts";
+import { type FinetuneOptions, layerRates } from "../../lib/training/classification.ts";
+import { finetune, learningRates } from "../../lib/training/finetune.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
 import type { Nepa } from "../../lib/model/nepa.ts";
 import type { Validation } from "../../lib/eval/evaluate.ts";
@@ -106,12 +107,16 @@ Deno.test("fine-tuning gives each parameter of a classifier the official rate, a
       warmupSteps: warmup_steps,
       groups: undefined,
     };
-    const { rates, optimizer } = learningRates(classifier, plan, {
-      layerDecay: llrd,
-      layerDecayEnd: llrd_end,
-      layerWarmup: kind === "llrd_cosine_warmup",
-      headLearningRate: head_lr,
-    });
+    const { rates, optimizer } = learningRates({
+      ...classifier,
+      frozen: () => false,
+      ...layerRates(classifier, plan, {
+        layerDecay: llrd,
+        layerDecayEnd: llrd_end,
+        layerWarmup: kind === "llrd_cosine_warmup",
+        headLearningRate: head_lr,
+      }),
+    }, plan);
     for (const [name, { group }] of Object.entries(params)) {
       assert(classifier.parameters.has(name), name);
       for (const [k, expected] of Object.entries(groups[group]!.lr)) {
