@@ -39,6 +39,9 @@ const CHEAP = new Set(["Add", "AddV2", "Sub", "Mul", "Neg"]);
 /** Joining more tensors than this, or splitting into more, stays out of clusters: XLA compiles a case for each. */
 const MANY = 16;
 
+/** What has better kernels than XLA's, or quicker ones to compile: convolutions and the largest of windows. */
+const OWN = /^(GatherV2|Conv2D|Conv2DBackprop(Input|Filter)|MaxPool|MaxPoolGrad)$/;
+
 /** Whether a node joins or splits too many tensors for XLA. */
 const isLong = (node: GraphNode): boolean =>
   node.type === "ConcatV2" && node.list > MANY ||
@@ -185,7 +188,7 @@ class Split {
 
   /** Whether a node runs as TensorFlow's own kernel, between clusters. XLA gathers something where an index is wrong. */
   #isAlone(node: GraphNode): boolean {
-    return this.#products.has(node) || isLong(node) || node.type === "GatherV2";
+    return this.#products.has(node) || isLong(node) || OWN.test(node.type);
   }
 
   #reduces(node: GraphNode): boolean {

@@ -5,7 +5,7 @@
  * @module
  */
 import * as tf from "@tensorflow/tfjs";
-import { bilinear } from "@nepa/engine";
+import { bilinear, currentEngine } from "@nepa/engine";
 import { expect } from "../base/check.ts";
 import { stopGradient, withGradient } from "../base/gradient.ts";
 
@@ -25,7 +25,7 @@ const rowsOf = (x: tf.Tensor4D): tf.Tensor2D => x.reshape([-1, x.shape[3]]) as t
 export function convolve(x: tf.Tensor4D, filter: tf.Tensor4D): tf.Tensor4D {
   const [batch, height, width, C] = x.shape, [side, , , outputs] = filter.shape;
   const shape: [number, number, number, number] = [batch, height, width, outputs];
-  if (side > 1 && tf.getKernel("Conv2DBackpropFilter", tf.getBackend())) {
+  if (side > 1 && currentEngine().name === "tensorflow") {
     return tf.conv2d(x, filter, 1, "same");
   }
   const edge = (side - 1) / 2, padded = tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]]);
