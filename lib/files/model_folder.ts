@@ -26,13 +26,7 @@ export interface Described<C> {
   readonly config: C;
   /** Which parameters there are: shapes in the engine's layout, by official name. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  readonly patch: Patch;
-}
-
-/** The patches that the patch projection reads. */
-export interface Patch {
-  /** Side in pixels. */
-  readonly size: number;
+  /** Of the images. */
   readonly channels: number;
 }
 
@@ -66,15 +60,12 @@ function axesOf(name: string, rank: number): number[] | undefined {
 }
 
 /** The shape and the order of axes that PyTorch gives a tensor whose shape here is `shape`. */
-function toOfficial(name: string, shape: readonly number[], { size: p, channels }: Patch) {
-  const whole = isProjection(name) ? [p, p, channels, shape[1]!] : shape, axes = axesOf(name, whole.length);
+function toOfficial(name: string, shape: readonly number[], channels: number) {
+  const patch = [Math.sqrt(shape[0]! / channels), Math.sqrt(shape[0]! / channels), channels, shape[1]!];
+  const whole = isProjection(name) ? patch : shape, axes = axesOf(name, whole.length);
   const back = axes?.map((_, axis) => axes.indexOf(axis));
   return { official: back ? back.map((axis) => whole[axis]!) : [...shape], whole, back };
 }
-
-/** The shape that PyTorch gives it. */
-const officialShape = (name: string, shape: readonly number[], patch: Patch): number[] =>
-  toOfficial(name, shape, patch).official;
 
 /**
  * A parameter's numbers in the engine's layout.
@@ -96,9 +87,9 @@ function officialTensor(
   name: string,
   shape: readonly number[],
   data: Float32Array,
-  patch: Patch,
+  channels: number,
 ): HostTensor {
-  const { official, whole, back } = toOfficial(name, shape, patch);
+  const { official, whole, back } = toOfficial(name, shape, channels);
   return { shape: official, data: back ? permute(data, whole, back) : data };
 }
 
@@ -240,14 +231,14 @@ export async function readModelFolder<C>(
     throw new CheckpointError(`${folder}: config.json: architectures: ${text}`);
   }
   const classes = classesOf(`${folder}/config.json`, json);
-  const { config, shapes, patch } = naming(
+  const { config, shapes, channels } = naming(
     `${folder}/config.json`,
     () => describe(json, classes, weights.infos),
   );
   const names = [...weights.infos.keys()], whole = names.some((name) => name.includes("ijepa."));
   const onDisk = (name: string) => whole ? name : name.replace(/^ijepa\./, ""); // either is official
   const expected = new Map(
-    [...shapes].map(([name, shape]) => [onDisk(name), officialShape(name, shape, patch)]),
+    [...shapes].map(([name, shape]) => [onDisk(name), toOfficial(name, shape, channels).official]),
   );
   const prefix = prefixOf([...expected.keys()], names);
   const own = [...weights.infos].filter(([name]) => name.startsWith(prefix));
@@ -295,10 +286,10 @@ export interface ModelContents {
   readonly config: Record<string, unknown>;
   /** `preprocessor_config.json`. */
   readonly preprocessor: Record<string, unknown>;
-  readonly patch: Patch;
-  readonly parameters: ReadonlyMap<string, Readable>;
-  /** Others, in a file of their own. */
-  readonly beside?: { readonly file: string; readonly parameters: ReadonlyMap<string, Readable> };
+  /** Channels of the images. */
+  readonly channels: number;
+  /** Tensors by the names of their files, `model.safetensors` among these. */
+  readonly files: Readonly<Record<string, ReadonlyMap<string, Readable>>>;
   readonly classes?: readonly string[] | undefined;
   /** What the model card says besides. */
   readonly options?: SaveOptions;
@@ -311,22 +302,23 @@ export interface ModelContents {
  * @param contents The model.
  */
 export async function writeModelFolder(folder: string, contents: ModelContents): Promise<void> {
-  const { config, preprocessor, patch, parameters, beside, classes, options } = contents;
-  const sizes = [...parameters.values()].map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+  const { config, preprocessor, channels, files, classes, options } = contents;
+  const sizes = [...files["model.safetensors"]!.values()]
+    .map(({ shape }) => shape.reduce((a, b) => a * b, 1));
   const parameterCount = sizes.reduce((a, b) => a + b, 0);
   const card = modelCard(basename(resolve(folder)), { config, parameterCount, classes }, options);
   const there = await readIfThere(`${folder}/README.md`);
   const label2id = Object.fromEntries(classes?.map((name, id) => [name, id]) ?? []);
   const labels = classes && { id2label: { ...classes }, label2id };
-  const bytesOf = async (some: ModelContents["parameters"]) => {
+  const weights: [string, Uint8Array][] = [];
+  for (const [file, variables] of Object.entries(files)) {
     const tensors = new Map<string, HostTensor>();
-    for (const [name, variable] of some) {
-      tensors.set(name, officialTensor(name, variable.shape, await variable.data() as Float32Array, patch));
+    for (const [name, variable] of variables) {
+      const data = await variable.data() as Float32Array;
+      tensors.set(name, officialTensor(name, variable.shape, data, channels));
     }
-    return writeSafetensors(tensors);
-  };
-  const weights: [string, Uint8Array][] = [[`${folder}/model.safetensors`, await bytesOf(parameters)]];
-  if (beside) weights.push([`${folder}/${beside.file}`, await bytesOf(beside.parameters)]);
+    weights.push([`${folder}/${file}`, writeSafetensors(tensors)]);
+  }
   const json = (value: unknown) => JSON.stringify(value, null, 2) + "\n";
   const ours = !there || new TextDecoder().decode(there).includes(CARD_MARK);
   await Deno.mkdir(folder, { recursive: true });

@@ -3,8 +3,12 @@ import * as tf from "@tensorflow/tfjs";
 import { checkOptions, expect, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { Draws, Random } from "../base/random.ts";
-import type { DrawSize, Encoder, Layer, TokenOptions } from "./method.ts";
-import { Network } from "./network.ts";
+import type { NepaConfig } from "./config.ts";
+import { makeDraws } from "./draws.ts";
+import type { DrawContext, DrawSize, Encoder, Layer, TokenOptions } from "./method.ts";
+import { backboneShapes, makeParameters, Network, type NetworkInit, prefixOf } from "./network.ts";
+import { startingPoint } from "./network.ts";
+import type { Weights } from "./transformer.ts";
 
 /** Options of `Nepa.features`. */
 export interface FeatureOptions {
@@ -32,11 +36,38 @@ interface TokenOutputs {
 export abstract class VisionEncoder extends Network implements Encoder {
   /** Tokens before the patches: CLS. */
   readonly prefix: 0 | 1 = 1;
+  /** Variables by official tensor name, see `Network`; a table of positions is not trained. */
+  readonly parameters: Map<string, tf.Variable>;
+
+  /** Makes one of a configuration that was checked. */
+  constructor(where: string, config: NepaConfig, options: NetworkInit) {
+    const start = startingPoint(where, config, options);
+    super(config, start);
+    this.parameters = makeParameters(backboneShapes(config), start.initial);
+  }
+
+  /** The weights by the ends of their names. */
+  readonly weights: Weights = (name) => this.parameters.get(prefixOf(this.config) + name);
 
   /** Embeds images and runs the blocks. */
   abstract forward(images: tf.Tensor4D, options?: TokenOptions & { hidden?: boolean }): TokenOutputs;
-  /** The random numbers of one training forward. */
-  abstract draws(batchSize: number, random: Random, size?: DrawSize): Draws;
+
+  /**
+   * The random numbers of one training forward.
+   *
+   * @param batchSize B; or `{ batchSize, random }`.
+   * @param random Where they come from.
+   * @param size Height and width of the images in pixels. Default: the configuration's.
+   * @returns Tensors by name; the caller disposes of them. `ropeShift`, `ropeJitter`, `ropeRescale`: see `ropeDraws`. `dropPath`
+   * [2·L, B] and `dropout.…`: factors, 0 or 1 / (1 − p). Each is there only where the configuration asks for it.
+   */
+  draws(context: DrawContext): Draws;
+  draws(batchSize: number, random: Random, size?: DrawSize): Draws;
+  draws(first: number | DrawContext, random?: Random, size?: DrawSize): Draws {
+    const context = typeof first === "object" ? first : { batchSize: first, random: random! };
+    const { imageSize } = this.config, square = { height: imageSize, width: imageSize };
+    return makeDraws(this.config, context.batchSize, context.random, size ?? square);
+  }
 
   /** "embedding", 1 to L, "final". */
   get layers(): readonly Layer[] {

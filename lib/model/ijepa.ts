@@ -11,18 +11,16 @@ import type { LossOutput } from "../base/gradient.ts";
 import type { Draws } from "../base/random.ts";
 import { randomResizedCrop } from "../data/transforms.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
-import type { SaveOptions } from "../files/card.ts";
-import type { Readable } from "../files/model_folder.ts";
 import { Ema } from "../optim/ema.ts";
 import { warmupCosine } from "../optim/schedule.ts";
 import { blockFlops, type NepaConfig } from "./config.ts";
-import { encoderOf, type IJepaConfig, ijepaConfig, type IJepaOptions, predictorOf } from "./ijepa_config.ts";
+import { encoderOf, ijepaConfig, officialFields, predictorOf } from "./ijepa_config.ts";
+import type { IJepaConfig, IJepaOptions } from "./ijepa_config.ts";
 import type { IJepaLoadOptions } from "./ijepa_files.ts";
 import { encode, type Encoded, IJepaEncoder, named } from "./ijepa_encoder.ts";
 import { BlockSampler, maskTensors } from "./masks.ts";
 import type { AfterContext, DrawContext, LossContext, Method, MethodRecipe } from "./method.ts";
-import { backboneShapes, makeParameters, randomInitial } from "./network.ts";
-import type { NetworkInit } from "./network.ts";
+import { backboneShapes, makeParameters, Model, type NetworkInit, randomInitial } from "./network.ts";
 import { gather, layerNorm, smoothL1 } from "./ops.ts";
 import { positionTable } from "./patches.ts";
 import { project, transformer, type Weights } from "./transformer.ts";
@@ -124,7 +122,7 @@ function predictorShapes(config: IJepaConfig): Map<string, number[]> {
  * model.dispose();
  * ```
  */
-export class IJepa implements Method {
+export class IJepa extends Model implements Method {
   /** "i-jepa". */
   readonly name: string = "i-jepa";
   /** Every field, checked. */
@@ -136,7 +134,7 @@ export class IJepa implements Method {
   /** "context.…" and "predictor.…". */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** The target encoder's parameters, "ijepa.…". */
-  readonly state: ReadonlyMap<string, tf.Variable>;
+  override readonly state: ReadonlyMap<string, tf.Variable>;
   protected sampler: BlockSampler | undefined;
 
   /**
@@ -148,6 +146,7 @@ export class IJepa implements Method {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: IJepaOptions = {}, options: NetworkInit = {}) {
+    super();
     this.config = ijepaConfig(config);
     const all = encoderOf(this.config), { initial = randomInitial(all, options.seed ?? 0) } = options;
     this.context = new IJepaEncoder(all, {
@@ -267,25 +266,13 @@ export class IJepa implements Method {
     };
   }
 
-  /**
-   * Writes the model into a folder: `config.json` and `model.safetensors` are the target encoder, as Hugging Face's `IJepaModel`
-   * reads it, `ijepa.safetensors` the context encoder and the predictor.
-   *
-   * @param folder Made if it is not there.
-   * @param options For the model card.
-   * @param values To write instead of the present ones: all of `parameters` and `state`, by the same names.
-   */
-  async save(
-    folder: string,
-    options: SaveOptions = {},
-    values: ReadonlyMap<string, Readable> = new Map([...this.parameters, ...this.state]),
-  ): Promise<void> {
-    const { saveIJepa } = await import("./ijepa_files.ts");
-    await saveIJepa(this, folder, options, values);
+  /** The target encoder's, as Hugging Face's `IJepaModel` reads it, and this toolkit's fields. */
+  get officialConfig(): Record<string, unknown> {
+    return { ...this.encoder.officialConfig, ...officialFields(this.config) };
   }
 
-  /** What {@linkcode IJepa.save} writes where. */
-  get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
+  /** `model.safetensors` is the target encoder, `ijepa.safetensors` context encoder and predictor. */
+  override get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
     const bare = [...this.state].map(([name, x]) => [name.replace("ijepa.", ""), x] as const);
     return { "model.safetensors": new Map(bare), [BESIDE]: this.parameters };
   }
@@ -305,13 +292,8 @@ export class IJepa implements Method {
   }
 
   /** How many numbers the three networks hold together. */
-  get parameterCount(): number {
-    return [...this.parameters.values(), ...this.state.values()].reduce((sum, { size }) => sum + size, 0);
-  }
-
-  /** Lets go of all three. */
-  dispose(): void {
-    for (const variable of [...this.parameters.values(), ...this.state.values()]) variable.dispose();
+  override get parameterCount(): number {
+    return super.parameterCount + this.encoder.parameterCount;
   }
 }
 

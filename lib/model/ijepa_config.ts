@@ -1,7 +1,15 @@
 /** What an I-JEPA is made of: its encoders, its predictor, its masks and how the target encoder follows. @module */
 import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { checkWidth, encoderConfig, encoderFields, given, type NepaConfig, presets } from "./config.ts";
+import {
+  checkWidth,
+  encoderConfig,
+  encoderFields,
+  given,
+  type NepaConfig,
+  presets,
+  snake,
+} from "./config.ts";
 import type { BlockOptions } from "./masks.ts";
 
 /** What predictor, masks and target encoder have of their own. */
@@ -42,7 +50,14 @@ const RULES: Record<keyof OwnConfig, Rule> = {
 };
 
 /** The fields that encoders do not have. */
-export const ownFields = Object.keys(RULES) as (keyof OwnConfig)[];
+const ownFields = Object.keys(RULES) as (keyof OwnConfig)[];
+
+/** Those, as `config.json` has them. */
+export const officialFields = (config: IJepaConfig): Record<string, unknown> =>
+  Object.fromEntries(ownFields.map((field) => [snake(field), config[field]]));
+
+/** What `config.json` has of them. */
+export const fromOfficialFields = (json: object): Partial<IJepaConfig> => given(ownFields, json, snake);
 
 /** The published masks and momentum (arXiv 2301.08243). */
 const DEFAULTS: Omit<OwnConfig, "predictorIntermediateSize"> = {

@@ -2,14 +2,14 @@
 import * as tf from "@tensorflow/tfjs";
 import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import type { Draws, Random } from "../base/random.ts";
+import type { Draws } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
 import { encoderConfig, type NepaConfig, type NepaOptions } from "./config.ts";
-import { forwardDraws, makeDraws } from "./draws.ts";
+import { forwardDraws } from "./draws.ts";
 import { VisionEncoder } from "./encoder.ts";
 import { causalMask } from "./masks.ts";
-import type { DrawSize, TokenOptions } from "./method.ts";
-import { backboneShapes, inParts, makeParameters, type NetworkInit, startingPoint } from "./network.ts";
+import type { TokenOptions } from "./method.ts";
+import { inParts, type NetworkInit } from "./network.ts";
 import { gather } from "./ops.ts";
 import { embedPatches, patchGrid, positionTable } from "./patches.ts";
 import { transformer, type TransformerOutputs, type Weights } from "./transformer.ts";
@@ -58,8 +58,6 @@ const FORWARD_RULES = {
 export class IJepaEncoder extends VisionEncoder {
   override readonly prefix = 0;
   protected readonly architecture: string = "IJepaModel";
-  /** Variables by official tensor name behind "ijepa.", see `Network`; the table of positions is not trained. */
-  readonly parameters: Map<string, tf.Variable>;
 
   /**
    * Makes an encoder with random weights.
@@ -68,13 +66,8 @@ export class IJepaEncoder extends VisionEncoder {
    * @param options `seed` of the first values.
    */
   constructor(config: NepaOptions = {}, options: NetworkInit = {}) {
-    const all = encoderConfig(config), start = startingPoint("IJepaEncoder", all, options);
-    super(all, start);
-    this.parameters = makeParameters(backboneShapes(all), start.initial);
+    super("IJepaEncoder", encoderConfig(config), options);
   }
-
-  /** The weights by the ends of their names. */
-  readonly weights: Weights = (name) => this.parameters.get(`ijepa.${name}`);
 
   /**
    * Encodes whole images.
@@ -98,11 +91,5 @@ export class IJepaEncoder extends VisionEncoder {
         return encode(images, this.weights, { ...pass, mask, draws });
       });
     });
-  }
-
-  /** The random numbers of one training forward, see `Nepa.draws`. */
-  draws(batchSize: number, random: Random, size?: DrawSize): Draws {
-    const { imageSize } = this.config;
-    return makeDraws(this.config, batchSize, random, size ?? { height: imageSize, width: imageSize });
   }
 }

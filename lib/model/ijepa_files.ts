@@ -3,17 +3,16 @@ import * as tf from "@tensorflow/tfjs";
 import { currentEngine } from "@nepa/engine";
 import * as is from "../base/check.ts";
 import { checkOptions } from "../base/check.ts";
-import { defaultPreprocessor, type Preprocessor, toOfficialPreprocessor } from "../data/preprocessor.ts";
+import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
 import { notice } from "../display/jupyter.ts";
-import type { SaveOptions } from "../files/card.ts";
 import { type LoadOptions, modelFolder } from "../files/hub.ts";
-import { CheckpointError, fromOfficial, type Readable, writeModelFolder } from "../files/model_folder.ts";
+import { CheckpointError, fromOfficial } from "../files/model_folder.ts";
 import { openTorchFile, TorchFileError } from "../files/torch_file.ts";
 import { readVariables } from "../files/variables.ts";
-import { encoderFields, given, snake, toOfficialConfig } from "./config.ts";
+import { encoderFields, given } from "./config.ts";
 import { BESIDE, IJepa } from "./ijepa.ts";
 import { IJepaEncoder } from "./ijepa_encoder.ts";
-import { ijepaConfig, ownFields } from "./ijepa_config.ts";
+import { fromOfficialFields, ijepaConfig } from "./ijepa_config.ts";
 import type { IJepaConfig, IJepaOptions, IJepaPreset } from "./ijepa_config.ts";
 import { loadNetwork } from "./model_files.ts";
 import { assignCopies, backboneShapes } from "./network.ts";
@@ -33,26 +32,6 @@ const LOADING = { revision: is.any, ema: is.flag, preset: is.text, config: is.an
 /** ImageNet's, which the published models were trained with. */
 const IMAGENET = { imageMean: [0.485, 0.456, 0.406], imageStd: [0.229, 0.224, 0.225] };
 
-/** Writes a model, see `IJepa.save`. */
-export async function saveIJepa(
-  { config, encoder, state }: IJepa,
-  folder: string,
-  options: SaveOptions,
-  values: ReadonlyMap<string, Readable>,
-): Promise<void> {
-  checkOptions("save", options, { run: is.any, license: is.any, datasets: is.any });
-  const own = Object.fromEntries(ownFields.map((field) => [snake(field), config[field]]));
-  const entries = [...values], inside = entries.filter(([name]) => state.has(name));
-  await writeModelFolder(folder, {
-    config: toOfficialConfig(encoder.config, { architectures: ["IJepaModel"], ...own }),
-    preprocessor: toOfficialPreprocessor(encoder.preprocessor),
-    patch: { size: config.patchSize, channels: config.numChannels },
-    parameters: new Map(inside.map(([name, x]) => [name.replace(/^ijepa\./, ""), x])),
-    beside: { file: BESIDE, parameters: new Map(entries.filter(([name]) => !state.has(name))) },
-    options,
-  });
-}
-
 /** Reads a model, see `IJepa.load`. */
 export async function loadIJepa(source: string, options: IJepaLoadOptions): Promise<IJepa> {
   currentEngine();
@@ -67,7 +46,7 @@ export async function loadIJepa(source: string, options: IJepaLoadOptions): Prom
   const beside = await Deno.stat(`${folder}/${BESIDE}`).then(() => true, () => false);
   let model: IJepa | undefined;
   try {
-    const fields = { ...given(encoderFields, encoder.config), ...given(ownFields, json, snake) };
+    const fields = { ...given(encoderFields, encoder.config), ...fromOfficialFields(json) };
     model = new IJepa({ ...fields, ...own }, { seed, preprocessor: encoder.preprocessor });
     assignCopies(model.encoder.parameters, encoder.parameters);
     if (beside) await readVariables([model.parameters, `${folder}/${BESIDE}`, fromOfficial]);

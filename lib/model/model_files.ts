@@ -10,8 +10,10 @@ import {
 import type { SaveOptions } from "../files/card.ts";
 import { type LoadOptions, modelFolder } from "../files/hub.ts";
 import { type Readable, readModelFolder, writeModelFolder } from "../files/model_folder.ts";
-import { fromOfficialConfig, type NepaConfig, toOfficialConfig } from "./config.ts";
-import { construct, type Initial, type Network, type NetworkInit, type Shapes } from "./network.ts";
+import { fromOfficialConfig, type NepaConfig } from "./config.ts";
+import { construct, type Initial, type Model, type Network, type NetworkInit } from "./network.ts";
+import type { Shapes } from "./network.ts";
+import { sayIfWaiting } from "./unbegun.ts";
 
 /** How a class of networks lies in a folder. */
 interface Layout {
@@ -59,14 +61,14 @@ export async function loadNetwork<T extends Network>(
   const types = Object.keys(models) as (keyof typeof models)[];
   const found = await readModelFolder(folder, Object.values(models), (json, classes, tensors) => {
     const type = types.find((type) => type === json.model_type) ?? types[0]!;
-    const config = fromOfficialConfig(json, type), { patchSize: size, numChannels: channels } = config;
+    const config = fromOfficialConfig(json, type), all = shapes(config, classes.length);
     checkSizes(`${folder}/config.json`, config, tensors);
-    const all = shapes(config, classes.length), patch = { size, channels };
-    if (Class === Official) return { config, shapes: all, patch };
-    const blank = make(config, { initial: (_, shape) => tf.zeros(shape) }, classes);
-    for (const [name, { shape }] of blank.parameters) all.set(name, shape);
-    blank.dispose();
-    return { config, shapes: all, patch };
+    if (Class !== Official) {
+      const blank = make(config, { initial: (_, shape) => tf.zeros(shape) }, classes);
+      for (const [name, { shape }] of blank.parameters) all.set(name, shape);
+      blank.dispose();
+    }
+    return { config, shapes: all, channels: config.numChannels };
   }, options.ema);
   const { config, values, classes } = found,
     plain = defaultPreprocessor(config.imageSize, config.numChannels);
@@ -81,19 +83,24 @@ export async function loadNetwork<T extends Network>(
   return made;
 }
 
-/** Writes a network's folder, see `Network.save`. */
-export async function saveNetwork(
-  { config, preprocessor, classes }: Network,
-  architecture: string,
+/** Writes a model's folder, see `Model.save`. */
+export async function saveModel(
+  model: Model,
+  variables: ReadonlyMap<string, tf.Variable>,
   folder: string,
   options: SaveOptions,
-  parameters: ReadonlyMap<string, Readable>,
+  values: ReadonlyMap<string, Readable>,
 ): Promise<void> {
   checkOptions("save", options, { run: any, license: any, datasets: any });
+  sayIfWaiting(model);
+  const { officialConfig: config, preprocessor, classes, files } = model;
+  const valueOf = new Map([...variables].map(([name, variable]) => [variable, values.get(name)!]));
+  const written = Object.entries(files).map(([file, some]) =>
+    [file, new Map([...some].map(([name, variable]) => [name, valueOf.get(variable)!]))] as const
+  );
   await writeModelFolder(folder, {
-    config: toOfficialConfig(config, { architectures: [architecture] }),
+    ...{ config, classes, options, files: Object.fromEntries(written) },
     preprocessor: toOfficialPreprocessor(preprocessor),
-    patch: { size: config.patchSize, channels: config.numChannels },
-    ...{ parameters, classes, options },
+    channels: preprocessor.imageMean.length,
   });
 }

@@ -12,11 +12,11 @@ import { cutAxis, type Draws, Random } from "../base/random.ts";
 import type { Preprocessor } from "../data/preprocessor.ts";
 import type { LoadOptions } from "../files/hub.ts";
 import { type NepaConfig, nepaConfig, type NepaOptions, trainingFlops } from "./config.ts";
-import { forwardDraws, makeDraws, withoutLast } from "./draws.ts";
+import { forwardDraws, withoutLast } from "./draws.ts";
 import { causalMask } from "./masks.ts";
 import { VisionEncoder } from "./encoder.ts";
-import type { DrawContext, DrawSize, LossContext, Method, OutputContext } from "./method.ts";
-import { backboneShapes, inParts, makeParameters, type NetworkInit, startingPoint } from "./network.ts";
+import type { LossContext, Method, OutputContext } from "./method.ts";
+import { backboneShapes, inParts, type NetworkInit } from "./network.ts";
 import { gather, standardized, unit } from "./ops.ts";
 import { embedPatches, patchGrid } from "./patches.ts";
 import { type Rotation, rotation } from "./rope.ts";
@@ -242,8 +242,6 @@ export class Nepa extends VisionEncoder implements Method {
   /** "nepa". */
   readonly name: string = "nepa";
   protected readonly architecture: string = PRETRAINED;
-  /** Variables by official tensor name, see `Network`. */
-  readonly parameters: Map<string, tf.Variable>;
   #forwards = 0;
 
   /**
@@ -255,15 +253,9 @@ export class Nepa extends VisionEncoder implements Method {
    * @throws {Error} If no engine is chosen yet.
    */
   constructor(config: NepaOptions = {}, options: NepaInit = {}) {
-    const all = nepaConfig(config), start = startingPoint("Nepa", all, options);
-    expect(
-      !all.positions,
-      "positions",
-      "none, for NEPA rotates; IJepa and IJepaEncoder add a table",
-      all.positions,
-    );
-    super(all, start);
-    this.parameters = makeParameters(backboneShapes(all), start.initial);
+    const all = nepaConfig(config), { positions } = all;
+    expect(!positions, "positions", "none, for NEPA rotates; IJepa and IJepaEncoder add a table", positions);
+    super("Nepa", all, options);
   }
 
   /**
@@ -295,7 +287,7 @@ export class Nepa extends VisionEncoder implements Method {
         const pass = { config, preprocessor, rotation: angles, causal, last, hidden, attentions };
         return inParts(batch, { images, order, mask, draws }, (part) => {
           const { images, ...rest } = part;
-          return nepaForward(images, (name) => this.parameters.get(`vit_nepa.${name}`), { ...pass, ...rest });
+          return nepaForward(images, this.weights, { ...pass, ...rest });
         });
       });
     const whole = !causal || mask || last !== undefined || hidden || attentions;
@@ -331,23 +323,6 @@ export class Nepa extends VisionEncoder implements Method {
   /** Of an update, by {@linkcode trainingFlops}. */
   flops(batchSize: number): number {
     return trainingFlops(this.config, batchSize);
-  }
-
-  /**
-   * The random numbers of one training forward.
-   *
-   * @param batchSize B; or `{ batchSize, random }`.
-   * @param random Where they come from.
-   * @param size Height and width of the images in pixels. Default: the configuration's.
-   * @returns Tensors by name; the caller disposes of them. `ropeShift`, `ropeJitter`, `ropeRescale`: see `ropeDraws`. `dropPath`
-   * [2·L, B] and `dropout.…`: factors, 0 or 1 / (1 − p). Each is there only where the configuration asks for it.
-   */
-  draws(context: DrawContext): Draws;
-  draws(batchSize: number, random: Random, size?: DrawSize): Draws;
-  draws(first: number | DrawContext, random?: Random, size?: DrawSize): Draws {
-    const context = typeof first === "object" ? first : { batchSize: first, random: random! };
-    const { imageSize } = this.config, square = { height: imageSize, width: imageSize };
-    return makeDraws(this.config, context.batchSize, context.random, size ?? square);
   }
 
   /**

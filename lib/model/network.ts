@@ -9,10 +9,9 @@ import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
 import type { SaveOptions } from "../files/card.ts";
 import type { Readable } from "../files/model_folder.ts";
 import { layersAbove } from "../optim/schedule.ts";
-import type { NepaConfig } from "./config.ts";
+import { type NepaConfig, toOfficialConfig } from "./config.ts";
 import { partOfForward } from "./draws.ts";
 import { patchGrid, positionTable } from "./patches.ts";
-import { sayIfWaiting } from "./unbegun.ts";
 
 /** Shapes by official name, in the engine's layout. */
 export type Shapes = Map<string, number[]>;
@@ -201,12 +200,61 @@ export function inParts<T extends object>(
   });
 }
 
-/** A configuration, a preprocessing, and parameters that it owns until {@linkcode Network.dispose}. */
-export abstract class Network {
-  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
-  abstract readonly parameters: Map<string, tf.Variable>;
-
+/** What owns variables until {@linkcode Model.dispose}, and can be written into a folder. */
+export abstract class Model {
+  /** All that gradients move, by name. */
+  abstract readonly parameters: ReadonlyMap<string, tf.Variable>;
+  /** What no gradient moves, by name. */
+  readonly state?: ReadonlyMap<string, tf.Variable>;
   /** What is done to images before `forward`. */
+  abstract readonly preprocessor: Preprocessor;
+  /** The classes of one that has any. */
+  readonly classes?: readonly string[];
+  /** What `config.json` says of it, but for the classes. */
+  abstract get officialConfig(): Record<string, unknown>;
+
+  /** What {@linkcode Model.save} writes where, under the names that it has there. */
+  get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
+    return { "model.safetensors": this.parameters };
+  }
+
+  /**
+   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
+   * Face hub. A README.md that is not of an earlier save stays as it is.
+   *
+   * @param folder Made if it is not there; files in it are replaced whole or not at all.
+   * @param options For the card: the run, the licence, the data sets.
+   * @param values To write instead of the present ones: all of `parameters` and `state`, by the same names, of the same shapes.
+   * @throws {RangeError} If the licence or a data set is no name on the hub.
+   */
+  async save(
+    folder: string,
+    options: SaveOptions = {},
+    values: ReadonlyMap<string, Readable> = new Map(this.#variables),
+  ): Promise<void> {
+    const { saveModel } = await import("./model_files.ts");
+    await saveModel(this, new Map(this.#variables), folder, options, values);
+  }
+
+  get #variables(): (readonly [string, tf.Variable])[] {
+    return [...this.parameters, ...this.state ?? []];
+  }
+
+  /** How many numbers the parameters hold together. */
+  get parameterCount(): number {
+    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Lets go of the variables. */
+  dispose(): void {
+    tf.dispose(this.#variables.map(([, variable]) => variable));
+  }
+}
+
+/** A configuration, a preprocessing, and parameters that it owns. */
+export abstract class Network extends Model {
+  /** Variables by official tensor name, in the engine's layout: linear weights [in, out], the patch projection [p·p·C, D]. */
+  abstract override readonly parameters: Map<string, tf.Variable>;
   readonly preprocessor: Preprocessor;
   protected readonly seed: number;
 
@@ -217,32 +265,15 @@ export abstract class Network {
    * @param start What is done to images before `forward`; where random numbers start.
    */
   constructor(readonly config: NepaConfig, start: Pick<Required<NetworkInit>, "preprocessor" | "seed">) {
+    super();
     ({ preprocessor: this.preprocessor, seed: this.seed } = start);
   }
 
   /** The official class's name. */
   protected abstract readonly architecture: string;
 
-  /** The classes of one that has any. */
-  readonly classes?: readonly string[];
-
-  /**
-   * Writes the model into a folder, as the official PyTorch code reads it, in float32, with a model card for the Hugging
-   * Face hub. A README.md that is not of an earlier save stays as it is.
-   *
-   * @param folder Made if it is not there; files in it are replaced whole or not at all.
-   * @param options For the card: the run, the licence, the data sets.
-   * @param parameters Values to write instead of the present ones: all of them, by the same names, of the same shapes.
-   * @throws {RangeError} If the licence or a data set is no name on the hub.
-   */
-  async save(
-    folder: string,
-    options: SaveOptions = {},
-    parameters: ReadonlyMap<string, Readable> = this.parameters,
-  ): Promise<void> {
-    sayIfWaiting(this);
-    const { saveNetwork } = await import("./model_files.ts");
-    await saveNetwork(this, this.architecture, folder, options, parameters);
+  get officialConfig(): Record<string, unknown> {
+    return toOfficialConfig(this.config, { architectures: [this.architecture] });
   }
 
   /** What the constructor is given besides the configuration to make another of the same class. */
@@ -289,16 +320,6 @@ export abstract class Network {
   /** Patches down and across of images [B, H, W, C]; H and W are multiples of the patch. */
   grid(images: { readonly shape: readonly number[] }): [rows: number, columns: number] {
     return patchGrid(images, this.config);
-  }
-
-  /** How many numbers the parameters hold together. */
-  get parameterCount(): number {
-    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
-  }
-
-  /** Lets go of the parameters. */
-  dispose(): void {
-    for (const variable of this.parameters.values()) variable.dispose();
   }
 }
 

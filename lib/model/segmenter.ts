@@ -6,14 +6,12 @@ import { labelled } from "../base/gradient.ts";
 import { type Draws, perImage, type Random } from "../base/random.ts";
 import { IGNORED } from "../data/dataset.ts";
 import { imageSizeOf, type Preprocessor } from "../data/preprocessor.ts";
-import type { SaveOptions } from "../files/card.ts";
 import type { LoadOptions } from "../files/hub.ts";
-import type { Readable } from "../files/model_folder.ts";
 import { trainingFlops } from "./config.ts";
 import { VisionEncoder } from "./encoder.ts";
 import { resample, resized } from "./maps.ts";
 import type { DrawSize, Encoder, Layer } from "./method.ts";
-import { assignCopies, namesOf } from "./network.ts";
+import { assignCopies, Model, namesOf } from "./network.ts";
 import { pixelCrossEntropy } from "./ops.ts";
 import { IMAGES, padded } from "./patches.ts";
 import {
@@ -23,7 +21,6 @@ import {
   type SegmenterConfig,
   type SegmenterOptions,
 } from "./segmenter_config.ts";
-import { sayIfWaiting } from "./unbegun.ts";
 import {
   auxiliary,
   headFlops,
@@ -85,17 +82,17 @@ export type SegmenterOutputs = {
  * model.dispose();
  * ```
  */
-export class NepaSegmenter {
+export class NepaSegmenter extends Model {
   /** The network below the heads, which it owns. */
   readonly encoder: Encoder;
   /** Names of the classes, in the order of the logits. */
-  readonly classes: readonly string[];
+  override readonly classes: readonly string[];
   /** How it was made. */
   readonly config: SegmenterConfig;
   /** All that gradients move: the network's variables, and the heads' by the names of mmsegmentation's and transformers' modules. */
   readonly parameters: ReadonlyMap<string, tf.Variable>;
   /** The running means and variances of the heads' batch norms, which `moved` statistics are assigned to. */
-  readonly state: ReadonlyMap<string, tf.Variable>;
+  override readonly state: ReadonlyMap<string, tf.Variable>;
   /** Side of a patch in pixels. */
   readonly #patch: number;
   readonly #head: HeadSize;
@@ -111,6 +108,7 @@ export class NepaSegmenter {
   constructor(encoder: Encoder, classes: readonly string[], config: SegmenterConfig, seed: number = 0) {
     const { height, width } = imageSizeOf(encoder), channels = encoder.preprocessor.imageMean.length;
     const one: [number, number, number, number] = [1, height, width, channels];
+    super();
     this.encoder = encoder;
     this.classes = classes;
     this.config = config;
@@ -260,26 +258,19 @@ export class NepaSegmenter {
     return (frozen ? below / 3 : below) + 3 * batchSize * headFlops(this.#head, rows * columns);
   }
 
-  /**
-   * Writes the segmenter into a folder: `config.json` and `model.safetensors` are the network's, as its official code reads them,
-   * `heads.safetensors` the heads in PyTorch's layout.
-   *
-   * @param folder Made if it is not there; files in it are replaced whole or not at all.
-   * @param options For the model card.
-   * @param values To write instead of the present ones: all of `parameters` and `state`, by the same names.
-   */
-  async save(
-    folder: string,
-    options: SaveOptions = {},
-    values: ReadonlyMap<string, Readable> = new Map([...this.parameters, ...this.state]),
-  ): Promise<void> {
-    sayIfWaiting(this);
-    const { saveSegmenter } = await import("./segmenter_files.ts");
-    await saveSegmenter(this, folder, options, values);
+  /** The network's, and how the heads are made. */
+  get officialConfig(): Record<string, unknown> {
+    const { encoder, config } = this, { head, causal } = config;
+    return {
+      ...encoder instanceof VisionEncoder ? encoder.officialConfig : encoder.config,
+      segmentation: head === "linear"
+        ? { head, causal }
+        : { ...config, auxiliary: config.auxiliary || false },
+    };
   }
 
-  /** What {@linkcode NepaSegmenter.save} writes where. */
-  get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
+  /** `model.safetensors` is the network, as its official code reads it, `heads.safetensors` the heads in PyTorch's layout. */
+  override get files(): Record<string, ReadonlyMap<string, tf.Variable>> {
     const { parameters } = this.encoder,
       heads = [...this.parameters].filter(([name]) => !parameters.has(name));
     return { "model.safetensors": parameters, [HEADS]: new Map([...heads, ...this.state]) };
@@ -296,16 +287,6 @@ export class NepaSegmenter {
   static async load(source: string, options: LoadOptions = {}): Promise<NepaSegmenter> {
     const { loadSegmenter } = await import("./segmenter_files.ts");
     return await loadSegmenter(source, options);
-  }
-
-  /** How many numbers the parameters hold together. */
-  get parameterCount(): number {
-    return [...this.parameters.values()].reduce((sum, { size }) => sum + size, 0);
-  }
-
-  /** Lets go of the variables, the network's too. */
-  dispose(): void {
-    for (const variable of [...this.parameters.values(), ...this.state.values()]) variable.dispose();
   }
 }
 
