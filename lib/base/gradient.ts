@@ -67,6 +67,17 @@ export function stopGradient<T extends tf.Tensor>(x: T): T {
   return ownGradient([x], () => ({ value: tf.clone(x) }), (dy) => tf.zerosLike(dy));
 }
 
+/** What has parameters and, perhaps, state by name. */
+export interface WithVariables {
+  readonly parameters?: ReadonlyMap<string, tf.Variable>;
+  readonly state?: ReadonlyMap<string, tf.Variable>;
+}
+
+/** Parameters and state. */
+export const whole = (
+  { parameters = new Map(), state = new Map() }: WithVariables,
+): Map<string, tf.Variable> => new Map([...parameters, ...state]);
+
 const labels = new WeakMap<tf.Variable, string>();
 
 /** Remembers parameters' names, for messages: tfjs has only numbers for them. */

@@ -1,6 +1,7 @@
 /** Variables in a safetensors file, by their own names and in their own layout. @module */
 import * as tf from "@tensorflow/tfjs";
 import { expect } from "../base/check.ts";
+import { whole, type WithVariables } from "../base/gradient.ts";
 import { writeWhole } from "./plain.ts";
 import { type HostTensor, writeSafetensors } from "./safetensors.ts";
 import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
@@ -8,17 +9,8 @@ import { type OpenSafetensors, openSafetensors } from "./tensor_files.ts";
 type Variables = ReadonlyMap<string, tf.Variable>;
 type Values = { shape: readonly number[]; data: Float32Array };
 
-/** What has parameters and, perhaps, state by name: an objective. */
-export interface WithVariables {
-  readonly parameters?: Variables;
-  readonly state?: Variables;
-}
-
 /** The file with an objective's parameters and state, beside the model's. */
 export const OBJECTIVE = "objective.safetensors";
-
-const all = ({ parameters = new Map(), state = new Map() }: WithVariables): Map<string, tf.Variable> =>
-  new Map([...parameters, ...state]);
 
 /** How files hold the numbers of variables. */
 const TYPES: Readonly<Record<string, readonly string[]>> = {
@@ -85,7 +77,7 @@ export async function readVariables(...sources: readonly Source[]): Promise<void
  */
 export async function saveObjective(folder: string, objective: WithVariables): Promise<void> {
   const tensors = new Map<string, HostTensor>();
-  for (const [name, variable] of all(objective)) {
+  for (const [name, variable] of whole(objective)) {
     tensors.set(name, { shape: variable.shape, data: await variable.data() as Float32Array });
   }
   await Deno.mkdir(folder, { recursive: true });
@@ -100,5 +92,5 @@ export async function saveObjective(folder: string, objective: WithVariables): P
  * @throws {RangeError} If one is missing there, or has another shape.
  */
 export async function loadObjective(folder: string, objective: WithVariables): Promise<void> {
-  await readVariables([all(objective), `${folder}/${OBJECTIVE}`]);
+  await readVariables([whole(objective), `${folder}/${OBJECTIVE}`]);
 }

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { currentEngine } from "@nepa/engine";
 import { any, checkOptions, expect, flag } from "../base/check.ts";
+import { whole } from "../base/gradient.ts";
 import {
   defaultPreprocessor,
   fromOfficialPreprocessor,
@@ -86,7 +87,6 @@ export async function loadNetwork<T extends Network>(
 /** Writes a model's folder, see `Model.save`. */
 export async function saveModel(
   model: Model,
-  variables: ReadonlyMap<string, tf.Variable>,
   folder: string,
   options: SaveOptions,
   values: ReadonlyMap<string, Readable>,
@@ -94,7 +94,7 @@ export async function saveModel(
   checkOptions("save", options, { run: any, license: any, datasets: any });
   sayIfWaiting(model);
   const { officialConfig: config, preprocessor, classes, files } = model;
-  const valueOf = new Map([...variables].map(([name, variable]) => [variable, values.get(name)!]));
+  const valueOf = new Map([...whole(model)].map(([name, variable]) => [variable, values.get(name)!]));
   const written = Object.entries(files).map(([file, some]) =>
     [file, new Map([...some].map(([name, variable]) => [name, valueOf.get(variable)!]))] as const
   );

@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs";
 import { checkOptions, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
-import { labelled } from "../base/gradient.ts";
+import { labelled, whole } from "../base/gradient.ts";
 import { type Draws, Random } from "../base/random.ts";
 import { defaultPreprocessor, type Preprocessor } from "../data/preprocessor.ts";
 import { currentEngine, inStreams, rowsOf } from "@nepa/engine";
@@ -230,14 +230,10 @@ export abstract class Model {
   async save(
     folder: string,
     options: SaveOptions = {},
-    values: ReadonlyMap<string, Readable> = new Map(this.#variables),
+    values: ReadonlyMap<string, Readable> = whole(this),
   ): Promise<void> {
     const { saveModel } = await import("./model_files.ts");
-    await saveModel(this, new Map(this.#variables), folder, options, values);
-  }
-
-  get #variables(): (readonly [string, tf.Variable])[] {
-    return [...this.parameters, ...this.state ?? []];
+    await saveModel(this, folder, options, values);
   }
 
   /** How many numbers the parameters hold together. */
@@ -247,7 +243,7 @@ export abstract class Model {
 
   /** Lets go of the variables. */
   dispose(): void {
-    tf.dispose(this.#variables.map(([, variable]) => variable));
+    tf.dispose([...whole(this).values()]);
   }
 }
 

@@ -6,6 +6,9 @@ import { openSafetensors } from "../files/tensor_files.ts";
 import { OBJECTIVE, readVariables, refuseOthers, type Source } from "../files/variables.ts";
 import { type AdamW, MOMENTS } from "../optim/adamw.ts";
 import type { Savable } from "./checkpoints.ts";
+import { whole } from "../base/gradient.ts";
+
+export { whole };
 
 /** The values of variables in the machine's memory. */
 export async function copyOf(variables: ReadonlyMap<string, tf.Variable>): Promise<Map<string, HostTensor>> {
@@ -31,11 +34,6 @@ function patient(copies: ReadonlyMap<string, HostTensor>): Map<string, Readable>
 
 /** A network in a checkpoint: the folder within it, and what lies beside the network's own file. */
 export type Part = readonly [at: string, network: Savable, beside: ReadonlyMap<string, tf.Variable>];
-
-/** A model's parameters and state. */
-export const whole = (
-  { parameters, state = new Map() }: Pick<Savable, "parameters" | "state">,
-): Map<string, tf.Variable> => new Map([...parameters, ...state]);
 
 /** Writes the values of a network's folder, and what lies beside them. */
 export async function saveTo(
