@@ -52,6 +52,11 @@ export const notNegative: Rule = numberThat("a number from 0", (x) => x >= 0);
 export const share: Rule = numberThat("a number from 0 to 1", (x) => x >= 0 && x <= 1);
 /** 0 to below 1. */
 export const belowOne: Rule = numberThat("a number from 0 to below 1", (x) => x >= 0 && x < 1);
+/** AdamW's. */
+export const betas: Rule = [
+  "two numbers from 0 to below 1",
+  (value) => Array.isArray(value) && value.length === 2 && value.every(belowOne[1]),
+];
 /** A function. */
 export const callable: Rule = ["a function", (value) => typeof value === "function"];
 /** A string that is not empty. */

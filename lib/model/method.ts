@@ -139,10 +139,12 @@ export interface MethodRecipe {
   readonly steps?: number;
   readonly batchSize?: number;
   readonly learningRate?: number | ((update: number, steps: number) => number);
+  readonly baseLearningRate?: number;
   readonly weightDecay?: number | ((update: number, steps: number) => number);
   readonly betas?: readonly [number, number];
   readonly warmupRatio?: number;
   readonly clipNorm?: number | null;
+  readonly emaDecay?: number | null;
   readonly augment?: Transform | null;
 }
 

@@ -1,7 +1,7 @@
 /** AdamW and gradient clipping, written to be part of a compiled step: whatever changes comes in as a tensor. @module */
 import * as tf from "@tensorflow/tfjs";
 import { Blocks } from "./blocks.ts";
-import { callable, checkOptions, expect, notNegative, type Rule } from "../base/check.ts";
+import { betas, callable, checkOptions, expect, notNegative, type Rule } from "../base/check.ts";
 import * as is from "../base/check.ts";
 
 /** Options of {@linkcode AdamW}. */
@@ -18,10 +18,8 @@ export interface AdamWOptions {
   group?: (name: string) => number;
 }
 
-const isPair = (b: unknown) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1);
 const RULES: Record<keyof AdamWOptions, Rule> = {
-  betas: ["two numbers from 0 to below 1", isPair],
-  ...{ eps: notNegative, weightDecay: notNegative, decay: callable, group: callable },
+  ...{ betas, eps: notNegative, weightDecay: notNegative, decay: callable, group: callable },
 };
 
 /** The names of the two moments of a parameter. */

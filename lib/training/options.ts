@@ -5,6 +5,7 @@ import * as is from "../base/check.ts";
 import type { Dataset } from "../data/dataset.ts";
 import type { Transform } from "../data/transforms.ts";
 import { notice } from "../display/jupyter.ts";
+import type { MethodRecipe } from "../model/method.ts";
 import { type CheckpointOptions, checkpointOptions, type Keeping } from "./checkpoint_options.ts";
 
 /** What a group of parameters has of its own. */
@@ -61,77 +62,55 @@ export interface TrainOptions {
   checkpoint?: CheckpointOptions;
 }
 
-type Derived =
-  | "epochs"
-  | "baseLearningRate"
-  | "warmupRatio"
-  | "precision"
-  | "signal"
-  | "checkpoint"
-  | "groups";
+/** What a recipe sets where the options leave it open: its base of the learning rate, if it has one, before its learning rate. */
+export type Recipe =
+  & Required<Omit<MethodRecipe, "method" | "baseLearningRate">>
+  & Pick<MethodRecipe, "baseLearningRate">
+  & Required<Pick<TrainOptions, "seed" | "compile">>;
 
 /** {@linkcode TrainOptions} with nothing left open. */
-export interface Plan extends Required<Omit<TrainOptions, Derived | "learningRate" | "weightDecay">> {
+export interface Plan
+  extends Omit<Recipe, "learningRate" | "baseLearningRate" | "weightDecay" | "warmupRatio"> {
+  signal: AbortSignal | undefined;
+  groups: TrainOptions["groups"] | undefined;
   learningRate: number | ((update: number) => number);
   weightDecay: number | ((update: number) => number);
   warmupSteps: number;
   precision: Precision;
-  signal: AbortSignal | undefined;
+  accumulate: number;
   checkpoint: Keeping | undefined;
-  groups: ((name: string) => Group) | undefined;
   /** Weight decay of update k, from 0. */
   weightDecayAt(k: number): number;
   /** What had to be said of them. */
   notices: readonly string[];
 }
 
-/** What a recipe sets where the options leave it open. */
-export type Recipe =
-  & Required<
-    Omit<
-      TrainOptions,
-      Derived | "learningRate" | "accumulate" | "weightDecay"
-    >
-  >
-  & { warmupRatio: number; weightDecay: NonNullable<TrainOptions["weightDecay"]> }
-  & ({ learningRate: NonNullable<TrainOptions["learningRate"]> } | { baseLearningRate: number });
-
-const rateRule: Rule = [
-  "a positive number, or a function of the update",
-  (value) => typeof value === "function" || Number.isFinite(value) && (value as number) > 0,
+/** A number that meets a rule, or a function of the update. */
+const timed = ([expected, holds]: Rule): Rule => [
+  `${expected}, or a function of the update`,
+  (value) => typeof value === "function" || holds(value),
 ];
 
 /** What each option may be. */
 const RULES: Record<keyof TrainOptions, Rule> = {
-  ...{
-    steps: is.count,
-    epochs: is.positive,
-    batchSize: is.count,
-    learningRate: rateRule,
-    baseLearningRate: is.positive,
-  },
-  weightDecay: [
-    "a number from 0, or a function of the update",
-    (value) => typeof value === "function" || is.notNegative[1](value),
-  ],
+  steps: is.count,
+  epochs: is.positive,
+  batchSize: is.count,
+  learningRate: timed(["a positive number", is.positive[1]]),
+  baseLearningRate: is.positive,
+  weightDecay: timed(is.notNegative),
   groups: is.callable,
-  betas: [
-    "two numbers from 0 to below 1",
-    (b) => Array.isArray(b) && b.length === 2 && b.every((x) => x >= 0 && x < 1),
-  ],
-  ...{
-    warmupRatio: is.share,
-    clipNorm: is.orNull(is.positive),
-    emaDecay: is.orNull(is.belowOne),
-    augment: is.orNull(is.callable),
-  },
-  ...{
-    seed: is.index,
-    signal: is.any,
-    compile: is.flag,
-    precision: is.oneOf("float32", "bfloat16", "force bfloat16"),
-  },
-  ...{ accumulate: is.count, checkpoint: is.any },
+  betas: is.betas,
+  warmupRatio: is.share,
+  clipNorm: is.orNull(is.positive),
+  emaDecay: is.orNull(is.belowOne),
+  augment: is.orNull(is.callable),
+  seed: is.index,
+  signal: is.any,
+  compile: is.flag,
+  precision: is.oneOf("float32", "bfloat16", "force bfloat16"),
+  accumulate: is.count,
+  checkpoint: is.any,
 };
 
 /** Pairs of options of which one is given. */
@@ -159,46 +138,32 @@ export function makePlan(
     }
   }
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const all: Recipe & TrainOptions = { ...recipe, ...given };
+  const all: Recipe & Omit<TrainOptions, keyof Recipe> = { ...recipe, ...given };
   const { batchSize, betas, warmupRatio, clipNorm, emaDecay, augment, seed, compile } = all;
+  const { epochs, accumulate = 1, precision = "float32", checkpoint, signal, groups } = all;
   if (batchSize > dataset.length) {
     const room = `${dataset.name} with ${dataset.length}`;
     throw new RangeError(`batchSize: ${batchSize} images do not fit into ${room}; make it smaller`);
   }
-  const { epochs, accumulate = 1, precision = "float32", checkpoint, signal, groups } = options;
   const steps = epochs === undefined
-    ? options.steps ?? recipe.steps
+    ? all.steps
     : Math.round(epochs * Math.floor(dataset.length / batchSize));
   expect(isCount(steps), "steps", "an integer from 1", steps);
-  const timed = (x: NonNullable<TrainOptions["learningRate"]>) =>
-    typeof x === "function" ? (k: number) => x(k, steps) : x;
-  const weightDecay = timed(all.weightDecay);
   const parts = batchSize % accumulate === 0;
   expect(parts, "accumulate", `a whole number that divides the batch size, ${batchSize},`, accumulate);
+  const stepped = (x: Recipe["learningRate"]) => typeof x === "function" ? (k: number) => x(k, steps) : x;
+  const base = options.baseLearningRate ?? recipe.baseLearningRate, weightDecay = stepped(all.weightDecay);
+  const peak = base === undefined ? recipe.learningRate : base * batchSize / 256;
   const notices = averageNotices(emaDecay, steps);
   notices.forEach(notice);
   return {
-    notices,
-    ...{
-      steps,
-      accumulate,
-      batchSize,
-      weightDecay,
-      betas,
-      clipNorm,
-      emaDecay,
-      augment,
-      seed,
-      compile,
-      signal,
-      groups,
-    },
+    ...{ steps, accumulate, batchSize, weightDecay, betas, clipNorm, emaDecay, augment, seed, compile },
+    ...{ signal, groups, notices },
     precision: checkPrecision(precision, compile),
-    learningRate: timed(peakOf(options, recipe, batchSize)),
+    learningRate: stepped(options.learningRate ?? peak),
     weightDecayAt: typeof weightDecay === "function" ? weightDecay : () => weightDecay,
     warmupSteps: Math.ceil(steps * warmupRatio),
-    checkpoint: checkpoint &&
-      checkpointOptions(checkpoint, (options as { validation?: unknown }).validation !== undefined),
+    checkpoint: checkpoint && checkpointOptions(checkpoint, "validation" in given),
   };
 }
 
@@ -207,21 +172,12 @@ function averageNotices(decay: number | null, steps: number): string[] {
   const left = decay === null ? 0 : decay ** steps;
   if (left <= 0.1) return [];
   const better = Number((1 - Number((1 - 0.01 ** (1 / steps)).toPrecision(1))).toPrecision(12));
-  const share = `${
-    Math.round(100 * left)
-  } % of the averaged weights are still those at the start after ${steps} updates`;
-  return [
-    `emaDecay: ${share}, since ${decay}^${steps} is ${
-      left.toPrecision(2)
-    }; write emaDecay: ${better}, or null for none`,
-  ];
+  const share = `${Math.round(100 * left)} % of the averaged weights are still those at the start`;
+  const why = `since ${decay}^${steps} is ${left.toPrecision(2)}`;
+  return [`emaDecay: ${share} after ${steps} updates, ${why}; write emaDecay: ${better}, or null for none`];
 }
 
-const GROUP_RULES: Record<keyof Group, Rule> = {
-  rate: is.numberThat("a number from 0", (x) => x >= 0),
-  decay: is.flag,
-  frozen: is.flag,
-};
+const GROUP_RULES: Record<keyof Group, Rule> = { rate: is.notNegative, decay: is.flag, frozen: is.flag };
 
 /** What `groups` makes of parameters: a factor of the rate for each of the optimizer's groups; which decay, which are frozen. */
 export function groupsOf(
@@ -245,20 +201,6 @@ export function groupsOf(
     decay: (name) => found.get(name)!.decay,
     frozen: (name) => found.get(name)!.frozen,
   };
-}
-
-/** The learning rate: given, or its peak by the batch, or the recipe's. */
-function peakOf(
-  options: TrainOptions,
-  recipe: Recipe,
-  batchSize: number,
-): NonNullable<TrainOptions["learningRate"]> {
-  const base = options.baseLearningRate ??
-    ("baseLearningRate" in recipe ? recipe.baseLearningRate : undefined);
-  const plain = options.baseLearningRate === undefined && "learningRate" in recipe
-    ? recipe.learningRate
-    : undefined;
-  return options.learningRate ?? plain ?? base! * batchSize / 256;
 }
 
 function checkPrecision(precision: NonNullable<TrainOptions["precision"]>, compile: boolean): Precision {

@@ -68,31 +68,19 @@ const DEFAULT: Recipe = {
   compile: true,
 };
 
-/** The paper's recipe (arXiv 2512.16922; the official pretraining script). */
-function official(size: number, images: number): Recipe {
-  const { learningRate: _, ...rest } = DEFAULT as Recipe & { learningRate: number };
-  const batchSize = 4096, epochs = 1600;
-  return {
-    ...rest,
-    steps: epochs * Math.floor(images / batchSize),
-    batchSize,
-    baseLearningRate: 3e-4,
-    warmupRatio: 0.025,
-    emaDecay: 0.9999,
+/** NEPA's recipes, for images of that size; "official" is the paper's (arXiv 2512.16922; the official pretraining script). */
+const nepaRecipes = (size: number): NonNullable<Method["recipes"]> => ({
+  default: () => ({}),
+  standardized: () => ({ steps: 4800 }),
+  official: (images) => ({
+    ...{ steps: 1600 * Math.max(1, Math.floor(images / 4096)), batchSize: 4096 },
+    ...{ baseLearningRate: 3e-4, warmupRatio: 0.025, emaDecay: 0.9999 },
     augment: compose(
       randomResizedCrop({ size, scale: [0.08, 1], ratio: [3 / 4, 4 / 3] }),
       horizontalFlip(0.5),
     ),
-  };
-}
-
-/** What a recipe sets. */
-function pretrainRecipe(name: string, encoder: Encoder, { length }: Dataset): Recipe {
-  if (name === "standardized") return { ...DEFAULT, steps: 4800 };
-  return name === "official" ? official(imageSizeOf(encoder).height, Math.max(length, 4096)) : DEFAULT;
-}
-
-const RECIPES = ["default", "standardized", "official", "small"];
+  }),
+});
 
 const SWITCHES = ["shift", "stopGradient", "standardizeTargets"] as const;
 
@@ -197,11 +185,10 @@ export function pretrain<M extends Method = Nepa>(
   is.expectKinds("pretrain", kinds);
   if (options.recipe === "small") return pretrain(model, dataset, { ...options, recipe: renamed("small") });
   const { recipe = "default", validation, every = {} } = options, { encoder } = model;
-  const names = model.recipes ? Object.keys(model.recipes) : RECIPES;
-  checkOptions("", { recipe }, { recipe: is.oneOf(...names) });
-  const { method = model, ...own } = model.recipes?.[recipe]?.(dataset.length) ?? {};
-  const settings = model.recipes ? { ...DEFAULT, ...own } : pretrainRecipe(recipe, encoder, dataset);
-  const plan = makePlan("pretrain", options, settings, dataset, RULES);
+  const recipes = model.recipes ?? nepaRecipes(imageSizeOf(encoder).height);
+  checkOptions("", { recipe }, { recipe: is.oneOf(...Object.keys(recipes)) });
+  const { method = model, ...own } = recipes[recipe]!(dataset.length);
+  const plan = makePlan("pretrain", options, { ...DEFAULT, ...own }, dataset, RULES);
   checkOptions("every", every, EVERY, "every.");
   const { causal = encoder.causal } = options;
   const { objective, about, standardizeTargets } = objectiveOf(model, options);

@@ -86,10 +86,9 @@ function official(
   size: "base" | "large",
   { images, batchSize = 1024, imageSize, mean }: RecipeContext,
 ): Recipe & FinetuneSettings {
-  const { learningRate: _, ...plain } = PLAIN, base = size === "base";
-  const side = Math.floor(imageSize / 0.95);
+  const base = size === "base", side = Math.floor(imageSize / 0.95);
   return {
-    ...plain,
+    ...PLAIN,
     steps: 100 * Math.max(1, Math.floor(images / batchSize)),
     batchSize,
     baseLearningRate: base ? 1.5e-3 : 1e-3,
