@@ -45,7 +45,7 @@ const openers: Record<EngineName, () => Promise<Opened>> = {
   async tensorflow() {
     const found = await findTensorFlow();
     if ("missing" in found) throw new Unavailable(`TensorFlow: ${found.missing}`, found.notes);
-    const tensorflow = await openTensorFlow(found.library);
+    const tensorflow = await openTensorFlow(found.library, found.python);
     await tf.setBackend("tensorflow");
     const { device, lib: { version } } = tensorflow;
     const notes = [`TensorFlow ${version} from ${found.source}`, ...found.notes];

@@ -1,4 +1,5 @@
 /** NVIDIA GPUs: whether there is a driver, what TensorFlow needs beside it, what to say where it is not used. @module */
+import { dirname } from "node:path";
 import { GPU_BYTES } from "./download.ts";
 
 const FOLDERS = [
@@ -17,7 +18,7 @@ async function anyFile(paths: readonly string[]): Promise<boolean> {
 
 /** cuSOLVER, where `tensorflow[and-cuda]` puts it: in a package beside TensorFlow's. */
 async function cusolver(library: string): Promise<string | undefined> {
-  const folder = `${library.slice(0, library.lastIndexOf("/"))}/../nvidia/cusolver/lib`;
+  const folder = `${dirname(library)}/../nvidia/cusolver/lib`;
   const files = await Array.fromAsync(Deno.readDir(folder)).catch(() => []);
   const file = files.find(({ name }) => /^libcusolver\.so\.\d+$/.test(name));
   return file && `${folder}/${file.name}`;

@@ -11,11 +11,14 @@ import {
   type Wheel,
   WHEELS,
 } from "./download.ts";
+import { askPython, findPython, PYTHONS } from "./windows.ts";
 
 /** A TensorFlow library that is there. */
 export interface FoundTensorFlow {
-  /** Path of `libtensorflow_cc.so.2`. */
+  /** Path of `libtensorflow_cc.so.2`; on Windows, of `_pywrap_tensorflow_common.dll`. */
   library: string;
+  /** On Windows: path of the DLL of the Python that it is made for, where that does not lie beside it. */
+  python?: string;
   /** "2.21.0"; undefined if only the library itself knows. */
   version: string | undefined;
   /** Where it was found, in words. */
@@ -32,6 +35,7 @@ export interface FindOptions {
   wheel?: Wheel;
 }
 
+const WINDOWS = Deno.build.os === "windows";
 const PLATFORM = `${Deno.build.os}-${Deno.build.arch}`;
 type Kind = "cpu" | "gpu";
 /** The series whose C library the engine is written for. */
@@ -45,8 +49,8 @@ async function libraryIn(folder: string, library: string = LIBRARY): Promise<str
 }
 
 async function explicit(path: string): Promise<FoundTensorFlow> {
-  const library = await libraryIn(path) ?? await libraryIn(`${path}/tensorflow`) ??
-    await libraryIn(dirname(path), basename(path));
+  const within = ["", "/tensorflow", "/python", "/tensorflow/python"].map((part) => libraryIn(path + part));
+  const library = (await Promise.all(within)).find(Boolean) ?? await libraryIn(dirname(path), basename(path));
   if (library) return { library, version: undefined, source: "NEPA_TENSORFLOW", notes: [] };
   throw new Error(
     `NEPA_TENSORFLOW: expected the path of ${LIBRARY}, or of its folder, with ${FRAMEWORK} beside it, got "${path}". ` +
@@ -72,42 +76,62 @@ async function inPython(env: Environment, notes: string[]): Promise<FoundTensorF
   for (const python of ["python3", "python"]) {
     const answer = (await run([python, "-c", ASK_PYTHON], env))?.stdout.trim().split("\n").at(-1);
     if (!answer?.startsWith("[")) continue;
-    const [folder, version] = JSON.parse(answer) as [string, string], library = await libraryIn(folder);
-    if (version.startsWith(SERIES) && library) return { library, version, source: `${python}'s own`, notes };
-    const reason = library ? `${SERIES}x is needed` : `${LIBRARY} is not in it`;
+    const [folder, version] = JSON.parse(answer) as [string, string];
+    const library = await libraryIn(WINDOWS ? `${folder}/python` : folder);
+    const asked = WINDOWS ? await askPython([python], env) : undefined;
+    if (version.startsWith(SERIES) && library && typeof asked !== "string") {
+      const beside = asked ? { python: asked.dll } : {};
+      return { library, version, source: `${python}'s own`, notes, ...beside };
+    }
+    const reason = asked && typeof asked === "string"
+      ? asked
+      : library
+      ? `${SERIES}x is needed`
+      : `${LIBRARY} is not in it`;
     const note = `TensorFlow ${version} of ${python} (${folder}) was passed over: ${reason}`;
     if (!notes.includes(note)) notes.push(note);
   }
   return undefined;
 }
 
-/** Our own folder, by the XDG convention. */
+/** Our own folder, by the XDG convention; on Windows, where programs keep what belongs to one machine. */
 export function cacheRoot(env: Environment): string | undefined {
-  const root = env.XDG_CACHE_HOME || (env.HOME && `${env.HOME}/.cache`);
+  const own = WINDOWS ? env.LOCALAPPDATA?.replaceAll("\\", "/") : env.HOME && `${env.HOME}/.cache`;
+  const root = env.XDG_CACHE_HOME || own;
   return root ? `${root}/nepa` : undefined;
 }
 
-function cacheFolder(kind: Kind, env: Environment): string {
+function cacheFolder(kind: Kind, env: Environment, python?: string): string {
   const root = cacheRoot(env);
-  if (!root) throw new DownloadError("neither XDG_CACHE_HOME nor HOME is set: set one");
-  return `${root}/tensorflow-${VERSION}-${kind}-${PLATFORM}`;
+  if (!root) {
+    throw new DownloadError(
+      `neither XDG_CACHE_HOME nor ${WINDOWS ? "LOCALAPPDATA" : "HOME"} is set: set one`,
+    );
+  }
+  return `${root}/tensorflow-${VERSION}-${kind}-${PLATFORM}${python ? `-python${python}` : ""}`;
 }
 
 async function inCache(kind: Kind, env: Environment, notes: string[]): Promise<FoundTensorFlow | undefined> {
-  const folder = cacheFolder(kind, env);
-  const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
-  const source = env.HOME && folder.startsWith(env.HOME) ? folder.replace(env.HOME, "~") : folder;
-  return library ? { library, version: VERSION, source, notes } : undefined;
+  for (const python of WINDOWS ? PYTHONS : [undefined]) {
+    const folder = cacheFolder(kind, env, python);
+    const library = await libraryIn(kind === "gpu" ? `${folder}/tensorflow` : folder);
+    const source = env.HOME && folder.startsWith(env.HOME) ? folder.replace(env.HOME, "~") : folder;
+    if (library) return { library, version: VERSION, source, notes };
+  }
+  return undefined;
 }
 
 async function downloaded(kind: Kind, wheel: Wheel | undefined, env: Environment, notes: string[]) {
-  const folder = cacheFolder(kind, env), what = kind === "gpu" ? kind : wheel ?? WHEELS[PLATFORM];
   if (env.NEPA_OFFLINE === "1") {
     throw new DownloadError("NEPA_OFFLINE=1 forbids the download: unset it, or set NEPA_TENSORFLOW");
   }
-  const remedy = Deno.build.os === "windows" ? ": run in the Windows Subsystem for Linux" : "";
-  if (!what) throw new DownloadError(`TensorFlow ${VERSION} has no build for ${PLATFORM}${remedy}`);
-  await fetchTensorFlow(what, folder, env);
+  const builds = Object.keys(WHEELS).filter((name) => name.startsWith(PLATFORM));
+  if (builds.length === 0) throw new DownloadError(`TensorFlow ${VERSION} has no build for ${PLATFORM}`);
+  const python = WINDOWS ? await findPython(env) : undefined;
+  if (typeof python === "string") throw new DownloadError(`Windows: ${python}`);
+  const name = python ? `${PLATFORM}-${python.version}` : PLATFORM,
+    folder = cacheFolder(kind, env, python?.version);
+  await fetchTensorFlow(kind === "gpu" ? kind : wheel ?? WHEELS[name]!, folder, env, python);
   const found = await inCache(kind, env, notes);
   if (found) return found;
   throw new DownloadError(`${folder}: expected ${LIBRARY} in it; remove the folder and try again`);

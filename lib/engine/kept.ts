@@ -5,6 +5,7 @@ import { cpus, hostname } from "node:os";
 import { type Environment, granted } from "./download.ts";
 import { host } from "./host.ts";
 import { cacheRoot } from "./install.ts";
+import { setVariable } from "./libc.ts";
 import { isAsSealed, seal, sealedAt } from "./sums.ts";
 
 /** Beyond this, the oldest go. A training step takes some megabytes, a small function counts as `LEAST_BYTES`. */
@@ -85,7 +86,7 @@ export async function keepCompiled(
   cpuinfo?: string,
 ): Promise<string | undefined> {
   const root = cacheRoot(env), flags = env.TF_XLA_FLAGS ?? "";
-  if (!root || Deno.build.os !== "linux" || flags.includes("persistent_cache_directory")) return undefined;
+  if (!root || Deno.build.os === "darwin" || flags.includes("persistent_cache_directory")) return undefined;
   const all = `${root}/compiled`;
   if (!granted({ name: "write", path: all })) return undefined;
   try {
@@ -98,9 +99,10 @@ export async function keepCompiled(
     tidy(all);
     removeDamaged(folder);
     const { bavail, bsize } = await statfs(folder);
-    if (bavail * bsize < 2 * MAX_BYTES || folder.includes(" ")) return undefined; // a space would end the flag
-    const kept = `--tf_xla_persistent_cache_directory=${folder} --tf_xla_persistent_cache_device_types=CPU`;
-    Deno.env.set("TF_XLA_FLAGS", `${flags} ${kept}`.trim());
+    if (bavail * bsize < 2 * MAX_BYTES) return undefined;
+    const quoted = `"${folder.replaceAll(/["\\]/g, "\\$&")}"`; // there may be spaces in it
+    const kept = `--tf_xla_persistent_cache_directory=${quoted} --tf_xla_persistent_cache_device_types=CPU`;
+    setVariable("TF_XLA_FLAGS", `${flags} ${kept}`.trim());
     return folder;
   } catch {
     return undefined; // it only saves time

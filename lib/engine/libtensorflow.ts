@@ -4,9 +4,11 @@
  * @module
  */
 
+import { dirname } from "node:path";
 import { C_API, SETTERS } from "./c_api.ts";
 import { FRAMEWORK } from "./download.ts";
 import { silently } from "./libc.ts";
+import { openNeeded } from "./windows.ts";
 import { damageOf } from "./sums.ts";
 
 /** A C pointer that is not null. */
@@ -85,10 +87,14 @@ export class LibTensorFlow {
   readonly #status: Pointer;
   readonly #setters: Setters;
 
-  /** @throws {TensorFlowError} If the library is damaged, cannot be opened or lacks a function. */
-  constructor(path: string) {
+  /**
+   * @param python On Windows: path of Python's DLL, where it does not lie beside the library.
+   * @throws {TensorFlowError} If the library is damaged, cannot be opened or lacks a function.
+   */
+  constructor(path: string, python?: string) {
     refuseDamaged(path);
     try {
+      if (Deno.build.os === "windows") openNeeded(path, python);
       this.c = silently(() => Deno.dlopen(path, C_API).symbols);
       this.#setters = Deno.dlopen(path, SETTERS).symbols as Setters;
     } catch (cause) {
@@ -226,8 +232,8 @@ const KINDS: Record<
 
 /** Code that was cut off or overwritten would end the process. */
 function refuseDamaged(library: string): void {
-  const folder = library.slice(0, library.lastIndexOf("/") + 1) || "./";
-  for (const path of [library, folder + FRAMEWORK]) {
+  const folder = `${dirname(library)}/`;
+  for (const path of new Set([library, folder + FRAMEWORK])) {
     const damage = damageOf(path);
     if (damage === undefined) continue;
     throw new TensorFlowError(

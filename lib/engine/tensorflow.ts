@@ -19,6 +19,7 @@ import {
   type Pointer,
   pointers,
 } from "./libtensorflow.ts";
+import { setVariable } from "./libc.ts";
 import type { Work } from "./record.ts";
 import type { Box } from "./types.ts";
 
@@ -135,14 +136,18 @@ let opened: { library: string; engine: TensorFlow } | undefined;
  * Opens the library and registers the backend "tensorflow" with tfjs, without making it the current one.
  *
  * @param library Path of `libtensorflow_cc.so.2`; `libtensorflow_framework.so.2` lies beside it.
+ * @param python On Windows: path of Python's DLL, where it does not lie beside the library.
  * @throws {TensorFlowError} If it cannot be opened, or another copy is open: there is one for each process.
  */
-export async function openTensorFlow(library: string): Promise<TensorFlow> {
+export async function openTensorFlow(library: string, python?: string): Promise<TensorFlow> {
   if (opened?.library === library) return opened.engine;
   if (opened) {
     throw new TypeError(
       `TensorFlow: ${opened.library} is open in this process; restart it to use ${library}`,
     );
+  }
+  for (const [name, value] of Object.entries(Deno.env.toObject())) {
+    if (/^(TF|XLA)_/.test(name)) setVariable(name, value); // what this process was told since it began
   }
   setDefault("TF_NUM_INTRAOP_THREADS", String(Math.ceil(navigator.hardwareConcurrency / STREAMS)));
   const flags = Deno.env.get("XLA_FLAGS");
@@ -153,7 +158,7 @@ export async function openTensorFlow(library: string): Promise<TensorFlow> {
   // Without AVX-512 TensorFlow leaves oneDNN off, but its products are faster, and it keeps memory from step to step.
   setDefault("TF_ENABLE_ONEDNN_OPTS", "1");
   await openCusolver(library);
-  const lib = new LibTensorFlow(library);
+  const lib = new LibTensorFlow(library, python);
   if (!lib.version.startsWith("2.21.")) setFlags(flags); // an option that it does not know would end the process
   // The kernels call two functions of node:util that newer runtimes dropped.
   const patched = util as unknown as Record<string, unknown>;
@@ -181,11 +186,8 @@ function withoutYnnpackSums(flags = ""): string {
 }
 
 /** XLA reads them when it first compiles. */
-function setFlags(flags: string | undefined): void {
-  if (flags === undefined) Deno.env.delete("XLA_FLAGS");
-  else Deno.env.set("XLA_FLAGS", flags);
-}
+const setFlags = (flags: string | undefined): void => setVariable("XLA_FLAGS", flags);
 
 function setDefault(variable: string, value: string): void {
-  if (Deno.env.get(variable) === undefined) Deno.env.set(variable, value);
+  if (Deno.env.get(variable) === undefined) setVariable(variable, value);
 }

@@ -1,5 +1,6 @@
 /** Unpacking Python wheels, which are zip archives. @module */
 import { createHash } from "node:crypto";
+import { basename } from "node:path";
 
 /** The hexadecimal SHA-256 of bytes. */
 export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -17,7 +18,7 @@ export async function unpack(archive: Uint8Array, folder: string, wanted: RegExp
   for (const entry of await reader.getEntries()) {
     const { filename: name } = entry;
     if (entry.directory || !wanted.test(name)) continue;
-    const file = await Deno.create(`${folder}/${name.slice(name.lastIndexOf("/") + 1)}`);
+    const file = await Deno.create(`${folder}/${basename(name)}`);
     await entry.getData(file.writable); // which closes the file
   }
   await reader.close();

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@st
 import { keepCompiled } from "../../lib/engine/kept.ts";
 import { inProcess, tensorflowLibrary } from "../support/in_process.ts";
 
-const ignore = Deno.build.os !== "linux";
+const ignore = Deno.build.os === "darwin";
 
 /** Twenty updates of a small network, compiled; prints the bits of its weights. */
 const TRAINING = `
@@ -44,7 +44,7 @@ Deno.test(
   "the next process takes what the first has compiled, and computes the same bits",
   { ignore },
   async () => {
-    const cache = await Deno.makeTempDir(), first = (await train(cache)).stdout, files = filesIn(cache);
+    const cache = await Deno.makeTempDir({ suffix: " of Zoë's" }), first = (await train(cache)).stdout, files = filesIn(cache);
     assert(/^-?\d+ true\n$/.test(first), first);
     assert(
       files.length > 0 &&
@@ -86,18 +86,14 @@ Deno.test("another processor, library or setting has a folder of its own", { ign
   const environment = { XDG_CACHE_HOME: cache }, before = Deno.env.get("TF_XLA_FLAGS");
   try {
     const folder = await keepCompiled(library, environment);
-    assertStringIncludes(Deno.env.get("TF_XLA_FLAGS")!, `--tf_xla_persistent_cache_directory=${folder} `);
+    assertStringIncludes(Deno.env.get("TF_XLA_FLAGS")!, `--tf_xla_persistent_cache_directory="${folder}" `);
     assertEquals(await keepCompiled(library, environment), folder);
     assertNotEquals(await keepCompiled(other, environment), folder);
     assertNotEquals(
       await keepCompiled(library, { ...environment, XLA_FLAGS: "--xla_cpu_enable_fast_math" }),
       folder,
     );
-    const processor = (await Deno.readTextFile("/proc/cpuinfo")).replace(
-      /^(?:flags|Features).*$/gm,
-      "flags : none",
-    );
-    assertNotEquals(await keepCompiled(library, environment, processor), folder);
+    assertNotEquals(await keepCompiled(library, environment, "flags : none"), folder);
     const own = { ...environment, TF_XLA_FLAGS: "--tf_xla_persistent_cache_directory=" };
     assertEquals(await keepCompiled(library, own), undefined);
     assertEquals(await keepCompiled(library, {}), undefined);

@@ -2,9 +2,9 @@ import { findTensorFlow } from "../../lib/engine/install.ts";
 
 const ROOT = new URL("../../", import.meta.url);
 
-/** Where this process finds the system's libraries and graphics drivers. */
+/** Where this process finds the system, its libraries and graphics drivers. */
 const DRIVERS = Object.fromEntries(
-  Object.entries(Deno.env.toObject()).filter(([name]) => /^(LD_LIBRARY_PATH$|VK_)/.test(name)),
+  Object.entries(Deno.env.toObject()).filter(([name]) => /^(LD_LIBRARY_PATH$|VK_|SystemRoot$|WINE)/i.test(name)),
 );
 
 /** Runs code with `useEngine` and `tf` in a process of its own, without TensorFlow unless `env` leads to one. */
@@ -22,6 +22,7 @@ export async function inProcess(
     env: {
       ...DRIVERS,
       HOME: empty,
+      LOCALAPPDATA: empty,
       PATH: empty,
       DENO_DIR: denoDir,
       NEPA_OFFLINE: "1",
