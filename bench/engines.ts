@@ -6,6 +6,7 @@
  *
  * webgpu is left out where there is no graphics card, unless it is asked for; cpu, plain JavaScript, does one step.
  */
+import { fileURLToPath } from "node:url";
 import { nepaConfig, trainingFlops } from "nepa";
 import { findAdapter } from "../lib/engine/webgpu.ts";
 import { BATCH, type Case, choices, count, readOptions, show, showJson } from "./common.ts";
@@ -18,7 +19,7 @@ type Result = { way: Way; record: { engine: string; mode: string; seconds: numbe
 };
 
 async function timeAlone(way: Way, preset: Case, steps: number): Promise<Result> {
-  const main = new URL("mod.ts", import.meta.url).pathname;
+  const main = fileURLToPath(new URL("mod.ts", import.meta.url));
   const amount = way === "cpu" ? ["--steps", "1", "--warmup", "0"] : ["--steps", `${steps}`];
   const options = ["--case", preset, "--engine", way, "--precision", "float32", ...amount, "--json"];
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {

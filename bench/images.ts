@@ -10,6 +10,7 @@
  * `--parquet`: the same images in a folder and in the files that Hugging Face's `datasets` writes, 2,025 in each, shuffled, by
  * turns in processes of their own: images a second, and the most memory that each holds.
  */
+import { fileURLToPath } from "node:url";
 import {
   arrayDataset,
   compose,
@@ -100,7 +101,7 @@ async function pythonWithTorchvision(given: string): Promise<string> {
 }
 
 async function torchvision(folder: string, given: string, workers: number): Promise<Loader> {
-  const script = new URL("images_peer.py", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("images_peer.py", import.meta.url));
   const args = ["-W", "ignore", script, folder, ...[SIZE, BATCH, workers].map(String)];
   const peer = new Answering("torchvision", await pythonWithTorchvision(given), { args });
   const loader: Loader = {

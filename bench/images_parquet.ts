@@ -2,6 +2,7 @@
  * Images in a folder beside the same in Parquet files, see `images.ts`. As a program it is the process of one of them:
  * each line of input is a number of passes, the answer a line of JSON with their seconds and the peak of resident memory.
  */
+import { fileURLToPath } from "node:url";
 import { cpuUsage } from "node:process";
 import { imageFolder, parquetImages, useEngine } from "nepa";
 import { type Contender, race } from "./common.ts";
@@ -21,7 +22,7 @@ class Passes implements Contender {
   readonly #process: Answering;
 
   constructor(readonly name: "folder" | "parquet", path: string) {
-    const args = ["run", "--allow-all", "--no-check", new URL(import.meta.url).pathname, name, path];
+    const args = ["run", "--allow-all", "--no-check", fileURLToPath(import.meta.url), name, path];
     this.#process = new Answering(name, Deno.execPath(), { args });
   }
 
@@ -44,7 +45,7 @@ export async function parquet(n: number, rounds: number, given: string): Promise
   try {
     const bytes = await writePhotographs(`${root}/folder`, CASES[0], n),
       images = Math.floor(n / BATCH) * BATCH;
-    const script = new URL("images_parquet.py", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("images_parquet.py", import.meta.url));
     const written = await succeeds(python, script, `${root}/folder`, `${root}/parquet`, `${ROWS}`);
     if (!written) throw new Error("the Parquet files could not be written; see above");
     for (const name of ["folder", "parquet"] as const) contenders.push(new Passes(name, `${root}/${name}`));

@@ -7,6 +7,7 @@
  *
  * With the method ijepa, `IJepaModel` of transformers 5.24 takes the official code's place.
  */
+import { fileURLToPath } from "node:url";
 import {
   fashionMnist,
   finetune,
@@ -140,7 +141,7 @@ const near = (layers: Row["layers"]): boolean =>
 
 /** Runs the official code over what lies in the folder. */
 async function runPeer(folder: string, checkout: string, given: string | undefined): Promise<Report> {
-  const script = new URL("interop_peer.py", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("interop_peer.py", import.meta.url));
   const args = ["-W", "ignore", script, checkout, folder];
   const { success } = await new Deno.Command(await python(given ?? ""), {
     args,

@@ -1,4 +1,5 @@
 /** Exchanges I-JEPA with Hugging Face's `IJepaModel` and the public code's checkpoints: `bench interop --method ijepa`. @module */
+import { fileURLToPath } from "node:url";
 import {
   fashionMnist,
   finetune,
@@ -87,7 +88,7 @@ export async function interopIJepa(
       );
     }
     await Deno.copyFile(`${fixtures}ijepa/model.safetensors`, `${root}/public.safetensors`);
-    const script = new URL("interop_ijepa.py", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("interop_ijepa.py", import.meta.url));
     const { success } = await new Deno.Command(python, {
       args: ["-W", "ignore", script, root],
       stderr: "inherit",

@@ -1,4 +1,5 @@
 /** The official PyTorch code as a process that works when it is asked to. */
+import { fileURLToPath } from "node:url";
 import { type NepaConfig, nepaConfig, type NepaOptions, toOfficialConfig } from "nepa";
 import { cacheRoot } from "../lib/engine/install.ts";
 import type { Contender } from "./common.ts";
@@ -74,7 +75,7 @@ export class TorchPeer implements Contender {
     if (!options.official) {
       throw new OptionError("--peer torch: expected --official with a checkout of SihanXU/nepa");
     }
-    const script = new URL("torch_peer.py", import.meta.url).pathname;
+    const script = fileURLToPath(new URL("torch_peer.py", import.meta.url));
     const args = ["-W", "ignore", script, options.official];
     return new TorchPeer(new Answering(name, await python(options.python), { args }));
   }

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { fileURLToPath } from "node:url";
 import { IJepa, type IJepaOptions, nepaConfig, updateRandom, useEngine } from "nepa";
 import { BATCH, type Contender, race, show, showJson } from "./common.ts";
 import { OptionError } from "./options.ts";
@@ -31,7 +32,7 @@ interface Timed extends Contender {
 
 /** This library's step. */
 async function own(opening: Opening): Promise<Timed> {
-  const script = new URL("step_child.ts", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("step_child.ts", import.meta.url));
   const process = new Answering("nepa", Deno.execPath(), {
     args: ["run", "--no-check", "--allow-all", script],
   });
@@ -49,7 +50,7 @@ async function publicStep(
   given: { ijepa: string; python: string },
 ): Promise<Timed> {
   if (!given.ijepa) throw new OptionError("--ijepa: expected a checkout of facebookresearch/ijepa, got none");
-  const script = new URL("ijepa_peer.py", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("ijepa_peer.py", import.meta.url));
   const process = new Answering("torch, public code", await python(given.python), {
     args: ["-W", "ignore", script, given.ijepa],
   });

@@ -1,6 +1,6 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
-import { cacheRoot, granted } from "@nepa/engine";
+import { cacheRoot, granted, rename } from "@nepa/engine";
 import { ahead } from "./rows.ts";
 
 /** A hash of a text and of numbers. */
@@ -21,7 +21,7 @@ export async function remembered<T>(name: string, compute: () => Promise<T>): Pr
   try {
     await Deno.mkdir(folder, { recursive: true });
     await Deno.writeTextFile(part, JSON.stringify(value));
-    await Deno.rename(part, file);
+    await rename(part, file);
   } catch { /* a folder that cannot be written */ }
   return value;
 }

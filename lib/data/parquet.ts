@@ -4,7 +4,7 @@ import type { SchemaTree } from "hyparquet";
 import { checkOptions, expect, orNull, text } from "../base/check.ts";
 import { notice } from "../display/jupyter.ts";
 import { progress } from "../display/progress.ts";
-import { stoppable } from "@nepa/engine";
+import { rename, stoppable } from "@nepa/engine";
 import { DECODING, EncodedDataset, type EncodedImages, type EncodedOptions, type Source } from "./encoded.ts";
 import { contentsOf, hashOf } from "./kept.ts";
 import { DataError } from "./idx.ts";
@@ -267,7 +267,7 @@ export async function unpackParquet(
         );
       }
     });
-    await Deno.rename(part, folder);
+    await rename(part, folder);
   } catch (error) {
     await Deno.remove(part, { recursive: true }).catch(() => {});
     throw error;

@@ -6,7 +6,7 @@ import { onInterrupt, onTerminate } from "./interrupt.ts";
 import { seal } from "./sums.ts";
 import { sha256, unpack } from "./wheel.ts";
 import wheels from "./wheels.json" with { type: "json" };
-import { dllIn, type WindowsPython } from "./windows.ts";
+import { dllIn, rename, type WindowsPython } from "./windows.ts";
 
 /** Environment variables. */
 export type Environment = Record<string, string>;
@@ -249,7 +249,7 @@ async function fill(
     if (what === "gpu") await runPip(GPU_INSTALL, partial, GPU_BYTES, env);
     else await fetchWheel(what, partial, env, python);
     secure(what === "gpu" ? `${partial}/tensorflow` : partial);
-    await Deno.rename(partial, folder);
+    await rename(partial, folder);
   } catch (error) {
     await Deno.remove(partial, { recursive: true });
     throw error;

@@ -29,6 +29,24 @@ function update(): void {
 export function watchInterrupts(): void {
   permanent = true;
   update();
+  watchEvent();
+}
+
+let watching = false;
+
+/** On Windows Jupyter sets an event, whose handle its kernels inherit, where it would send SIGINT elsewhere. */
+async function watchEvent(): Promise<void> {
+  const handle = Deno.build.os === "windows" ? Deno.env.get("JPY_INTERRUPT_EVENT") : undefined;
+  if (!handle || watching) return;
+  watching = true;
+  const { symbols } = Deno.dlopen("kernel32.dll", {
+    WaitForSingleObject: { parameters: ["usize", "u32"], result: "u32", nonblocking: true },
+  });
+  const set = 0, late = 258, milliseconds = 1000;
+  for (let state = late; state === set || state === late;) {
+    state = await symbols.WaitForSingleObject(BigInt(handle), milliseconds);
+    if (state === set) onSignal();
+  }
 }
 
 /**
@@ -100,14 +118,15 @@ const ENDINGS = { SIGTERM: 143, SIGHUP: 129 } as const;
 
 /**
  * Calls `listener` at each SIGTERM, and at each SIGHUP unless it is ignored, as under `nohup`; they do not end the process
- * then, until the result is called.
+ * then, until the result is called. On Windows SIGHUP is the closing of the window, some seconds after which the system ends
+ * the process; there is no SIGTERM.
  *
  * @param listener Asks whatever runs to stop and the process to end, with that code; must not throw.
  * @returns Ends the listening.
  */
 export function onTerminate(listener: (code: number) => void): () => void {
-  if (Deno.build.os === "windows") return () => {}; // there are no such signals
-  const signals = hangupIgnored() ? ["SIGTERM" as const] : ["SIGTERM" as const, "SIGHUP" as const];
+  const all = Deno.build.os === "windows" ? ["SIGHUP" as const] : ["SIGTERM" as const, "SIGHUP" as const];
+  const signals = hangupIgnored() ? all.filter((name) => name !== "SIGHUP") : all;
   const added = signals.map((name) => [name, () => listener(ENDINGS[name])] as const);
   for (const [name, call] of added) Deno.addSignalListener(name, call);
   return () => {

@@ -90,7 +90,7 @@ export async function keepCompiled(
   const all = `${root}/compiled`;
   if (!granted({ name: "write", path: all })) return undefined;
   try {
-    const known = `model name: ${cpus()[0]?.model} in ${hostname()}`; // Deno shows /proc only with all permissions
+    const known = `model name: ${cpus()[0]?.model.split("\0")[0]} in ${hostname()}`; // Deno shows /proc only with all permissions
     cpuinfo ??= await Deno.readTextFile("/proc/cpuinfo").catch(() => known);
     const folder = `${all}/${await machine(library, env, cpuinfo)}`, probe = `${folder}/${randomUUID()}`;
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });

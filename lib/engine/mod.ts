@@ -17,4 +17,5 @@ export { onInterrupt, onTerminate, RunInterrupted, stoppable } from "./interrupt
 export { cacheRoot, findTensorFlow, installTensorFlow } from "./install.ts";
 export type { FindOptions, FoundTensorFlow } from "./install.ts";
 export { DownloadError, granted } from "./download.ts";
+export { rename } from "./windows.ts";
 export type { Environment, Wheel } from "./download.ts";

@@ -68,6 +68,23 @@ export async function findPython(env: Environment): Promise<WindowsPython | stri
     "`winget install Python.Python.3.12` brings one; begin anew in a new terminal then";
 }
 
+/**
+ * Renames. Where a scanner has a file open for a moment, as it does on Windows, it is tried again for some seconds.
+ *
+ * @param attempt What renames.
+ */
+export async function rename(from: string, to: string, attempt = Deno.rename): Promise<void> {
+  for (let wait = 10;; wait *= 2) {
+    try {
+      return await attempt(from, to);
+    } catch (error) {
+      const held = /\(os error (5|32|33)\)/.test((error as Error).message) && wait < 2000; // Windows' numbers
+      if (!held || Deno.build.os !== "windows" && attempt === Deno.rename) throw error;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}
+
 /** The DLL of a Python that lies in a folder. */
 export function dllIn(folder: string): string | undefined {
   const found = [...Deno.readDirSync(folder)].find(({ name }) => /^python3\d+\.dll$/i.test(name));

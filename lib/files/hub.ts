@@ -40,7 +40,7 @@ const textOf = (path: string) =>
 /** Where the cache is, whom to ask and as whom: the variables of Python's huggingface_hub. */
 async function settings(env: Environment) {
   const path = (text: string) =>
-    text.replace(/^~(?=\/|$)/, env.HOME || homedir())
+    text.replace(/^~(?=[\\/]|$)/, (Deno.build.os === "windows" ? env.USERPROFILE : env.HOME) || homedir())
       .replace(/\$(?:(\w+)|\{(\w+)\})/g, (all, a, b) => env[a ?? b] ?? all);
   const home = path(env.HF_HOME || join(env.XDG_CACHE_HOME || "~/.cache", "huggingface"));
   const cache = path(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"));
@@ -83,6 +83,9 @@ async function cached(storage: string, revision: string, wanted: Wanted): Promis
 
 /** Sees that a file is in its commit's folder. Processes, Python's too, wait for each other. */
 async function fetchFile(hub: Hub, folder: string, file: HubFile, show = (_bytes: number) => {}) {
+  if (await Deno.lstat(join(folder, file.path)).then((own) => own.isFile && own.size === file.size, () => false)) {
+    return; // where there are no links, Python moves or copies the file itself
+  }
   const storage = join(folder, "../.."), link = join(folder, file.path);
   const blob = join(storage, "blobs", file.hash);
   const lock = join(storage, "../.locks", basename(storage), `${file.hash}.lock`);
@@ -94,7 +97,9 @@ async function fetchFile(hub: Hub, folder: string, file: HubFile, show = (_bytes
   const target = relative(dirname(link), blob);
   if (await Deno.readLink(link).catch(() => undefined) === target) return;
   await Deno.remove(link).catch(() => {});
-  await Deno.symlink(target, link);
+  await Deno.symlink(target, link, { type: "file" })
+    .catch(() => Deno.link(blob, link)) // Windows lets few users make the former
+    .catch(() => Deno.copyFile(blob, link));
 }
 
 /** Fetches files one after another, shown as one bar. */

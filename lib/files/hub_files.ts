@@ -1,4 +1,5 @@
 /** Requests to the Hugging Face hub: retries, refusals in plain words, downloads that are resumed and checked. @module */
+import { rename } from "@nepa/engine";
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -238,5 +239,5 @@ export async function fetchBlob(
     const expected = `${hub.repo}: ${path}: expected the hash ${file.hash}`;
     throw new HubError(`${expected}, got other bytes, now removed: try again`);
   }
-  await Deno.rename(part, blob);
+  await rename(part, blob);
 }

@@ -1,4 +1,5 @@
 /** Files that are files: no link, pipe, device or folder in their place, none longer than it may be, and written whole. @module */
+import { rename } from "@nepa/engine";
 import { ForeignError } from "../base/check.ts";
 import { isObject } from "./safetensors.ts";
 
@@ -57,7 +58,7 @@ export async function readJson(path: string): Promise<Record<string, unknown> | 
 /** Asks the disk to hold what was written to a file; or, of a folder, its names. */
 export async function sync(path: string): Promise<void> {
   if (Deno.build.os === "windows" && (await Deno.stat(path)).isDirectory) return; // cannot be opened there
-  using file = await Deno.open(path, { read: true });
+  using file = await Deno.open(path, { read: true, write: Deno.build.os === "windows" }); // where reading is not enough
   await file.sync();
 }
 
@@ -85,5 +86,5 @@ export async function writeWhole(
     for (const part of parts) await Deno.remove(part).catch(() => {});
     throw error;
   }
-  for (const [path] of files) await Deno.rename(`${path}.part`, path);
+  for (const [path] of files) await rename(`${path}.part`, path);
 }

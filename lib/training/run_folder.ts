@@ -2,10 +2,12 @@
 import { createReadStream } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
+import { sep } from "node:path";
 import process from "node:process";
 import { crc32 } from "node:zlib";
+import { rename } from "@nepa/engine";
 import { ForeignError, visible } from "../base/check.ts";
-import { FileError, isPlain, readIfThere, readJson, sync } from "../files/plain.ts";
+import { FileError, isPlain, readIfThere, readJson, sync, writeWhole } from "../files/plain.ts";
 import { isObject } from "../files/safetensors.ts";
 
 /** What was wrong with a run's folder: first those of its contents, then those of the disk. */
@@ -73,8 +75,10 @@ async function checksumOf(path: string): Promise<{ size: number; crc32: number }
   return { size: (await Deno.stat(path)).size, crc32: sum };
 }
 
-/** Paths of all that is in a folder, however deep. */
-const contents = (folder: string): Promise<string[]> => readdir(folder, { recursive: true });
+/** Paths of all that is in a folder, however deep, as any system reads them. */
+async function contents(folder: string): Promise<string[]> {
+  return (await readdir(folder, { recursive: true })).map((path) => path.split(sep).join("/"));
+}
 
 /** What a checkpoint says of itself. @throws {FileError} Or another error, if it is not whole or not the one of that step. */
 async function examine(folder: string, step: number): Promise<Found["state"]> {
@@ -105,24 +109,24 @@ export class RunFolder {
 
   /**
    * Makes the folder if it is not there, locks it and clears away what a killed process left half written. The lock is
-   * the operating system's, on the file `lock`: it ends with the process, whatever ends that.
+   * the operating system's, on the file `lock`: it ends with the process, whatever ends that. Who has it stands in `holder`,
+   * since what is locked cannot be read on Windows.
    *
    * @throws {RunFolderError} If another run has it, or it cannot be written.
    */
   static async open(path: string): Promise<RunFolder> {
     return await naming(path, async () => {
       await Deno.mkdir(path, { recursive: true });
-      const name = `${path}/lock`;
+      const name = `${path}/lock`, holder = `${path}/holder`;
       await isPlain(name, Infinity, Deno.lstat);
       const lock = await Deno.open(name, { read: true, write: true, create: true });
       try {
         if (!await lock.tryLock(true)) {
-          const holder = new TextDecoder().decode(await readIfThere(name, 1000));
+          const who = new TextDecoder().decode(await readIfThere(holder, 1000));
           const help = "wait for it, stop it, or give another folder";
-          throw new RunFolderError("locked", path, `another run writes here (${holder}); ${help}`);
+          throw new RunFolderError("locked", path, `another run writes here (${who}); ${help}`);
         }
-        await lock.truncate();
-        await lock.write(new TextEncoder().encode(`process ${process.pid} on ${hostname()}`));
+        await writeWhole([holder, `process ${process.pid} on ${hostname()}`]);
         for await (const { name, isDirectory } of Deno.readDir(path)) {
           if (isDirectory && /^step-\d+\.(part|old)$/.test(name)) await remove(`${path}/${name}`);
         }
@@ -158,7 +162,7 @@ export class RunFolder {
           const { message, code = "" } = error as { message: string; code?: string };
           if (REFUSALS[code]?.[0] === "read-only") throw error;
           await remove(`${folder}.torn`);
-          await Deno.rename(folder, `${folder}.torn`);
+          await rename(folder, `${folder}.torn`);
           say(`${folder} is torn (${visible(message)}); it is set aside as ${nameOf(step)}.torn`);
         }
       }
@@ -194,7 +198,7 @@ export class RunFolder {
         const text = JSON.stringify({ ...all, crc32: crc32(JSON.stringify(all)) }, null, 2);
         await Deno.writeTextFile(`${part}/${STATE}`, text + "\n");
         await Promise.all([...names, STATE, "."].map((name) => sync(`${part}/${name}`)));
-        await Deno.rename(part, folder);
+        await rename(part, folder);
         await sync(this.path);
       } catch (error) {
         await remove(part).catch(() => {});
@@ -209,7 +213,7 @@ export class RunFolder {
       for (const old of (await this.steps()).slice(0, -newest)) {
         const folder = `${this.path}/${nameOf(old)}`;
         if (old === step) continue;
-        await Deno.rename(folder, `${folder}.old`); // a kill in the middle leaves no half checkpoint
+        await rename(folder, `${folder}.old`); // a kill in the middle leaves no half checkpoint
         await remove(`${folder}.old`);
       }
     });

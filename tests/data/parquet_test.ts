@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import {
   DataError,
@@ -17,7 +18,7 @@ import { fixtures } from "../support/images.ts";
 import { withFolder } from "../support/folder.ts";
 import { type Cell, parquetColumns } from "../support/parquet.ts";
 
-const packed = new URL("../fixtures/parquet/", import.meta.url).pathname;
+const packed = fileURLToPath(new URL("../fixtures/parquet/", import.meta.url));
 const pictures = ["cat/exif6.jpg", "cat/rgb.jpg", "dog/alpha.png", "dog/lossy.webp"];
 const cells: Cell[] = await Promise.all(pictures.map(async (path) => {
   return { bytes: await Deno.readFile(`${fixtures}folder/${path}`), path };

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   arrayDataset,
@@ -117,7 +118,7 @@ Deno.test("a transform that writes into the image it is given leaves the data se
     return image;
   };
   assertEquals(new Set(await taken(noise, { augment: black })), new Set([0]));
-  const path = new URL("../fixtures/images/folder", import.meta.url).pathname;
+  const path = fileURLToPath(new URL("../fixtures/images/folder", import.meta.url));
   const files = await imageFolder(path, { size: 30 }), first = (await files.get(0)).image;
   await taken(files, { augment: compose(resize(30), black), batchSize: 4 }).catch(() => {});
   assertEquals((await files.get(0)).image, first);

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertNotEquals } from "@std/assert";
 import {
   compose,
@@ -41,7 +42,7 @@ Deno.test("the k-th training batch has the images of pretrain's update k, wherev
 
 Deno.test("views are the same images, each augmented by its own chance; the first is that of one view", async () => {
   const before = tf.memory().numTensors,
-    path = new URL("../fixtures/images/folder", import.meta.url).pathname;
+    path = fileURLToPath(new URL("../fixtures/images/folder", import.meta.url));
   const crop = compose(randomResizedCrop({ size: 16, scale: [0.1, 0.4] }), horizontalFlip());
   const sets = [
     { dataset: noise, options: { batchSize: 8, augment } },

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { escapeHtml, inNotebook, jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { formatDuration, progress, progressLine } from "../../lib/display/progress.ts";
@@ -61,7 +62,7 @@ Deno.test("progress refuses a total that is no number", () => {
 });
 
 /** Runs a program that counts to three with a bar; in a pseudo-terminal, if wanted. */
-const CONFIG = new URL("../../deno.json", import.meta.url).pathname;
+const CONFIG = fileURLToPath(new URL("../../deno.json", import.meta.url));
 
 async function count(terminal: boolean): Promise<string> {
   const code = `import { progress } from "${new URL("../../lib/display/progress.ts", import.meta.url)}";

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertMatch } from "@std/assert";
 import { tally } from "../conformance/tally.ts";
 
@@ -33,7 +34,7 @@ Deno.test("a known failure is left out and named; one that passes, or that no sp
 
 async function run(...args: string[]): Promise<{ code: number; last: string }> {
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-all", new URL("../conformance/run.ts", import.meta.url).pathname, ...args],
+    args: ["run", "--allow-all", fileURLToPath(new URL("../conformance/run.ts", import.meta.url)), ...args],
     stderr: "null",
   }).output();
   return { code, last: new TextDecoder().decode(stdout).trimEnd().split("\n").at(-1)! };

@@ -44,7 +44,9 @@ Deno.test(
   "the next process takes what the first has compiled, and computes the same bits",
   { ignore },
   async () => {
-    const cache = await Deno.makeTempDir({ suffix: " of Zoë's" }), first = (await train(cache)).stdout, files = filesIn(cache);
+    const cache = await Deno.makeTempDir({ suffix: " of Zoë's" }),
+      first = (await train(cache)).stdout,
+      files = filesIn(cache);
     assert(/^-?\d+ true\n$/.test(first), first);
     assert(
       files.length > 0 &&

@@ -1,4 +1,5 @@
 /** Each operation that the library calls, compiled: the same values and gradients as operation by operation. */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { useEngine } from "nepa";
@@ -211,7 +212,7 @@ Deno.test("every operation that the library calls is among them", () => {
       [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory }) =>
         isDirectory ? sources(`${folder}/${name}`) : [`${folder}/${name}`]
       );
-  for (const path of sources(new URL("../../lib", import.meta.url).pathname)) {
+  for (const path of sources(fileURLToPath(new URL("../../lib", import.meta.url)))) {
     if (path.endsWith("/engine/gradients.ts")) continue; // gradients_test.ts has those
     const code = Deno.readTextFileSync(path).replace(/\/\*[^]*?\*\/|\/\/.*$/gm, "");
     for (const [, name] of code.matchAll(/\btf\.(\w+)[(<]/g)) called.add(name!);

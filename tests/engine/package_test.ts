@@ -1,8 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertThrows } from "@std/assert";
 import { configureEngine } from "../../lib/engine/mod.ts";
 import { withFolder } from "../support/folder.ts";
 
-const CLONE = new URL("../../", import.meta.url).pathname;
+const CLONE = fileURLToPath(new URL("../../", import.meta.url));
 
 /** What a program prints that lies in a folder of its own, with these imports in its deno.json. */
 async function elsewhere(imports: Record<string, string>, code: string): Promise<string> {

@@ -1,7 +1,14 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { DownloadError, fetchTensorFlow, FRAMEWORK, LIBRARY, WHEELS } from "../../lib/engine/download.ts";
 import { damageOf } from "../../lib/engine/sums.ts";
-import { dllIn, findPython, openNeeded, versionOf, type WindowsPython } from "../../lib/engine/windows.ts";
+import {
+  dllIn,
+  findPython,
+  openNeeded,
+  rename,
+  versionOf,
+  type WindowsPython,
+} from "../../lib/engine/windows.ts";
 import { withFolder } from "../support/folder.ts";
 import { workingPip, type World, world } from "../support/install_world.ts";
 import { needs } from "../support/needs.ts";
@@ -174,5 +181,24 @@ Deno.test("a DLL that was cut off is noticed by its own header", async () => {
     assertEquals(damageOf(path), "expected 4600 bytes, got 1000");
     await Deno.truncate(path, 4600);
     assertEquals(damageOf(path), undefined);
+  });
+});
+
+Deno.test("a rename that a scanner holds up is tried again; one that is refused is not", async () => {
+  await withFolder(async (folder) => {
+    const [from, to] = [`${folder}/from`, `${folder}/to`], calls: string[] = [];
+    await Deno.writeTextFile(from, "held");
+    const held = (...errors: Error[]) => async (from: string, to: string) => {
+      calls.push(from);
+      const error = errors.shift();
+      if (error) throw error;
+      await Deno.rename(from, to);
+    };
+    const [denied, sharing] = [5, 32].map((code) => new Error(`(os error ${code})`)) as [Error, Error];
+    await rename(from, to, held(denied, sharing));
+    assertEquals([calls.length, await Deno.readTextFile(to)], [3, "held"]);
+    const full = new Error("(os error 112)");
+    assertEquals(await rename(to, from, held(full)).catch((error) => error), full);
+    assertEquals(calls.length, 4);
   });
 });

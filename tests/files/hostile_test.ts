@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Uint8ArrayReader, Uint8ArrayWriter, ZipWriter } from "@zip.js/zip.js";
 import { visible } from "../../lib/base/check.ts";
@@ -8,7 +9,7 @@ import { withFolder } from "../support/folder.ts";
 
 await useEngine("cpu");
 
-const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
 /** A folder with a fixture's weights and another configuration. */
 async function configured(folder: string, name: string, change: Record<string, unknown>): Promise<void> {

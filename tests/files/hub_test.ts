@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { useEngine } from "../../lib/engine/mod.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
@@ -44,6 +45,34 @@ withHub(
       lines[0]!.endsWith(`0.1 MB, kept in ${folder}, fetched from ${hub.endpoint} where missing`),
       lines[0],
     );
+    hub.take();
+    assertEquals(await load(), folder);
+    assertEquals(hub.take().filter(({ path }) => path.includes("resolve")), []);
+  },
+);
+
+withHub(
+  "where symbolic links cannot be made, files are linked hard, and taken from there again",
+  {},
+  async (setup) => {
+    const { hub, home } = setup, at = fileURLToPath(new URL("../../", import.meta.url));
+    const code = `import { modelFolder } from ${
+      JSON.stringify(new URL("../../lib/files/hub.ts", import.meta.url))
+    };
+    const environment = ${JSON.stringify({ HF_HOME: home, HF_ENDPOINT: hub.endpoint })};
+    console.log(await modelFolder("${MODEL}", { environment }));`;
+    await Deno.writeTextFile(`${home}/load.ts`, code);
+    const rights = ["--allow-read", `--allow-write=${home}`, "--allow-net", "--allow-env", "--allow-sys"]; // too few for these
+    const args = ["run", "--no-check", "--quiet", "--config", `${at}deno.json`, ...rights, `${home}/load.ts`];
+    const load = async () => {
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+      return new TextDecoder().decode(stdout.length > 0 ? stdout : stderr).trim();
+    };
+    const folder = await load(), path = `${folder}/model.safetensors`;
+    const blob = `${home}/hub/models--lab--model/blobs/${sha256(weights)}`;
+    assert((await Deno.lstat(path)).isFile, folder);
+    assertEquals((await Deno.stat(path)).ino, (await Deno.stat(blob)).ino);
+    await Deno.remove(blob); // as Python does there, which moves it
     hub.take();
     assertEquals(await load(), folder);
     assertEquals(hub.take().filter(({ path }) => path.includes("resolve")), []);

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { CheckpointError } from "../../lib/files/model_folder.ts";
@@ -8,7 +9,7 @@ import { type HostTensor, readSafetensors, writeSafetensors } from "../../lib/fi
 
 await useEngine("cpu");
 
-const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
 const files = (folder: string) => [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
 

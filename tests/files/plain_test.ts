@@ -1,4 +1,5 @@
 /** Pipes and folders where files belong. @module */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DataError, idxImages, imageFolder, Nepa, openSafetensors, parquetImages, useEngine } from "nepa";
 import { withFolder } from "../support/folder.ts";
@@ -6,7 +7,7 @@ import { config } from "../support/tiny.ts";
 
 await useEngine("cpu");
 
-const FIXTURES = new URL("../fixtures/images/folder/", import.meta.url).pathname;
+const FIXTURES = fileURLToPath(new URL("../fixtures/images/folder/", import.meta.url));
 const pipe = (path: string) => new Deno.Command("mkfifo", { args: [path] }).output();
 
 Deno.test("a pipe or a folder in the place of a file is refused by every reader, without waiting for it", async () => {

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import {
   type HostTensor,
@@ -8,7 +9,7 @@ import {
 import { openSafetensors } from "../../lib/files/tensor_files.ts";
 import { file, mutant } from "../support/mutate.ts";
 
-const every = new URL("../fixtures/safetensors/every.safetensors", import.meta.url).pathname;
+const every = fileURLToPath(new URL("../fixtures/safetensors/every.safetensors", import.meta.url));
 
 /** Runs a test in a folder of its own; Deno's sanitizer sees to it that files are closed. */
 function inFolder(name: string, fn: (folder: string) => Promise<void>): void {

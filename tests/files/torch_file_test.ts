@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { Uint8ArrayReader, Uint8ArrayWriter, ZipReader, ZipWriter } from "@zip.js/zip.js";
 import * as tf from "@tensorflow/tfjs";
@@ -11,7 +12,7 @@ import { withFolder } from "../support/folder.ts";
 
 await useEngine("cpu");
 
-const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+const fixture = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
 const latin = (text: string) => Uint8Array.from(text, (c) => c.charCodeAt(0));
 

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import "../../lib/plot/network.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
@@ -146,7 +147,7 @@ Deno.test("classes that cannot be are refused before anything is made", () => {
   assertEquals(tf.memory().numTensors, tensors);
 });
 
-const folder = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+const folder = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
 Deno.test("putting on a head gives what the official conversion gives, layer scale folded or not", async () => {
   const affine = { qkNormAffine: true };

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { useEngine } from "../../lib/engine/mod.ts";
@@ -12,7 +13,7 @@ Deno.test("the parameters that decay are those of the official groups", async ()
   const { groups } = JSON.parse(await Deno.readTextFile(folder)) as {
     groups: { weight_decay: number; params: string[] }[];
   };
-  const model = await Nepa.load(new URL("../fixtures/pretrain-a", import.meta.url).pathname);
+  const model = await Nepa.load(fileURLToPath(new URL("../fixtures/pretrain-a", import.meta.url)));
   const zeros = () =>
     Object.fromEntries([...model.parameters].map(([name, variable]) => [name, tf.zerosLike(variable)]));
   const before = new Map(

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { toNotebook } from "../../notebooks/.tools/build.ts";
 import { executeNotebook } from "../../notebooks/.tools/execute.ts";
@@ -183,7 +184,7 @@ Deno.test("without a terminal and a notebook plotRun is silent", async () => {
 import { Run } from "${url("../../lib/training/run.ts")}";
 import { LineFit } from "${url("../support/line_fit.ts")}";
 await plotRun(new Run({}, new LineFit({ steps: 20 })));`;
-  const file = await Deno.makeTempFile({ suffix: ".ts", dir: new URL("..", import.meta.url).pathname });
+  const file = await Deno.makeTempFile({ suffix: ".ts", dir: fileURLToPath(new URL("..", import.meta.url)) });
   try {
     await Deno.writeTextFile(file, code);
     const command = new Deno.Command(Deno.execPath(), { args: ["run", "--allow-all", file], stdin: "null" });

@@ -1,8 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { jsonc } from "../../bench/source.ts";
 import { findTensorFlow } from "../../lib/engine/install.ts";
 
-const PROJECT = new URL("../..", import.meta.url).pathname;
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const DENIED = { network: "NotCapable", process: "NotCapable", write: "NotCapable", overwrite: "NotCapable" };
 
 /** What `offline.ts` prints with these permissions. */

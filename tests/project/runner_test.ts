@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assertEquals } from "@std/assert";
 import { countTests } from "../run.ts";
 
@@ -28,7 +29,7 @@ Deno.test("a run of deno that broke off is a failure, whatever it printed", () =
 /** The runner itself, on a folder of its own with real tests in it. */
 async function run(...args: string[]): Promise<{ code: number; lastLine: string }> {
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-all", new URL("../run.ts", import.meta.url).pathname, ...args],
+    args: ["run", "--allow-all", fileURLToPath(new URL("../run.ts", import.meta.url)), ...args],
     stderr: "null",
   }).output();
   return { code, lastLine: new TextDecoder().decode(stdout).trimEnd().split("\n").at(-1)! };

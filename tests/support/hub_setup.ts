@@ -1,11 +1,13 @@
 /** A hub, a cache and a model for a test. @module */
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import { modelFolder, type SourceOptions } from "../../lib/files/hub.ts";
 import { type HubChanges, HubServer } from "./hub_server.ts";
 
 export const TOKEN = "hf_FirstSecretOfThisTest", MODEL = "lab/model";
-export const fixture = (name: string): string => new URL(`../fixtures/${name}`, import.meta.url).pathname;
+export const fixture = (name: string): string =>
+  fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 export type Files = Map<string, Uint8Array<ArrayBuffer>>;
 
 /** The files of a fixture's model. */

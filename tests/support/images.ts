@@ -1,8 +1,9 @@
 /** The pictures among the fixtures, and what Pillow makes of them. @module */
+import { fileURLToPath } from "node:url";
 import { readSafetensors } from "../../lib/files/safetensors.ts";
 
 /** The folder of the pictures. */
-export const fixtures = new URL("../fixtures/images/", import.meta.url).pathname;
+export const fixtures = fileURLToPath(new URL("../fixtures/images/", import.meta.url));
 
 /** By a picture's name its pixels [height, width, 3], and what else Pillow makes of it. */
 export const { tensors } = readSafetensors(await Deno.readFile(`${fixtures}expect.safetensors`));

@@ -4,7 +4,9 @@ const ROOT = new URL("../../", import.meta.url);
 
 /** Where this process finds the system, its libraries and graphics drivers. */
 const DRIVERS = Object.fromEntries(
-  Object.entries(Deno.env.toObject()).filter(([name]) => /^(LD_LIBRARY_PATH$|VK_|SystemRoot$|WINE)/i.test(name)),
+  Object.entries(Deno.env.toObject()).filter(([name]) =>
+    /^(LD_LIBRARY_PATH$|VK_|SystemRoot$|WINE)/i.test(name)
+  ),
 );
 
 /** Runs code with `useEngine` and `tf` in a process of its own, without TensorFlow unless `env` leads to one. */

@@ -1,8 +1,9 @@
 /** Kills a training with kill -9 at random moments, and compares what becomes of it with one that was never stopped. @module */
+import { fileURLToPath } from "node:url";
 import { existsSync } from "node:fs";
 import { Random } from "nepa";
 
-const CHILD = new URL("survivor.ts", import.meta.url).pathname;
+const CHILD = fileURLToPath(new URL("survivor.ts", import.meta.url));
 
 /** What {@linkcode killRuns} counts. */
 export interface Kills {

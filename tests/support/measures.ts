@@ -1,4 +1,5 @@
 /** The official code's numbers, and how far others lie from them. */
+import { fileURLToPath } from "node:url";
 import * as tf from "@tensorflow/tfjs";
 import { readSafetensors } from "../../lib/files/safetensors.ts";
 
@@ -12,7 +13,7 @@ export interface Measure {
 }
 
 /** Where the fixtures are. */
-export const folder = new URL("../fixtures/", import.meta.url).pathname;
+export const folder = fileURLToPath(new URL("../fixtures/", import.meta.url));
 
 /** A fixture's tensor: it has float32, int32 and uint8. */
 export interface FixtureTensor {

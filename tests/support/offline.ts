@@ -1,10 +1,11 @@
 // Loads a model, trains on the data that ships, keeps the run, and draws; then tries what it may not do, and prints as JSON
 // what came of each. Arguments: the engine, a folder for what it writes.
+import { fileURLToPath } from "node:url";
 import { type EngineName, fashionMnist, Nepa, pretrain, runFigure, useEngine } from "nepa";
 
 const [engine = "", out = ""] = Deno.args;
 await useEngine(engine as EngineName);
-const load = () => Nepa.load(new URL("../fixtures/pretrain-a", import.meta.url).pathname);
+const load = () => Nepa.load(fileURLToPath(new URL("../fixtures/pretrain-a", import.meta.url)));
 const { train } = await fashionMnist(), model = new Nepa({ preset: "mini", numHiddenLayers: 1 }, { seed: 0 });
 const run = pretrain(model, train, { steps: 2, batchSize: 8, checkpoint: { folder: `${out}/run` } });
 const { steps } = await run.finish();

@@ -1,4 +1,5 @@
 /** Run folders that were written before moments had their parameters' names. @module */
+import { fileURLToPath } from "node:url";
 import { assertEquals, assertRejects } from "@std/assert";
 import { RunFolderError, useEngine } from "nepa";
 import { withFolder } from "../support/folder.ts";
@@ -6,7 +7,7 @@ import { noise, tinyRun, tinyTuning } from "../support/tiny.ts";
 
 await useEngine("wasm");
 
-const FIXTURES = new URL("../fixtures/runs/", import.meta.url).pathname;
+const FIXTURES = fileURLToPath(new URL("../fixtures/runs/", import.meta.url));
 
 /** Copies a folder and all in it. */
 async function copy(from: string, to: string): Promise<void> {

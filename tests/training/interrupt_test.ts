@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import {
   attentiveProbe,
@@ -22,7 +23,7 @@ import { withFolder } from "../support/folder.ts";
 
 /** Runs `scripted.ts`. */
 async function script(...args: string[]): Promise<{ code: number; out: string; error: string }> {
-  const child = new URL("../support/scripted.ts", import.meta.url).pathname;
+  const child = fileURLToPath(new URL("../support/scripted.ts", import.meta.url));
   const command = ["run", "--no-check", "-A", child, ...args], env = { NO_COLOR: "1" };
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args: command, env }).output();
   const [out, error] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { evaluate, fashionMnist, finetune, Nepa, NepaClassifier, nepaLoss, NonFiniteError } from "nepa";
 import { pretrain, type PretrainLoss, type PretrainOptions, runFigure, tf, useEngine } from "nepa";
@@ -83,7 +84,7 @@ Deno.test("the same seed gives the same bits; another seed gives others", async 
 });
 
 Deno.test("the same seed gives the same bits in other processes", async () => {
-  const script = new URL("../support/bits.ts", import.meta.url).pathname, hashes: string[] = [];
+  const script = fileURLToPath(new URL("../support/bits.ts", import.meta.url)), hashes: string[] = [];
   for (let i = 0; i < 3; i++) {
     const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", script] }).output();
     hashes.push(new TextDecoder().decode(stdout).trim());
@@ -119,7 +120,7 @@ Deno.test("an abort signal ends a run after the current step", async () => {
 });
 
 Deno.test("Ctrl-C ends a run after the current step, the next loop goes on, and a second Ctrl-C ends the process", async () => {
-  const script = new URL("../support/interrupted.ts", import.meta.url).pathname;
+  const script = fileURLToPath(new URL("../support/interrupted.ts", import.meta.url));
   const { code, stdout } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", script] }).output();
   assertEquals(new TextDecoder().decode(stdout).trim().split("\n"), ["3 interrupted false", "4 break"]);
   assertEquals(code, 130);

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { existsSync } from "node:fs";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type CheckpointOptions, compareRuns, evaluate, finetune, Nepa, NepaClassifier } from "nepa";
@@ -20,7 +21,7 @@ import { config, noise, tinyRun } from "../support/tiny.ts";
 
 await useEngine("wasm");
 
-const CHILD = new URL("../support/survivor.ts", import.meta.url).pathname;
+const CHILD = fileURLToPath(new URL("../support/survivor.ts", import.meta.url));
 
 /** What a run that is done has left: the newest checkpoint's tensors and the log. */
 async function left(folder: string): Promise<Uint8Array[]> {
