@@ -1,7 +1,7 @@
 /**
  * `deno task bench NAME …`: measurements. What one takes: `deno task bench NAME --help`.
  *
- * Names: engines, features, fuzz, images, interop, kill, learning, memory, parity, profile, same, step.
+ * Names: engines, features, fuzz, images, interop, kill, learning, memory, parity, profile, same, step, wine.
  *
  * @module
  */
@@ -21,12 +21,13 @@ const BENCHES: Record<string, () => Promise<(args: readonly string[]) => unknown
   profile: async () => (await import("./profile.ts")).benchProfile,
   same: async () => (await import("./same.ts")).benchSame,
   step: async () => (await import("./step.ts")).benchStep,
+  wine: async () => (await import("./wine/mod.ts")).benchWine,
 };
 
 const [name = "", ...args] = Deno.args;
 if (Object.hasOwn(BENCHES, name)) {
   const file = new URL(
-    ["fuzz", "learning"].includes(name) ? `${name}/mod.ts` : `${name}.ts`,
+    ["fuzz", "learning", "wine"].includes(name) ? `${name}/mod.ts` : `${name}.ts`,
     import.meta.url,
   );
   await runTask(file.href, async () => (await BENCHES[name]!())(args));

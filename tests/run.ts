@@ -80,7 +80,7 @@ function write(text: string): Promise<void> {
 }
 
 /** The test files below a folder of the project, in order. */
-function testFiles(folder: string): string[] {
+export function testFiles(folder: string): string[] {
   const entries = [...Deno.readDirSync(join(PROJECT, folder))].sort((a, b) => a.name < b.name ? -1 : 1);
   return entries.flatMap(({ name, isDirectory }) => {
     if (isDirectory) return name === "fixtures" ? [] : testFiles(`${folder}/${name}`);

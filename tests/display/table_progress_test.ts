@@ -3,6 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { escapeHtml, inNotebook, jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { formatDuration, progress, progressLine } from "../../lib/display/progress.ts";
 import { formatNumber, formatPercent, Table } from "../../lib/display/table.ts";
+import { needs } from "../support/needs.ts";
 
 Deno.test("a table lines its columns up, numbers to the right, and leaves gaps where a row lacks a column", () => {
   const table = new Table([{ features: "NEPA", accuracy: 0.8364, layer: 3 }, {
@@ -115,7 +116,7 @@ Deno.test("without a terminal and a notebook, a line is said after 10 seconds an
 
 Deno.test({
   name: "in a terminal, progress redraws one line and ends it",
-  ignore: !(await new Deno.Command("which", { args: ["script"], stdout: "null" }).output()).success,
+  ...needs("script"),
   async fn() {
     const shown = await count(true);
     const frames = shown.split("\r").map((s) => s.replace("\x1b[K", "")).filter((s) => s.startsWith("count"));

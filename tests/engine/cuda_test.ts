@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { gpuOffer, openCusolver } from "../../lib/engine/cuda.ts";
 import { mainDevice } from "../../lib/engine/tensorflow.ts";
+import { needs } from "../support/needs.ts";
 
-const ignore = Deno.build.os !== "linux";
+const { ignore } = needs("proc");
 
 /** The paths of the libraries that are open in this process. */
 function openLibraries(): string[] {

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { DownloadError, fetchTensorFlow, FRAMEWORK, LIBRARY, WHEELS } from "../../lib/engine/download.ts";
+import { setVariable } from "../../lib/engine/libc.ts";
 import { damageOf } from "../../lib/engine/sums.ts";
 import {
   dllIn,
@@ -186,9 +187,9 @@ Deno.test("a DLL that was cut off is noticed by its own header", async () => {
 
 Deno.test("a rename that a scanner holds up is tried again; one that is refused is not", async () => {
   await withFolder(async (folder) => {
-    const [from, to] = [`${folder}/from`, `${folder}/to`], calls: string[] = [];
+    const [from, to] = [`${folder}/from`, `${folder}/to`], calls: (string | URL)[] = [];
     await Deno.writeTextFile(from, "held");
-    const held = (...errors: Error[]) => async (from: string, to: string) => {
+    const held = (...errors: Error[]) => async (from: string | URL, to: string | URL) => {
       calls.push(from);
       const error = errors.shift();
       if (error) throw error;
@@ -202,3 +203,48 @@ Deno.test("a rename that a scanner holds up is tried again; one that is refused 
     assertEquals(calls.length, 4);
   });
 });
+
+Deno.test(
+  "on Windows, Jupyter's Stop button sets an event, which is heard each time",
+  needs("windows"),
+  async () => {
+    const engine = new URL("../../lib/engine/", import.meta.url).href;
+    const code = `
+    import { onInterrupt, watchInterrupts } from "${engine}interrupt.ts";
+    const { symbols: windows } = Deno.dlopen("kernel32.dll", {
+      CreateEventA: { parameters: ["pointer", "i32", "i32", "pointer"], result: "usize" },
+      SetEvent: { parameters: ["usize"], result: "i32" },
+    });
+    const event = windows.CreateEventA(null, 0, 0, null);
+    Deno.env.set("JPY_INTERRUPT_EVENT", String(event));
+    watchInterrupts();
+    let heard = 0;
+    onInterrupt(() => {
+      console.log(++heard);
+      if (heard === 3) Deno.exit(0);
+      windows.SetEvent(event);
+    });
+    windows.SetEvent(event);`;
+    const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", "--ext=ts", code] }).output();
+    assertEquals(new TextDecoder().decode(stdout).trim().split("\n"), ["1", "2", "3"]);
+  },
+);
+
+Deno.test(
+  "on Windows, settings reach the library, which reads a copy of the environment",
+  needs("windows"),
+  () => {
+    const { symbols } = Deno.dlopen("ucrtbase.dll", {
+      getenv: { parameters: ["buffer"], result: "pointer" },
+    });
+    const bytes = (text: string) => new TextEncoder().encode(text + "\0");
+    const read = () => {
+      const found = symbols.getenv(bytes("XLA_TEST"));
+      return found && Deno.UnsafePointerView.getCString(found);
+    };
+    setVariable("XLA_TEST", "1");
+    assertEquals([Deno.env.get("XLA_TEST"), read()], ["1", "1"]);
+    setVariable("XLA_TEST", undefined);
+    assertEquals([Deno.env.get("XLA_TEST"), read()], [undefined, null]);
+  },
+);

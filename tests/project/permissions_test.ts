@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { jsonc } from "../../bench/source.ts";
 import { findTensorFlow } from "../../lib/engine/install.ts";
+import { needs } from "../support/needs.ts";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const DENIED = { network: "NotCapable", process: "NotCapable", write: "NotCapable", overwrite: "NotCapable" };
@@ -82,7 +83,7 @@ Deno.test("the tasks take permission sets, but for those that start processes wi
   for (const set of Object.values(permissions)) assert(!set.net && set.run !== true && set.write !== true);
 });
 
-Deno.test("with the documented flags nothing is asked for in a terminal", async () => {
+Deno.test("with the documented flags nothing is asked for in a terminal", needs("script"), async () => {
   const file = await Deno.makeTempFile({ suffix: ".ts" });
   await Deno.writeTextFile(
     file,

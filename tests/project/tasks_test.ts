@@ -81,7 +81,11 @@ Deno.test("deno task jupyter --notebook-dir starts JupyterLab in that folder", a
   await withFolder(async (mine) => {
     await Deno.writeTextFile(join(mine, "mine.ipynb"), "{}");
     const port = freePort(), options = ["--no-browser", `--port=${port}`, "--ip=127.0.0.1"];
-    const own = ["--", "--IdentityProvider.token=secret", ...Deno.uid() === 0 ? ["--allow-root"] : []];
+    const own = [
+      "--",
+      "--IdentityProvider.token=secret",
+      ...(Deno.build.os !== "windows" && Deno.uid() === 0) ? ["--allow-root"] : [],
+    ];
     const child = new Deno.Command(Deno.execPath(), {
       args: ["task", "--quiet", "jupyter", `--notebook-dir=${mine}`, ...options, ...own],
       cwd: PROJECT,

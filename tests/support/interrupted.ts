@@ -1,5 +1,6 @@
 // A process that is interrupted while it trains; train_test.ts looks at what becomes of it.
 import { fashionMnist, Nepa, pretrain, RunInterrupted, useEngine } from "nepa";
+import { pressCtrlC } from "./ctrl_c.ts";
 
 await useEngine("wasm");
 const { train } = await fashionMnist();
@@ -9,7 +10,7 @@ const model = new Nepa({ preset: "mini", hiddenSize: 32, numHiddenLayers: 1, int
 const run = pretrain(model, train, { steps: 50, batchSize: 4, every: { collapse: 1000 } });
 
 async function interrupt(): Promise<void> {
-  Deno.kill(Deno.pid, "SIGINT");
+  pressCtrlC();
   await new Promise((resolve) => setTimeout(resolve, 100));
 }
 

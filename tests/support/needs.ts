@@ -12,6 +12,7 @@ function works(command: string, ...args: string[]): boolean {
 
 /** Whether it is here. */
 const HERE = {
+  windows: () => WINDOWS,
   /** A shell, and programs that are scripts for it. */
   sh: () => !WINDOWS,
   /** Signals that one process sends to another, or to itself, and that can be caught. */
@@ -22,20 +23,26 @@ const HERE = {
   links: () => !WINDOWS,
   /** File names with any characters, and ones that differ in case alone. */
   names: () => !WINDOWS,
-  /** Rights of a folder that `chmod` takes. */
-  rights: () => !WINDOWS,
+  /** What the system says of its processes as files. */
   proc: () => Deno.build.os === "linux",
   script: () => works("script", "--version"),
   unshare: () => works("unshare", "-rm", "true"),
 };
 
-const known = new Map<string, boolean>();
+type Need = keyof typeof HERE;
 
-/** A test's options: it is skipped, and that is told, where any of these is missing. */
-export function needs(...what: (keyof typeof HERE)[]): { ignore: boolean } {
-  for (const name of what.filter((name) => !known.has(name))) {
-    known.set(name, HERE[name]());
-    if (!known.get(name)) console.log(`skipped where "ignored" stands: there is no ${name}`);
+const known = new Map<Need, boolean>();
+
+/** Whether it is here; where it is not, that is told once, with what is left out. */
+export function has(need: Need, left = 'what is "ignored"'): boolean {
+  if (!known.has(need)) {
+    known.set(need, HERE[need]());
+    if (!known.get(need)) console.log(`no ${need} on this machine: ${left} is skipped`);
   }
-  return { ignore: !what.every((name) => known.get(name)) };
+  return known.get(need)!;
+}
+
+/** A test's options: it is skipped where any of these is missing. */
+export function needs(...what: Need[]): { ignore: boolean } {
+  return { ignore: !what.every((need) => has(need)) };
 }

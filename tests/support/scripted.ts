@@ -1,11 +1,12 @@
 // A script as people write them, with one step of it chosen by the first argument; signals are sent by itself.
 import { linearProbe, Nepa, plotRun, pretrain, useEngine } from "nepa";
+import { pressCtrlC } from "./ctrl_c.ts";
 import { config, noise } from "./tiny.ts";
 
 await useEngine("cpu");
 const model = new Nepa({ ...config, numHiddenLayers: 1 }, { seed: 0 }), [what, folder = ""] = Deno.args;
 const run = pretrain(model, noise, { steps: 1000, batchSize: 4, compile: false });
-const interruptSoon = () => setTimeout(() => Deno.kill(Deno.pid, "SIGINT"), 100);
+const interruptSoon = () => setTimeout(pressCtrlC, 100);
 
 switch (what) {
   case "finish":
@@ -18,7 +19,7 @@ switch (what) {
     break;
   case "break":
     for await (const _ of run) {
-      Deno.kill(Deno.pid, "SIGINT");
+      pressCtrlC();
       await new Promise((resolve) => setTimeout(resolve, 50));
       break;
     }

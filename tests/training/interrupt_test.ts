@@ -20,6 +20,7 @@ import { runFigure } from "../../lib/plot/run.ts";
 import { config, noise, tinyRun, tinyTuning } from "../support/tiny.ts";
 import { LineFit } from "../support/line_fit.ts";
 import { withFolder } from "../support/folder.ts";
+import { needs } from "../support/needs.ts";
 
 /** Runs `scripted.ts`. */
 async function script(...args: string[]): Promise<{ code: number; out: string; error: string }> {
@@ -56,19 +57,23 @@ Deno.test("a run that was made and never begun is told of where the model is sav
     run.dispose();
   }));
 
-Deno.test("a run under nohup does not end when its terminal is closed, one without does", async () => {
-  const code = `import { onInterrupt, onTerminate } from "@nepa/engine";
+Deno.test(
+  "a run under nohup does not end when its terminal is closed, one without does",
+  needs("signals"),
+  async () => {
+    const code = `import { onInterrupt, onTerminate } from "@nepa/engine";
     onInterrupt(() => {})();
     onTerminate((code) => Deno.exit(code));
     setTimeout(() => Deno.exit(0), 300);
     Deno.kill(Deno.pid, "SIGHUP");`;
-  const cwd = new URL("../..", import.meta.url), evaluated = [Deno.execPath(), "eval", "--ext=ts", code];
-  for (const [ending, command] of [[129, evaluated], [0, ["nohup", ...evaluated]]] as const) {
-    const args = command.slice(1) as string[];
-    const process = new Deno.Command(command[0]!, { args, cwd, stdout: "null", stderr: "null" });
-    assertEquals((await process.output()).code, ending, command[0]);
-  }
-});
+    const cwd = new URL("../..", import.meta.url), evaluated = [Deno.execPath(), "eval", "--ext=ts", code];
+    for (const [ending, command] of [[129, evaluated], [0, ["nohup", ...evaluated]]] as const) {
+      const args = command.slice(1) as string[];
+      const process = new Deno.Command(command[0]!, { args, cwd, stdout: "null", stderr: "null" });
+      assertEquals((await process.output()).code, ending, command[0]);
+    }
+  },
+);
 
 const train = noise.subset(Array.from({ length: 64 }, (_, i) => i));
 const test = noise.subset(Array.from({ length: 32 }, (_, i) => 64 + i));

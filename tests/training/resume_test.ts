@@ -18,6 +18,7 @@ import { said } from "../support/said.ts";
 import { withFolder } from "../support/folder.ts";
 import { checkpoints, killRuns } from "../support/kill.ts";
 import { config, noise, tinyRun } from "../support/tiny.ts";
+import { needs } from "../support/needs.ts";
 
 await useEngine("wasm");
 
@@ -265,36 +266,35 @@ Deno.test("while a folder has vanished the training goes on; when it is back, no
   });
 });
 
-Deno.test("SIGTERM, SIGHUP and SIGINT save, say how to go on, and end a script", async () => {
-  await withFolder(async (folder) => {
-    for (const [signal, code] of [["SIGTERM", 143], ["SIGHUP", 129], ["SIGINT", 130]] as const) {
-      const child = new Deno.Command(Deno.execPath(), {
-        args: ["run", "--no-check", "-A", CHILD, folder, "wasm", "100000"],
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn();
-      const chunks: string[] = [], error = new Response(child.stderr).text();
-      let sent = false;
-      for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
-        chunks.push(chunk);
-        if (!sent) child.kill(signal);
-        sent = true;
+Deno.test(
+  "SIGTERM, SIGHUP and SIGINT save, say how to go on, and end a script",
+  needs("signals"),
+  async () => {
+    await withFolder(async (folder) => {
+      for (const [signal, code] of [["SIGTERM", 143], ["SIGHUP", 129], ["SIGINT", 130]] as const) {
+        const child = new Deno.Command(Deno.execPath(), {
+          args: ["run", "--no-check", "-A", CHILD, folder, "wasm", "100000"],
+          stdout: "piped",
+          stderr: "piped",
+        }).spawn();
+        const chunks: string[] = [], error = new Response(child.stderr).text();
+        let sent = false;
+        for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
+          chunks.push(chunk);
+          if (!sent) child.kill(signal);
+          sent = true;
+        }
+        const out = chunks.join(""), last = Number(out.match(/step (\d+)\n(?:ended.*\n)?$/)![1]);
+        assertEquals((await child.status).code, code);
+        assert(!out.includes("ended"), out);
+        const how =
+          `saved after step ${last}; to go on, run the same with checkpoint: { folder: "${folder}", resume: true }`;
+        assert((await error).includes(how), await error);
+        assertEquals(Number(checkpoints(folder).at(-1)!.slice(5)), last);
       }
-      const out = chunks.join(""), last = Number(out.match(/step (\d+)\n(?:ended.*\n)?$/)![1]);
-      assertEquals((await child.status).code, code);
-      assert(!out.includes("ended"), out);
-      const how =
-        `saved after step ${last}; to go on, run the same with checkpoint: { folder: "${folder}", resume: true }`;
-      assert((await error).includes(how), await error);
-      assertEquals(Number(checkpoints(folder).at(-1)!.slice(5)), last);
-    }
-  });
-});
-
-/** Whether this user may mount file systems of its own. */
-const mounts =
-  (await new Deno.Command("unshare", { args: ["-rm", "true"] }).output().catch(() => ({ success: false })))
-    .success;
+    });
+  },
+);
 
 /** Runs a bash script in which `mnt` is a small file system and `run` starts the training; gives what both print. */
 async function mounted(folder: string, size: string, script: string): Promise<string> {
@@ -307,7 +307,7 @@ async function mounted(folder: string, size: string, script: string): Promise<st
 
 Deno.test({
   name: "a full disk is told, the training goes on, and when there is space again nothing is missing",
-  ignore: !mounts,
+  ...needs("unshare"),
   fn: () =>
     withFolder(async (folder) => {
       const fill =
@@ -328,7 +328,7 @@ Deno.test({
 
 Deno.test({
   name: "a disk that is full from the start or cannot be written is refused before anything is computed",
-  ignore: !mounts,
+  ...needs("unshare"),
   fn: () =>
     withFolder(async (folder) => {
       const script = "run 5 || true; rm -r mnt/run; mount -o remount,ro mnt; run 5 || true";
