@@ -24,20 +24,14 @@ const USUAL = [
 /** A test file's counts and seconds, and what it said where something failed. */
 type Row = { [K in keyof Counts]: number } & { file: string; seconds: number };
 
-async function output(command: Deno.Command): Promise<{ success: boolean; stdout: string; stderr: string }> {
-  const { success, stdout, stderr } = await command.output(), decoder = new TextDecoder();
-  return { success, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
-
 async function runFile(wine: Wine, file: string): Promise<Row> {
   const args = file === SPECS
     ? ["run", "-A", "--no-check", file, "--leave-out-known"]
     : ["test", "-A", "--no-check", file];
-  const begun = performance.now(),
-    { success, stdout, stderr } = await output(wine.deno(args, { cwd: PROJECT }));
-  const counts = countTests(stdout, success), seconds = Math.round((performance.now() - begun) / 1000);
-  await Deno.writeTextFile(join(wine.place, "logs", file.replaceAll("/", "-") + ".txt"), stdout + stderr);
-  return { file, ...counts, seconds };
+  const begun = performance.now(), log = join(wine.place, "logs", file.replaceAll("/", "-") + ".txt");
+  const { success, text } = await wine.deno(args, log),
+    seconds = Math.round((performance.now() - begun) / 1000);
+  return { file, ...countTests(text, success), seconds };
 }
 
 interface Trained {
@@ -47,17 +41,12 @@ interface Trained {
 }
 
 /** The same steps here and there. */
-async function train(wine: Wine, steps: number): Promise<Record<"here" | "wine", Trained>> {
-  const args = ["run", "-A", "--no-check", "bench/wine/train.ts", `${steps}`], options = { cwd: PROJECT };
-  const run = async (command: Deno.Command) => {
-    const { success, stdout, stderr } = await output(command);
-    if (!success) throw new Error(`bench/wine/train.ts: ${stderr}`);
-    return JSON.parse(stdout.trim().split("\n").at(-1)!) as Trained;
-  };
-  return {
-    here: await run(new Deno.Command(Deno.execPath(), { ...options, args })),
-    wine: await run(wine.deno(args, options)),
-  };
+async function train(wine: Wine, steps: number): Promise<Record<"here" | "there", Trained>> {
+  const args = ["run", "-A", "--no-check", "bench/wine/train.ts", `${steps}`];
+  const read = (text: string): Trained => JSON.parse(/^{"engine".*/m.exec(text)?.[0] ?? `"${text}"`);
+  const here = await new Deno.Command(Deno.execPath(), { args, cwd: PROJECT }).output();
+  const there = await wine.deno(args, join(wine.place, "logs", "train.txt"));
+  return { here: read(new TextDecoder().decode(here.stdout)), there: read(there.text) };
 }
 
 /** `deno task bench wine`. */
@@ -84,14 +73,14 @@ export async function benchWine(args: readonly string[]): Promise<void> {
     ignored: sum("ignored"),
     seconds: sum("seconds"),
   };
-  const trained = await train(wine, steps), { here } = trained;
+  const { here, there } = await train(wine, steps);
   const apart = Math.max(
-    ...here.losses.slice(0, 20).map((loss, i) => Math.abs(loss - trained.wine.losses[i]!)),
+    ...here.losses.slice(0, 20).map((loss, i) => Math.abs(loss - there.losses[i]!)),
   );
   const times = {
     step: steps,
     "s, here": here.seconds,
-    "s, Wine": trained.wine.seconds,
+    "s, Wine": there.seconds,
     "losses apart, 20 steps": apart,
   };
   if (json) showJson([...rows, total, times]);

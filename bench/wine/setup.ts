@@ -70,15 +70,24 @@ export class Wine {
     };
   }
 
-  /** Deno for Windows with these arguments, to be spawned. */
-  deno(args: readonly string[], options: Deno.CommandOptions = {}): Deno.Command {
-    const env = { ...this.variables(), ...options.env };
-    return new Deno.Command(WINE, {
-      ...options,
-      args: [`${this.place}/deno.exe`, ...args],
-      env,
-      clearEnv: true,
-    });
+  /**
+   * Runs Deno for Windows to its end, or for some minutes. What it prints goes to a file: Wine's server may hold a pipe open
+   * when the process is gone.
+   *
+   * @returns What it printed, both streams together.
+   */
+  async deno(
+    args: readonly string[],
+    log: string,
+    minutes = 15,
+  ): Promise<{ success: boolean; text: string }> {
+    const cwd = fileURLToPath(new URL("../..", import.meta.url)), env = { ...this.variables(), LOG: log };
+    const words = ["-c", 'exec "$@" >"$LOG" 2>&1', "sh", WINE, `${this.place}/deno.exe`, ...args];
+    const child = new Deno.Command("sh", { args: words, cwd, env, clearEnv: true, stdin: "null" }).spawn();
+    const late = setTimeout(() => child.kill("SIGKILL"), minutes * 60_000);
+    const { success } = await child.status;
+    clearTimeout(late);
+    return { success, text: await Deno.readTextFile(log) };
   }
 
   /** Makes what is not there yet. */

@@ -83,7 +83,9 @@ async function cached(storage: string, revision: string, wanted: Wanted): Promis
 
 /** Sees that a file is in its commit's folder. Processes, Python's too, wait for each other. */
 async function fetchFile(hub: Hub, folder: string, file: HubFile, show = (_bytes: number) => {}) {
-  if (await Deno.lstat(join(folder, file.path)).then((own) => own.isFile && own.size === file.size, () => false)) {
+  if (
+    await Deno.lstat(join(folder, file.path)).then((own) => own.isFile && own.size === file.size, () => false)
+  ) {
     return; // where there are no links, Python moves or copies the file itself
   }
   const storage = join(folder, "../.."), link = join(folder, file.path);

@@ -101,7 +101,9 @@ export class FolderKeeper implements Keeper {
   #session(): Record<string, unknown> {
     const engine = currentEngine(), cpu = cpus(), { name, version, device } = engine;
     const versions = { nepa: VERSION, deno: Deno.version.deno, tfjs: tf.version_core, [name]: version };
-    const system = `${Deno.build.os} ${Deno.build.arch}`, processor = cpu[0]?.model.split("\0")[0], memory = totalmem();
+    const system = `${Deno.build.os} ${Deno.build.arch}`,
+      processor = cpu[0]?.model.split("\0")[0],
+      memory = totalmem();
     const machine = { host: hostname(), system, processor, processors: cpu.length, memory, device };
     return { engine: String(engine), versions, machine };
   }

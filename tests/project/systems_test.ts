@@ -1,3 +1,4 @@
+import { validateWorkflow } from "@action-validator/core";
 import { assert, assertEquals } from "@std/assert";
 import { join } from "node:path";
 import { jsonc } from "../../bench/source.ts";
@@ -54,4 +55,15 @@ Deno.test("a task's folders may have spaces in their names", async () => {
   }).output();
   assertEquals(new TextDecoder().decode(stdout).trim(), "may write", new TextDecoder().decode(stderr));
   await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("the workflow fits GitHub's published schema, and runs the README's two commands on three systems", async () => {
+  const text = await Deno.readTextFile(join(PROJECT, ".github/workflows/test.yml"));
+  assertEquals(validateWorkflow(text).errors, []);
+  assert(validateWorkflow(text.replace("runs-on", "run-on")).errors.length > 0);
+  const readme = await Deno.readTextFile(join(PROJECT, "README.md"));
+  const [, block = ""] = /## Two commands[^]*?```sh\n([^]*?)```/.exec(readme) ?? [];
+  const commands = [...block.matchAll(/^(npx .*?)\s*#/gm)].map(([, command]) => command!);
+  assertEquals([...text.matchAll(/- run: (.*)/g)].map(([, command]) => command), commands);
+  for (const system of ["ubuntu", "windows", "macos"]) assert(text.includes(`${system}-latest`), system);
 });

@@ -30,9 +30,9 @@ switch (what) {
     for (;;) await linearProbe(model, noise, noise, { overlap: "allow" });
   case "hub": {
     run.dispose();
-    const { addr } = Deno.serve({ port: 0, onListen() {} }, () => new Promise(() => {})); // never answers
+    const never = () => (pressCtrlC(), new Promise<Response>(() => {}));
+    const { addr } = Deno.serve({ port: 0, onListen() {} }, never);
     Deno.env.set("HF_ENDPOINT", `http://localhost:${addr.port}`);
-    interruptSoon();
     await Nepa.load("nobody/no-such-model");
     break;
   }

@@ -49,8 +49,8 @@ Deno.test("a run that was made and never begun is told of where the model is sav
     const { code, out, error } = await script("await", folder);
     assertEquals([code, out], [0, "went on\n"]);
     const [saved, ended] = error.trim().split("\n");
-    assert(/^save: the run made at file:.*scripted\.ts:7:\d+ was never begun/.test(saved!), error);
-    assert(/^the run made at file:.*scripted\.ts:7:\d+ was never begun/.test(ended!), error);
+    assert(/^save: the run made at file:.*scripted\.ts:8:\d+ was never begun/.test(saved!), error);
+    assert(/^the run made at file:.*scripted\.ts:8:\d+ was never begun/.test(ended!), error);
     const run = new Run({}, new LineFit({ steps: 3 }));
     assertStringIncludes(Deno.inspect(run), "0/3 steps, not begun");
     assertStringIncludes(runFigure(run).toString(), "not begun");
