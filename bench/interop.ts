@@ -19,6 +19,7 @@ import {
   pretrain,
   Random,
   readSafetensors,
+  type Run,
   tf,
   toOfficialConfig,
   useEngine,
@@ -82,7 +83,7 @@ async function makeOurs(): Promise<Map<string, Nepa | NepaClassifier>> {
   const { train } = await fashionMnist(), { classes } = train;
   const options = { steps: 10, batchSize: 32, emaDecay: 0.9 },
     models = new Map<string, Nepa | NepaClassifier>();
-  const add = async (name: string, run: ReturnType<typeof pretrain> | ReturnType<typeof finetune>) => {
+  const add = async (name: string, run: Run<Nepa> | Run<NepaClassifier>) => {
     await run.finish();
     models.set(`ours, ${name}, EMA`, run.ema as Nepa | NepaClassifier);
   };

@@ -1,6 +1,5 @@
 /** Fine-tuning's held-out images: the weights that do best on them win. @module */
 import type { Dataset } from "../data/dataset.ts";
-import type { Validation } from "../eval/evaluate.ts";
 import { assignCopies } from "../model/network.ts";
 import { whole } from "./checkpoint_files.ts";
 import type { Best, Savable } from "./checkpoints.ts";

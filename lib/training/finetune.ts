@@ -1,12 +1,10 @@
 /** Fine-tuning: the whole network learns to classify, images or pixels. The step is in `step.ts`, the recipes in `recipes.ts`. @module */
-import type * as tf from "@tensorflow/tfjs";
 import { callSite, checkOptions } from "../base/check.ts";
 import * as is from "../base/check.ts";
 import type { Dataset, SegmentationSet } from "../data/dataset.ts";
 import type { NepaClassifier } from "../model/classifier.ts";
 import { NepaSegmenter } from "../model/segmenter.ts";
 import { Referee, type Tuned } from "./best.ts";
-import { whole } from "./checkpoint_files.ts";
 import { FolderKeeper } from "./checkpoints.ts";
 import { classification, type FinetuneOptions } from "./classification.ts";
 import { groupsOf, makePlan, type Plan, type TrainOptions } from "./options.ts";

@@ -88,7 +88,7 @@ function tuning(
     after: (ema) => (_batch, _draws, _numbers, left) => {
       for (const [name, batch] of Object.entries(left)) {
         const next = moved(state.get(name)!, batch);
-        for (const one of [segmenter, ema]) one?.state.get(name)!.assign(next); // an average has the same, not their average
+        for (const one of [segmenter, ema]) one?.state.get(name)?.assign(next); // an average has the same, not their average
       }
     },
     draws: (batchSize, seed, batch) => {
