@@ -226,7 +226,7 @@ Deno.test("a Parquet file of the hub holds the images of the folder it was made 
   );
   const twice = await parquetImages([`${fixtures}hub.parquet`, `${fixtures}hub.parquet`], { size: 24 });
   assertEquals([twice.length, (await twice.get(6)).image], [8, (await hub.get(2)).image]);
-  await assertDataError(() => parquetImages("/no/such.parquet"), "magic", "/no/such.parquet");
+  await assertDataError(() => parquetImages("/no/such.parquet"), "missing", "/no/such.parquet");
   await assertDataError(() => parquetImages(`${fixtures}rgb.png`), "magic", "rgb.png");
 });
 
