@@ -69,7 +69,7 @@ export function searchSection(plan: SearchPlan, { split }: Budget): Section {
           ...Object.entries(tried).map(([title, cell]) => triedRow(title, book(cell))),
         ],
       ),
-      "Bold: what did best so far; the grid trains by it.",
+      "Bold: what the grid trains by for now; the search is not decided.",
     ],
   };
 }
