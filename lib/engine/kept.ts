@@ -93,6 +93,7 @@ export async function keepCompiled(
     const known = `model name: ${cpus()[0]?.model.split("\0")[0]} in ${hostname()}`; // Deno shows /proc only with all permissions
     cpuinfo ??= await Deno.readTextFile("/proc/cpuinfo").catch(() => known);
     const folder = `${all}/${await machine(library, env, cpuinfo)}`, probe = `${folder}/${randomUUID()}`;
+    if (Deno.build.os === "windows" && /[^ -~]/.test(folder)) return undefined; // TensorFlow does not find such a folder
     await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
     await Deno.writeTextFile(probe, "");
     await Deno.remove(probe);

@@ -99,9 +99,10 @@ async function fetchFile(hub: Hub, folder: string, file: HubFile, show = (_bytes
   const target = relative(dirname(link), blob);
   if (await Deno.readLink(link).catch(() => undefined) === target) return;
   await Deno.remove(link).catch(() => {});
-  await Deno.symlink(target, link, { type: "file" })
-    .catch(() => Deno.link(blob, link)) // Windows lets few users make the former
-    .catch(() => Deno.copyFile(blob, link));
+  const linked = Deno.build.os === "windows" // which lets few users make the other kind
+    ? Deno.link(blob, link)
+    : Deno.symlink(target, link).catch(() => Deno.link(blob, link));
+  await linked.catch(() => Deno.copyFile(blob, link));
 }
 
 /** Fetches files one after another, shown as one bar. */

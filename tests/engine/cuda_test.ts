@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { gpuOffer, openCusolver } from "../../lib/engine/cuda.ts";
 import { mainDevice } from "../../lib/engine/tensorflow.ts";
@@ -21,7 +22,7 @@ async function sitePackages(): Promise<
   await Deno.mkdir(`${folder}/tensorflow`);
   await Deno.writeTextFile(library, "");
   for (const name of ["cublas/lib/libcublas.so.12", "cusolver/lib/libcusolverMg.so.11"]) {
-    await Deno.mkdir(`${folder}/nvidia/${name.slice(0, name.lastIndexOf("/"))}`, { recursive: true });
+    await Deno.mkdir(`${folder}/nvidia/${dirname(name)}`, { recursive: true });
     await Deno.writeTextFile(`${folder}/nvidia/${name}`, "");
   }
   const cusolver = `${folder}/nvidia/cusolver/lib/libcusolver.so.11`, driver = `${folder}/libcuda.so.1`;

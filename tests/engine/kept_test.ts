@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { keepCompiled } from "../../lib/engine/kept.ts";
 import { inProcess, tensorflowLibrary } from "../support/in_process.ts";
+import { needs } from "../support/needs.ts";
 
-const ignore = Deno.build.os === "darwin";
+const ignore = Deno.build.os === "darwin", WINDOWS = Deno.build.os === "windows";
 
 /** Twenty updates of a small network, compiled; prints the bits of its weights. */
 const TRAINING = `
@@ -44,7 +45,7 @@ Deno.test(
   "the next process takes what the first has compiled, and computes the same bits",
   { ignore },
   async () => {
-    const cache = await Deno.makeTempDir({ suffix: " of Zoë's" }),
+    const cache = await Deno.makeTempDir({ suffix: WINDOWS ? " of Joe's" : " of Zoë's" }),
       first = (await train(cache)).stdout,
       files = filesIn(cache);
     assert(/^-?\d+ true\n$/.test(first), first);
@@ -85,7 +86,7 @@ Deno.test("another processor, library or setting has a folder of its own", { ign
   const cache = await Deno.makeTempDir(), library = `${cache}/library`, other = `${cache}/other`;
   await Deno.writeTextFile(library, "a library");
   await Deno.writeTextFile(other, "another library");
-  const environment = { XDG_CACHE_HOME: cache }, before = Deno.env.get("TF_XLA_FLAGS");
+  const environment = { XDG_CACHE_HOME: cache.replaceAll("\\", "/") }, before = Deno.env.get("TF_XLA_FLAGS");
   try {
     const folder = await keepCompiled(library, environment);
     assertStringIncludes(Deno.env.get("TF_XLA_FLAGS")!, `--tf_xla_persistent_cache_directory="${folder}" `);
@@ -105,6 +106,17 @@ Deno.test("another processor, library or setting has a folder of its own", { ign
     await Deno.remove(cache, { recursive: true });
   }
 });
+
+Deno.test(
+  "on Windows nothing is kept in a folder that TensorFlow would not find",
+  needs("windows"),
+  async () => {
+    const cache = await Deno.makeTempDir({ suffix: " of Zoë" }), library = `${cache}/library`;
+    await Deno.writeTextFile(library, "a library");
+    assertEquals(await keepCompiled(library, { XDG_CACHE_HOME: cache }), undefined);
+    await Deno.remove(cache, { recursive: true });
+  },
+);
 
 Deno.test("the oldest go where the folders grow beyond 200 MB", { ignore }, async () => {
   const cache = await Deno.makeTempDir(), before = Deno.env.get("TF_XLA_FLAGS");

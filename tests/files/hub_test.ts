@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { useEngine } from "../../lib/engine/mod.ts";
@@ -18,6 +19,7 @@ import {
   weights,
   withHub,
 } from "../support/hub_setup.ts";
+import { has } from "../support/needs.ts";
 
 await useEngine("cpu");
 
@@ -27,7 +29,7 @@ withHub(
   async (setup) => {
     const { hub, home, lines, load } = setup, storage = `${home}/hub/models--lab--model`;
     const folder = await load();
-    assertEquals(folder, `${storage}/snapshots/${COMMIT}`);
+    assertEquals(folder, join(storage, "snapshots", COMMIT));
     assertEquals(
       below(`${home}/hub`),
       [
@@ -39,7 +41,9 @@ withHub(
       ].sort(),
     );
     assertEquals(await Deno.readTextFile(`${storage}/refs/main`), COMMIT);
-    assertEquals(await Deno.readLink(`${folder}/config.json`), `../../blobs/${gitHash(config)}`);
+    if (has("links", "what a link says")) {
+      assertEquals(await Deno.readLink(`${folder}/config.json`), `../../blobs/${gitHash(config)}`);
+    }
     assertEquals(await Deno.readFile(`${folder}/model.safetensors`), weights);
     assert(
       lines[0]!.endsWith(`0.1 MB, kept in ${folder}, fetched from ${hub.endpoint} where missing`),
@@ -157,12 +161,13 @@ withHub("without the network the last model fetched is taken, else what helps is
   for (const environment of [{ HF_HUB_OFFLINE: "true" }, away]) {
     assertEquals(await load({ environment }), folder);
   }
-  assert(lines.at(-2)!.includes("HF_HUB_OFFLINE is set; taking /"), lines.at(-2));
+  assert(lines.at(-2)!.includes(`HF_HUB_OFFLINE is set; taking ${folder}`), lines.at(-2));
   assert(lines.at(-2)!.endsWith("which has no preprocessor_config.json"), lines.at(-2));
   const offline = { environment: { HF_HUB_OFFLINE: "1" } };
   assertEquals(await load({ ...offline, revision: COMMIT }), folder);
   await assertRejects(() => load({ ...offline, revision: "v1" }), HubError, "lab/model, v1: expected it in");
   await Deno.remove(`${home}/hub/models--lab--model/blobs/${sha256(weights)}`);
+  if (!has("links")) await Deno.remove(`${folder}/model.safetensors`);
   await assertRejects(() => load(offline), HubError, "expected it in");
   assertEquals(hub.take(), []);
 });

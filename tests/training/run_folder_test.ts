@@ -231,22 +231,24 @@ Deno.test("checkpoints under each other's names, or whose files or state were ch
         "optimizer.safetensors: expected a file, got a folder",
         2,
       ],
-      "a pipe in its place": [
-        async (folder) => {
-          await Deno.remove(`${folder}/step-00000004/state.json`);
-          await new Deno.Command("mkfifo", { args: [`${folder}/step-00000004/state.json`] }).output();
-        },
-        "state.json: expected a file, got a pipe",
-        2,
-      ],
-      "a file that never ends": [
-        async (folder) => {
-          await Deno.remove(`${folder}/step-00000004/model.safetensors`);
-          await Deno.symlink("/dev/zero", `${folder}/step-00000004/model.safetensors`);
-        },
-        "model.safetensors: expected a file, got a pipe or a device",
-        2,
-      ],
+      ...has("pipes", "a pipe in the place of a file") && {
+        "a pipe in its place": [
+          async (folder) => {
+            await Deno.remove(`${folder}/step-00000004/state.json`);
+            await new Deno.Command("mkfifo", { args: [`${folder}/step-00000004/state.json`] }).output();
+          },
+          "state.json: expected a file, got a pipe",
+          2,
+        ],
+        "a file that never ends": [
+          async (folder) => {
+            await Deno.remove(`${folder}/step-00000004/model.safetensors`);
+            await Deno.symlink("/dev/zero", `${folder}/step-00000004/model.safetensors`);
+          },
+          "model.safetensors: expected a file, got a pipe or a device",
+          2,
+        ],
+      },
       "a state of 100 MB": [
         (folder) => Deno.truncate(`${folder}/step-00000004/state.json`, 1e8),
         "state.json: expected at most 67108864 bytes, got 100000000",
@@ -368,8 +370,9 @@ Deno.test("what stands in a run's folder in the place of a file is refused, and 
       assertEquals(await Deno.readTextFile(`${place}/new/run.json`), text);
       await Deno.remove(`${place}/new`, { recursive: true });
     }
+    const links = has("links", "a link in the place of a file");
     for (
-      const file of [
+      const file of !links ? [] : [
         ...["lock", "holder.part"],
         "run.json.part",
         "metrics.csv.part",
