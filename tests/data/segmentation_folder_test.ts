@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { encode } from "fast-png";
 import {
@@ -17,7 +18,7 @@ import { pngSamples } from "../../lib/display/png.ts";
 import { withFolder } from "../support/folder.ts";
 
 await useEngine("cpu");
-const root = new URL("../fixtures/segmentation", import.meta.url).pathname;
+const root = fileURLToPath(new URL("../fixtures/segmentation", import.meta.url));
 const kinds = new URL("../fixtures/masks/", import.meta.url);
 const classes = ["sky", "land", "sea"];
 

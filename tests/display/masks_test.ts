@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals } from "@std/assert";
 import { segmentationFolder } from "nepa";
 import { palette } from "../../lib/display/figure.ts";
@@ -34,7 +35,7 @@ Deno.test("a legend names the most frequent classes, in their order, and stands 
 });
 
 Deno.test("a set with masks shows images with their masks over them, and what the colours mean", async () => {
-  const root = new URL("../fixtures/segmentation", import.meta.url).pathname;
+  const root = fileURLToPath(new URL("../fixtures/segmentation", import.meta.url));
   const set = await segmentationFolder(root, { classes: ["sky", "land", "sea"], size: 16 });
   const text = "segmentation: 4 images 16×16×3, with masks of 3 classes\n(sky, land, sea)";
   const bundle = await (set as unknown as Record<symbol, () => Promise<Record<string, string>>>)[

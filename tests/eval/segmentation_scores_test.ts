@@ -1,9 +1,10 @@
+import { fileURLToPath } from "node:url";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { arrayDataset, fashionScenes, generatedImages, Nepa, NepaSegmenter, Random, resize } from "nepa";
 import { scoreMasks, segmentationFolder, segmentationScores, tf, useEngine } from "nepa";
 import { config } from "../support/tiny.ts";
 
-const root = new URL("../fixtures/segmentation", import.meta.url).pathname;
+const root = fileURLToPath(new URL("../fixtures/segmentation", import.meta.url));
 const classes = ["sky", "land", "sea"];
 
 /** Of large images one row of so many is computed here. */
