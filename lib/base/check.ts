@@ -115,7 +115,7 @@ export const classifier: Kind = [
 /** What gives each pixel a class. */
 export const segmenter: Kind = [
   "a NepaSegmenter or a function from images to logits",
-  (value) => typeof value === "function" || classifier[1](value) && network[1](Object(value).encoder),
+  (value) => typeof value === "function" || has("forward")(value) && network[1](Object(value).encoder),
   "NepaSegmenter.from(model, { classes }) makes one of a network",
 ];
 /** Images with a class for each pixel. */

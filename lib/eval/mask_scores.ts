@@ -16,9 +16,10 @@ export interface Shown extends Image {
   guess: Uint8Array;
 }
 
+const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
 const mean = (values: readonly number[]) => {
   const there = values.filter((value) => !Number.isNaN(value));
-  return there.reduce((a, b) => a + b, 0) / there.length;
+  return sum(there) / there.length;
 };
 
 /** Scores of masks; shows itself as a table, in a notebook with pictures and the confusion matrix. */
@@ -42,43 +43,30 @@ export class SegmentationResult extends Showing {
   /** Made by {@linkcode segmentationScores} and {@linkcode scoreMasks}. */
   constructor(classes: readonly string[], confusion: Confusion, shown: readonly Shown[] = []) {
     super();
-    const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
     const both = confusion.map((row, k) => row[k]!), labels = confusion.map(sum);
-    const guesses = classes.map((_, k) => sum(confusion.map((row) => row[k]!)));
-    const iou = both.map((n, k) => n / (labels[k]! + guesses[k]! - n)),
-      accuracy = both.map((n, k) => n / labels[k]!);
+    const either = both.map((n, k) => labels[k]! + sum(confusion.map((row) => row[k]!)) - n);
+    const iou = both.map((n, k) => n / either[k]!), accuracy = both.map((n, k) => n / labels[k]!);
     const named = (values: readonly number[]) => ordered(values.map((value, k) => [classes[k]!, value]));
     [this.classes, this.confusion, this.#shown] = [classes, confusion, shown];
-    [this.meanIoU, this.meanAccuracy, this.pixelAccuracy] = [
-      mean(iou),
-      mean(accuracy),
-      sum(both) / sum(labels),
-    ];
-    [this.iou, this.accuracy] = [named(iou), named(accuracy)];
+    [this.meanIoU, this.meanAccuracy] = [mean(iou), mean(accuracy)];
+    [this.iou, this.accuracy, this.pixelAccuracy] = [named(iou), named(accuracy), sum(both) / sum(labels)];
   }
 
   /** The three means in words. */
   #summary(): string {
-    const { meanIoU, meanAccuracy, pixelAccuracy } = this,
-      [a, b, c] = [meanIoU, meanAccuracy, pixelAccuracy].map(formatPercent);
+    const [a, b, c] = [this.meanIoU, this.meanAccuracy, this.pixelAccuracy].map(formatPercent);
     return `mIoU ${a}, mean accuracy ${b}, pixel accuracy ${c}`;
   }
 
   /** A row for each class; "pixels" is its share of them. */
   override table(): Table {
-    const totals = this.confusion.map((row) => row.reduce((a, b) => a + b, 0)),
-      all = totals.reduce((a, b) => a + b, 0);
-    const shares = { IoU: formatPercent, accuracy: formatPercent, pixels: formatPercent };
-    const cell = (value: number) => Number.isNaN(value) ? undefined : value;
+    const totals = this.confusion.map(sum), all = sum(totals), { iou, accuracy } = this;
+    const cell = (value: number) => Number.isNaN(value) ? undefined : formatPercent(value);
     const rows = this.classes.map((name, k) => {
-      return {
-        class: name,
-        IoU: cell(this.iou[name]!),
-        accuracy: cell(this.accuracy[name]!),
-        pixels: totals[k]! / all,
-      };
+      const scores = { IoU: cell(iou[name]!), accuracy: cell(accuracy[name]!) };
+      return { class: name, ...scores, pixels: cell(totals[k]! / all) };
     });
-    return new Table(rows, { title: this.#summary(), format: shares });
+    return new Table(rows, { title: this.#summary() });
   }
 
   /** The confusion matrix. */
@@ -89,34 +77,20 @@ export class SegmentationResult extends Showing {
   /** Some images: each, its mask, the mask predicted, and where that is wrong. Undefined where no images were kept. */
   picturesPlot(): Figure | undefined {
     if (this.#shown.length === 0) return undefined;
-    const rows = this.#shown.flatMap((image): Picture[] => {
-      const { mask, guess } = image,
-        wrong = mask.map((k, i) => k === IGNORED || guess[i] === k ? IGNORED : WRONG);
-      const rate = wrong.filter((k) => k === WRONG).length / mask.filter((k) => k !== IGNORED).length;
-      const mistakes = { ...overlaid(image, wrong, 0.85), caption: `mistakes: ${formatPercent(rate)}` };
-      const truth = { ...overlaid(image, mask), caption: "truth" },
-        predicted = { ...overlaid(image, guess), caption: "prediction" };
+    const rows = this.#shown.flatMap(({ mask, guess, ...image }): Picture[] => {
+      const wrong = mask.map((k, i) => k === IGNORED || guess[i] === k ? IGNORED : WRONG);
+      const count = (list: Uint8Array) => list.filter((k) => k !== IGNORED).length;
+      const caption = `mistakes: ${formatPercent(count(wrong) / count(mask))}`;
       return [
-        {
-          data: image.data,
-          height: image.height,
-          width: image.width,
-          channels: image.channels,
-          caption: "image",
-        },
-        truth,
-        predicted,
-        mistakes,
+        { ...image, caption: "image" },
+        { ...overlaid(image, mask), caption: "truth" },
+        { ...overlaid(image, guess), caption: "prediction" },
+        { ...overlaid(image, wrong, 0.85), caption },
       ];
     });
     const legend = legendOf(this.classes, this.#shown.flatMap(({ mask, guess }) => [mask, guess]));
-    return imageGrid(rows, {
-      columns: 4,
-      size: 120,
-      title: "What was seen",
-      subtitle: this.#summary(),
-      legend,
-    });
+    const look = { columns: 4, size: 120, legend };
+    return imageGrid(rows, { ...look, title: "What was seen", subtitle: this.#summary() });
   }
 
   override plots(): Figure[] {
@@ -136,23 +110,37 @@ export class Counts {
     this.#counts = new Float64Array(classes.length ** 2);
   }
 
+  /** Pixels counted. */
+  get total(): number {
+    return sum([...this.#counts]);
+  }
+
+  /** Takes pixels in: their classes, {@linkcode IGNORED} for none, and those predicted. */
   add(mask: ArrayLike<number>, guess: ArrayLike<number>): void {
     const K = this.classes.length;
     for (let i = 0; i < mask.length; i++) if (mask[i] !== IGNORED) this.#counts[mask[i]! * K + guess[i]!]!++;
   }
 
-  result(shown: readonly Shown[]): SegmentationResult {
+  /** The scores so far, with images to show. */
+  result(shown?: readonly Shown[]): SegmentationResult {
     const K = this.classes.length, row = (k: number) => Array.from(this.#counts.subarray(k * K, (k + 1) * K));
     return new SegmentationResult(this.classes, this.classes.map((_, k) => row(k)), shown);
   }
 }
 
+/** Masks, and what was predicted. */
+export interface Predicted {
+  /** Of all images, one after another: classes, 255 for pixels that do not count. */
+  masks: ArrayLike<number>;
+  /** As many classes. */
+  predictions: ArrayLike<number>;
+  /** Names of the classes. */
+  classes: readonly string[];
+}
+
 /**
  * Scores of masks predicted elsewhere, by PyTorch, say: see {@linkcode segmentationScores}.
  *
- * @param masks Of all images, one after another: classes, 255 for pixels that do not count.
- * @param predictions As many classes.
- * @param classes Their names.
  * @throws {RangeError} If there are not as many, or one is no class.
  *
  * @example
@@ -164,27 +152,16 @@ export class Counts {
  * assertEquals([meanIoU, iou], [0.5, { a: 0.5, b: 0.5 }]);
  * ```
  */
-export function scoreMasks(
-  { masks, predictions, classes }: {
-    masks: ArrayLike<number>;
-    predictions: ArrayLike<number>;
-    classes: readonly string[];
-  },
-): SegmentationResult {
-  const { length } = masks, K = classes.length;
+export function scoreMasks(given: Predicted): SegmentationResult {
+  const { masks, predictions, classes } = given, { length } = masks, counts = new Counts(classes);
   expect(predictions.length === length, "scoreMasks: predictions", `${length}, as masks`, predictions.length);
-  const isClass = (k: number | undefined) => Number.isInteger(k) && k! >= 0 && k! < K;
+  const expected = `classes from 0 to ${classes.length - 1}`;
+  const isClass = (k: number | undefined) => Number.isInteger(k) && k! >= 0 && k! < classes.length;
   for (let i = 0; i < length; i++) {
-    const counts = masks[i] !== IGNORED, expected = `classes from 0 to ${K - 1}`;
-    expect(
-      !counts || isClass(masks[i]),
-      "scoreMasks: masks",
-      `${expected}, or ${IGNORED} for none`,
-      masks[i],
-    );
-    expect(!counts || isClass(predictions[i]), "scoreMasks: predictions", expected, predictions[i]);
+    if (masks[i] === IGNORED) continue;
+    expect(isClass(masks[i]), "scoreMasks: masks", `${expected}, or ${IGNORED} for none`, masks[i]);
+    expect(isClass(predictions[i]), "scoreMasks: predictions", expected, predictions[i]);
   }
-  const counts = new Counts(classes);
   counts.add(masks, predictions);
-  return counts.result([]);
+  return counts.result();
 }

@@ -13,6 +13,6 @@ export { knn, type KnnOptions, KnnResult } from "./knn.ts";
 export { attentiveProbe, AttentiveResult } from "./attentive.ts";
 export type { AttentiveOptions, AttentiveSettings } from "./attentive.ts";
 export { type Judged, Judgement, Showing } from "./scores.ts";
-export { scoreMasks, SegmentationResult } from "./mask_scores.ts";
+export { type Predicted, scoreMasks, SegmentationResult } from "./mask_scores.ts";
 export { segmentationScores } from "./segmentation.ts";
 export type { Segment, SegmentationScoresOptions } from "./segmentation.ts";

@@ -3,6 +3,7 @@ import * as tf from "@tensorflow/tfjs";
 import { type Box, currentEngine, stoppable } from "@nepa/engine";
 import { any, checkOptions, count, expect, index, orNull } from "../base/check.ts";
 import * as is from "../base/check.ts";
+import { owned } from "../base/owned.ts";
 import { refuseMissing } from "../data/checks.ts";
 import type { Image, SegmentationSet } from "../data/dataset.ts";
 import { EncodedDataset } from "../data/encoded.ts";
@@ -33,11 +34,10 @@ export interface SegmentationScoresOptions {
 /** Where windows lie, row by row; the last of each is moved back inside (mmsegmentation's sliding inference). */
 export function slidingWindows(image: { height: number; width: number }, size: Size, stride: Size): Box[] {
   const { height, width } = sides(size), step = sides(stride);
-  const starts = (all: number, side: number, by: number) =>
-    Array.from(
-      { length: Math.ceil(Math.max(all - side, 0) / by) + 1 },
-      (_, k) => Math.max(0, Math.min(k * by, all - side)),
-    );
+  const starts = (all: number, side: number, by: number) => {
+    const length = Math.ceil(Math.max(all - side, 0) / by) + 1;
+    return Array.from({ length }, (_, k) => Math.max(0, Math.min(k * by, all - side)));
+  };
   const box = { height: Math.min(height, image.height), width: Math.min(width, image.width) };
   return starts(image.height, height, step.height).flatMap((top) =>
     starts(image.width, width, step.width).map((left) => ({ top, left, ...box }))
@@ -45,7 +45,7 @@ export function slidingWindows(image: { height: number; width: number }, size: S
 }
 
 const sized = (x: tf.Tensor4D, height: number, width: number) =>
-  x.shape[1] === height && x.shape[2] === width
+  String(x.shape.slice(1, 3)) === String([height, width])
     ? x
     : tf.image.resizeBilinear(x, [height, width], false, true);
 
@@ -53,67 +53,45 @@ const sized = (x: tf.Tensor4D, height: number, width: number) =>
 const MOST = 2 ** 25;
 
 /** The likeliest classes [B, H, W] by logits [B, h, w, K], resized, some classes after others where there are many. */
-function likeliest(logits: tf.Tensor4D, height: number, width: number): tf.Tensor3D {
+function likeliest(logits: tf.Tensor4D, height: number, width: number): tf.Tensor {
   const [B, h, w, K] = logits.shape, some = Math.max(1, Math.min(K, Math.floor(MOST / (B * height * width))));
-  let best: [value: tf.Tensor3D, index: tf.Tensor3D] | undefined;
+  let best: { value: tf.Tensor; place: tf.Tensor } | undefined;
   for (let from = 0; from < K; from += some) {
-    const next = tf.tidy((): [tf.Tensor3D, tf.Tensor3D] => {
+    const next = tf.tidy(() => {
       const part = tf.slice(logits, [0, 0, 0, from], [B, h, w, Math.min(some, K - from)]);
-      const all = sized(part, height, width), value = tf.max(all, -1) as tf.Tensor3D;
-      const place = tf.add(tf.argMax(all, -1), tf.scalar(from, "int32")) as tf.Tensor3D;
-      if (!best) return [value, place];
-      const isMore = tf.greater(value, best[0]);
-      return [
-        tf.where(isMore, value, best[0]) as tf.Tensor3D,
-        tf.where(isMore, place, best[1]) as tf.Tensor3D,
-      ];
+      const all = sized(part, height, width), value = tf.max(all, -1);
+      const place = tf.add(tf.argMax(all, -1), tf.scalar(from, "int32"));
+      if (!best) return { value, place };
+      const isMore = tf.greater(value, best.value);
+      return { value: tf.where(isMore, value, best.value), place: tf.where(isMore, place, best.place) };
     });
     tf.dispose(best);
     best = next;
   }
-  best![0].dispose();
-  return best![1];
+  best!.value.dispose();
+  return best!.place;
 }
 
-/** Disposes of the tensors that it holds when it goes out of scope. */
-class Held<T extends string> {
-  readonly tensors: Partial<Record<T, tf.Tensor4D>> = {};
-
-  /** Puts tensors in the place of others, which are disposed of. */
-  put(tensors: Partial<Record<T, tf.Tensor4D>>): void {
-    const before = { ...this.tensors };
-    Object.assign(this.tensors, tensors);
-    for (const name of Object.keys(tensors) as T[]) before[name]?.dispose();
-  }
-
-  [Symbol.dispose](): void {
-    tf.dispose(this.tensors as tf.NamedTensorMap);
-  }
-}
-
-/** Logits [B, H, W, K] of images [B, H, W, C]: of them whole, or the mean of those of windows. */
-async function logitsOf(
-  segment: Segment,
-  images: tf.Tensor4D,
-  K: number,
-  boxes: readonly Box[],
-): Promise<tf.Tensor4D> {
+/** Logits [B, H, W, K] of images [B, H, W, C]: the mean of those of windows. */
+async function logitsOf(segment: Segment, images: tf.Tensor4D, K: number, boxes: readonly Box[]) {
   const [B, H, W, C] = images.shape;
-  using held = new Held<"part" | "made" | "sum" | "seen">();
+  const zeros = (shape: number[]) => tf.tidy(() => tf.variable(tf.zeros(shape), false));
+  const sum = zeros([B, H, W, K]), seen = zeros([1, H, W, 1]);
+  using _sums = owned(sum, seen);
   for (const { top, left, height, width } of boxes) {
-    held.put({ part: tf.slice(images, [0, top, left, 0], [B, height, width, C]) });
-    held.put({ made: await segment(held.tensors.part!) });
-    const { made, sum, seen } = held.tensors, { shape } = made!;
+    const part = tf.slice(images, [0, top, left, 0], [B, height, width, C]);
+    using _part = owned(part);
+    const made = await segment(part), { shape } = made;
+    using _made = owned(made);
     const fits = shape.length === 4 && shape[0] === B && shape[3] === K;
     expect(fits, "logits", `[${B}, h, w, ${K}], of ${K} classes`, `[${shape}]`);
     const edges: [number, number][] = [[0, 0], [top, H - top - height], [left, W - left - width], [0, 0]];
-    held.put(tf.tidy(() => {
-      const more = tf.pad(sized(made!, height, width), edges);
-      const times = tf.pad(tf.ones<tf.Rank.R4>([1, height, width, 1]), edges);
-      return { sum: sum ? tf.add(sum, more) : more, seen: seen ? tf.add(seen, times) : times };
-    }));
+    tf.tidy(() => {
+      sum.assign(tf.add(sum, tf.pad(sized(made, height, width), edges)));
+      seen.assign(tf.add(seen, tf.pad(tf.ones<tf.Rank.R4>([1, height, width, 1]), edges)));
+    });
   }
-  return tf.div(held.tensors.sum!, held.tensors.seen!);
+  return tf.div(sum, seen) as tf.Tensor4D;
 }
 
 /** The originals of a set, several where they have one size, and each as the network gets it. */
@@ -121,11 +99,11 @@ async function* groups(set: SegmentationSet, most: number, size: number | null) 
   const prepare = size === null ? (image: Image) => image : resize(size);
   let group: (Required<Image> & { given: Image })[] = [];
   for await (const image of ahead(set.length, (i) => set.original(i))) {
-    const [first] = group;
-    const fits = !first || image.height === first.height && image.width === first.width;
-    if (group.length === most || !fits) yield group;
-    if (group.length === most || !fits) group = [];
-    const { mask: _, ...alone } = image;
+    const { mask: _, ...alone } = image, [first = image] = group;
+    if (group.length === most || image.height !== first.height || image.width !== first.width) {
+      yield group;
+      group = [];
+    }
     group.push({ ...image, given: prepare(alone, new Random(0)) });
   }
   yield group;
@@ -144,21 +122,20 @@ export async function scoresOf(
   let done = 0;
   for await (const group of groups(set, most, size)) {
     signal?.throwIfAborted();
-    const [{ given, height: H, width: W }] = group as [typeof group[number]],
-      { height, width, channels } = given;
+    const { given, height: H, width: W } = group[0]!, { height, width, channels } = given;
     const pixels = new Uint8Array(most * given.data.length); // all have one shape: the last are black
     group.forEach(({ given: { data } }, i) => pixels.set(data, i * data.length));
-    const whole = [{ top: 0, left: 0, height, width }];
-    const boxes = window ? slidingWindows(given, window.size, window.stride) : whole;
-    using held = new Held<"images" | "logits">();
-    held.put({ images: tf.tensor4d(pixels, [most, height, width, channels], "int32") });
-    held.put({ logits: await logitsOf(segment, held.tensors.images!, K, boxes) });
-    const classes = likeliest(held.tensors.logits!, H, W), guesses = Uint8Array.from(await classes.data());
+    const whole = { size: { height, width }, stride: 1 }, { size: side, stride } = window ?? whole;
+    const images = tf.tensor4d(pixels, [most, height, width, channels], "int32");
+    using _images = owned(images);
+    const logits = await logitsOf(segment, images, K, slidingWindows(given, side, stride));
+    using _logits = owned(logits);
+    const classes = likeliest(logits, H, W), guesses = await classes.data();
     classes.dispose();
     for (const [i, { given: _, ...image }] of group.entries()) {
-      const guess = guesses.subarray(i * H * W, (i + 1) * H * W);
+      const guess = Uint8Array.from(guesses.subarray(i * H * W, (i + 1) * H * W));
       counts.add(image.mask, guess);
-      if (pictures > 0 && done % each === 0) shown.push({ ...image, guess: guess.slice() });
+      if (pictures > 0 && done % each === 0) shown.push({ ...image, guess });
       tell(++done);
     }
   }

@@ -10,6 +10,7 @@ import { inOrder, refuseTransform } from "../data/loader.ts";
 import { classNumbers, OVERLAP, type OverlapOption } from "../data/matching.ts";
 import { imageSizeOf } from "../data/preprocessor.ts";
 import { checkedSize, sides } from "../data/transforms.ts";
+import { Counts } from "../eval/mask_scores.ts";
 import { moved } from "../model/maps.ts";
 import { pixelCrossEntropy } from "../model/ops.ts";
 import { type NepaSegmenter, segmentationLoss } from "../model/segmenter.ts";
@@ -167,44 +168,22 @@ class MaskReader implements Reader {
   async read(set: Dataset): Promise<{ loss: number; accuracy: number; meanIoU: number }> {
     const { encoder, classes } = this.#segmenter, { height, width, channels } = set;
     const [rows, columns] = encoder.grid({ shape: [1, ...Object.values(imageSizeOf(encoder)), channels] });
-    const areas = Array.from({ length: 3 }, () => new Float64Array(classes.length)); // guessed, true, both
+    const counts = new Counts(classes);
     let loss = 0;
     for await (const { images, batch } of inOrder(set, 4 * rows * columns)) {
-      const all = new Uint8Array(images.shape[0] * height * width).fill(IGNORED),
-        before = areas[1]!.reduce((a, b) => a + b);
+      const all = new Uint8Array(images.shape[0] * height * width).fill(IGNORED), before = counts.total;
       all.set(batch.masks!);
       const masks = tf.tensor3d(all, [images.shape[0], height, width], "int32");
       const found = await this.#pass({ images, masks });
-      count(await found.guesses.data() as Int32Array, all, areas);
-      loss += (await found.loss.data())[0]! * (areas[1]!.reduce((a, b) => a + b) - before);
+      counts.add(all, await found.guesses.data());
+      loss += (await found.loss.data())[0]! * (counts.total - before);
       tf.dispose([found, masks]);
     }
-    const total = (area: Float64Array) => area.reduce((a, b) => a + b),
-      [guessed, meant, both] = areas as [Float64Array, Float64Array, Float64Array];
-    const unions = meant.map((area, k) => area + guessed[k]! - both[k]!),
-      present = [...unions.keys()].filter((k) => unions[k]! > 0);
-    return {
-      loss: loss / total(meant),
-      accuracy: total(both) / total(meant),
-      meanIoU: present.reduce((sum, k) => sum + both[k]! / unions[k]!, 0) / present.length,
-    };
+    const { meanIoU, pixelAccuracy: accuracy } = counts.result();
+    return { loss: loss / counts.total, accuracy, meanIoU };
   }
 
   dispose(): void {
     this.#pass.dispose();
   }
-}
-
-/** Adds pixels to the areas guessed, meant and both, by class. */
-function count(
-  guesses: Int32Array,
-  masks: Uint8Array,
-  [guessed, meant, both]: readonly Float64Array[],
-): void {
-  masks.forEach((mask, i) => {
-    if (mask === IGNORED) return;
-    guessed![guesses[i]!]!++;
-    meant![mask]!++;
-    if (guesses[i] === mask) both![mask]!++;
-  });
 }
