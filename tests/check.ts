@@ -11,7 +11,7 @@ import { PROJECT } from "../notebooks/.tools/setup.ts";
 const CHECKS = [
   "check mod.ts lib tests bench notebooks notebooks/.tools",
   "check --config kernels/deno.json kernels/build.ts",
-  "check --doc-only README.md lib/engine/README.md",
+  "check --doc-only README.md lib/engine/README.md docs/ade20k.md",
   "publish --dry-run --allow-dirty",
 ];
 

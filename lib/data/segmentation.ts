@@ -98,8 +98,7 @@ function tableOf({ classes, zeroIsOther = false, values, ignore }: Settings): Ui
 /** A rule for lists of up to 254 different things. */
 const different = (what: string, [, holds]: Rule): Rule => [
   `1 to ${NONE} ${what}, all different`,
-  (list) =>
-    Array.isArray(list) && list.length <= NONE && list.every(holds) && new Set(list).size === list.length,
+  (list) => Array.isArray(list) && list.every(holds) && Math.min(NONE, new Set(list).size) === list.length,
 ];
 const VALUE = numberThat("", (x) => Number.isInteger(x) && x >= 0 && x < 2 ** 16);
 const NAMES = { part: text, images: text, masks: text, list: text, layout: oneOf("ade20k", "voc") };
@@ -118,11 +117,11 @@ interface Pair {
 
 /** Files by their paths in a folder, without what they end in. */
 async function byName(root: string, folder: string, left: DataError[]): Promise<Map<string, File[]>> {
-  const files = await imagesIn(root, folder, left).catch((cause) => {
-    if (cause instanceof DataError) throw cause;
-    throw new DataError("missing", `${root}/${folder}`, `expected a folder: ${cause.message}`, { cause });
-  });
-  return Map.groupBy(files, ({ path }) => path.slice(folder.length + 1).replace(/\.[^.]*$/, ""));
+  const found = await Deno.stat(`${root}/${folder}`).then(
+    () => imagesIn(root, folder, left),
+    missing(`${root}/${folder}`),
+  );
+  return Map.groupBy(found, ({ path }) => path.slice(folder.length + 1).replace(/\.[^.]*$/, ""));
 }
 
 /** Images and their masks by their names; what has no partner goes to `refuse`. */
@@ -136,19 +135,19 @@ async function pairsOf(
   const ofImages = await byName(root, images, left), ofMasks = await byName(root, masks, left);
   const named = list && await Deno.readTextFile(`${root}/${list}`).catch(missing(`${root}/${list}`));
   const listed = named?.split("\n").map((line) => line.trim()).filter((name) => name);
-  const pairs: Pair[] = [], remedy = "add it or take this away";
+  const pairs: Pair[] = [];
   for (const name of listed ?? new Set([...ofImages.keys(), ...ofMasks.keys()])) {
-    const [image, second] = ofImages.get(name) ?? [], [mask, third] = ofMasks.get(name) ?? [];
-    const twice = second ?? third, end = mask && extname(mask.path);
-    const wrong = (path: string, text: string) =>
-      refuse(new DataError("missing", `${root}/${path}`, `expected ${text}`));
-    if (!image && !mask) {
-      wrong(list!, `images and masks of its names, got ${name}, of which there is neither`);
-    } else if (!image) wrong(mask!.path, `an image of this name in ${images}, got none; ${remedy}`);
-    else if (!mask) wrong(image.path, `a PNG mask of this name in ${masks}, got none; ${remedy}`);
-    else if (twice) wrong(twice.path, "one file of this name, got two");
-    else if (end!.toLowerCase() !== ".png") wrong(mask.path, `a PNG file, which keeps numbers, got ${end}`);
-    else pairs.push({ image: image.path, mask: mask.path, bytes: [image.bytes, mask.bytes] });
+    const [image, second] = ofImages.get(name) ?? [], [mask, third = second] = ofMasks.get(name) ?? [];
+    const wrong = (path: string, expected: string, got: string) =>
+      refuse(new DataError("missing", `${root}/${path}`, `expected ${expected}, got ${got}`));
+    const none = "none; add it or take this away";
+    if (!image && !mask) wrong(list!, `names of ${images} and ${masks}`, `${name}, which is in neither`);
+    else if (!image) wrong(mask!.path, `an image of this name in ${images}`, none);
+    else if (!mask) wrong(image.path, `a PNG mask of this name in ${masks}`, none);
+    else if (third) wrong(third.path, "one file of this name", "two");
+    else if (!/\.png$/i.test(mask.path)) {
+      wrong(mask.path, "a PNG file, which keeps numbers", extname(mask.path));
+    } else pairs.push({ image: image.path, mask: mask.path, bytes: [image.bytes, mask.bytes] });
   }
   return pairs;
 }
@@ -161,11 +160,10 @@ const REMEDY = "write the class numbers, Image.fromarray(numbers.astype('uint8')
 
 /** Refuses a mask that is no PNG of indices, or has another size than its image. */
 function refuseHeader(file: string, bytes: Uint8Array, image: Extent): void {
-  const header = pngHeader(bytes);
+  const { kind, height, width } = pngHeader(bytes) ?? {}, got = `${height}x${width}`;
   const wrong = (text: string) => new DataError("image", file, `expected ${text}`);
-  if (!header) throw wrong("a PNG file, got another or a broken one");
-  const { kind, height, width } = header, got = `${height}x${width}`;
-  if (kind !== "grey" && kind !== "palette") {
+  if (!kind) throw wrong("a PNG file, got another or a broken one");
+  if (!["grey", "palette"].includes(kind)) {
     throw wrong(`an index for each pixel, got ${kind} colours; ${REMEDY}`);
   }
   if (height === image.height && width === image.width) return;
@@ -176,25 +174,27 @@ function refuseHeader(file: string, bytes: Uint8Array, image: Extent): void {
   throw wrong(`${image.height}x${image.width}, as its image has, got ${got}${help}`);
 }
 
+/** The samples of a mask. */
+function samplesOf(file: string, bytes: Uint8Array): Uint8Array | Uint16Array {
+  try {
+    return pngSamples(bytes);
+  } catch (cause) {
+    const { message } = cause as Error;
+    throw new DataError("image", file, `expected a whole PNG mask, but ${message}`, { cause });
+  }
+}
+
 /** The classes of a mask's pixels. */
 function classesOf(file: string, bytes: Uint8Array, table: Uint8Array): Uint8Array {
-  const wrong = (text: string, cause?: unknown) =>
-    new DataError(cause ? "image" : "labels", file, `expected ${text}`, { cause });
-  let samples: Uint8Array | Uint16Array;
-  try {
-    samples = pngSamples(bytes);
-  } catch (cause) {
-    throw wrong(`a whole PNG mask, but ${(cause as Error).message}`, cause);
-  }
-  const mask = new Uint8Array(samples.length);
+  const samples = samplesOf(file, bytes), mask = new Uint8Array(samples.length);
   for (let i = 0; i < mask.length; i++) mask[i] = table[samples[i]!]!;
-  const beyond = mask.indexOf(NONE);
+  const beyond = mask.indexOf(NONE),
+    wrong = (text: string) => new DataError("labels", file, `expected ${text}`);
   if (beyond >= 0) {
     const own = [...table.keys()].filter((value) => table[value]! < NONE), got = samples[beyond];
     const known = own.length < 6 ? own.join(", ") : `those from ${own[0]} to ${own.at(-1)}`;
-    throw wrong(
-      `values of the ${own.length} classes, ${known}, got ${got}; name its class, or ignore: ${got}`,
-    );
+    const values = `values of the ${own.length} classes, ${known}`;
+    throw wrong(`${values}, got ${got}; name its class, or ignore: ${got}`);
   }
   const ends = table[IGNORED] === IGNORED && samples.includes(IGNORED);
   if (ends && samples.every((value) => value === 0 || value === IGNORED)) {
@@ -244,9 +244,8 @@ async function validate(source: Source, files: readonly string[], every: boolean
   const check = async (row: number) => {
     const [image, mask] = files.slice(2 * row) as [string, string];
     const data = await sharp(image, { limitInputPixels: false }).metadata().catch((cause) => {
-      throw new DataError("image", image, `expected a whole JPEG, PNG or WebP image, but ${cause.message}`, {
-        cause,
-      });
+      const text = `expected a whole JPEG, PNG or WebP image, but ${cause.message}`;
+      throw new DataError("image", image, text, { cause });
     });
     const size = orient ? data.autoOrient : data, head = new Uint8Array(PNG_HEADER);
     if (isWhole(row)) return void await source.maskOf!(row, size);

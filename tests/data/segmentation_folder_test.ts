@@ -149,7 +149,7 @@ Deno.test("ADE20K's and Pascal VOC's layouts are known by name", async () => {
     await assertRejects(
       () => segmentationFolder(`${folder}/voc`, { layout: "voc", part: "val" }),
       DataError,
-      "val.txt: expected images and masks of its names, got 3, of which there is neither",
+      "val.txt: expected names of JPEGImages and SegmentationClass, got 3, which is in neither",
     );
     await assertRejects(
       () => segmentationFolder(folder, { layout: "voc" }),
@@ -236,7 +236,11 @@ Deno.test("a JPEG as a mask is refused, and so are folders, classes and options 
       "masks/a.jpg: expected a PNG file, which keeps numbers, got .jpg",
     );
     await assertRejects(() => open({}), TypeError, "expected classes, their names, got none");
-    await assertRejects(() => open({ classes, masks: "labels" }), DataError, "labels: expected a folder");
+    await assertRejects(
+      () => open({ classes, masks: "labels" }),
+      DataError,
+      "labels: expected it to be there",
+    );
     await assertRejects(
       () => open({ classes: ["a", "a"] }),
       RangeError,
