@@ -115,7 +115,10 @@ export const classifier: Kind = [
 /** What gives each pixel a class. */
 export const segmenter: Kind = [
   "a NepaSegmenter or a function from images to logits",
-  (value) => typeof value === "function" || has("forward")(value) && network[1](Object(value).encoder),
+  (value) => {
+    const { classes, encoder } = Object(value);
+    return typeof value === "function" || Array.isArray(classes) && network[1](encoder);
+  },
   "NepaSegmenter.from(model, { classes }) makes one of a network",
 ];
 /** Images with a class for each pixel. */

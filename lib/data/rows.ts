@@ -288,20 +288,27 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
   }
 }
 
-/** What `make` gives for 0 to `count`, in order, up to `most` of them begun ahead of their turn. */
+/**
+ * What `make` gives for 0 to `count`, in order, up to `most` of them begun ahead of their turn. What has begun is waited for where
+ * the caller leaves early: a process that ends while native code decodes an image crashes.
+ */
 export async function* ahead<T>(
   count: number,
   make: (i: number) => Promise<T>,
   most = Math.min(32, 4 * navigator.hardwareConcurrency),
 ): AsyncGenerator<T> {
   const pending: Promise<T>[] = [];
-  for (let i = 0, done = 0; done < count; done++) {
-    for (; i < count && pending.length < most; i++) {
-      const made = make(i);
-      made.catch(() => {}); // it is thrown when its turn comes
-      pending.push(made);
+  try {
+    for (let i = 0, done = 0; done < count; done++) {
+      for (; i < count && pending.length < most; i++) {
+        const made = make(i);
+        made.catch(() => {}); // it is thrown when its turn comes
+        pending.push(made);
+      }
+      yield await pending.shift()!;
     }
-    yield await pending.shift()!;
+  } finally {
+    await Promise.allSettled(pending);
   }
 }
 
