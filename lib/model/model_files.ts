@@ -62,8 +62,9 @@ export async function loadNetwork<T extends Network>(
   const types = Object.keys(models) as (keyof typeof models)[];
   const found = await readModelFolder(folder, Object.values(models), (json, classes, tensors) => {
     const type = types.find((type) => type === json.model_type) ?? types[0]!;
-    const config = fromOfficialConfig(json, type), all = shapes(config, classes.length);
+    const config = fromOfficialConfig(json, type);
     checkSizes(`${folder}/config.json`, config, tensors);
+    const all = shapes(config, classes.length);
     if (Class !== Official) {
       const blank = make(config, { initial: (_, shape) => tf.zeros(shape) }, classes);
       for (const [name, { shape }] of blank.parameters) all.set(name, shape);
