@@ -100,34 +100,49 @@ function tridiagonal(a: Float64Array, n: number): { diagonal: Float64Array; besi
   return { diagonal, beside };
 }
 
-/** How many eigenvalues of a tridiagonal matrix lie below `x`: as many as pivots of the matrix less x are negative. */
-function countBelow(x: number, diagonal: Float64Array, squares: Float64Array): number {
-  let count = 0, pivot = 1;
-  for (let i = 0; i < diagonal.length; i++) {
-    pivot = diagonal[i]! - x - squares[i]! / pivot || Number.MIN_VALUE;
-    if (pivot < 0) count++;
-  }
-  return count;
-}
-
 /**
- * The eigenvalues of a symmetric matrix, the smallest first: Householder's tridiagonal form, then bisection.
+ * The eigenvalues of a symmetric matrix, in no order: Householder's tridiagonal form, then QL with implicit shifts.
  *
  * @param a [n, n]; only the lower triangle is read. Overwritten.
  * @throws {RangeError} If a value is not finite.
  */
 export function eigenvalues(a: Float64Array, n: number): Float64Array {
   expect(a.every(Number.isFinite), "eigenvalues", "finite numbers", "a NaN or an infinity");
-  const { diagonal, beside } = tridiagonal(a, n), squares = beside.map((x) => x * x);
-  const reach = diagonal.map((d, i) => Math.abs(d) + Math.abs(beside[i]!) + Math.abs(beside[i + 1] ?? 0));
-  const bound = Math.max(...reach); // no eigenvalue is larger
-  return diagonal.map((_, k) => {
-    let low = -bound, high = bound;
-    for (let halved = 0; halved < 60; halved++) {
-      const middle = (low + high) / 2;
-      if (countBelow(middle, diagonal, squares) > k) high = middle;
-      else low = middle;
+  const { diagonal: d, beside } = tridiagonal(a, n), e = Float64Array.from([...beside.subarray(1), 0]);
+  const small = (i: number) => Math.abs(e[i]!) <= Number.EPSILON * (Math.abs(d[i]!) + Math.abs(d[i + 1]!));
+  for (let low = 0; low < n; low++) {
+    for (let sweep = 0;; sweep++) {
+      let high = low;
+      while (high < n - 1 && !small(high)) high++;
+      if (high === low) break;
+      if (sweep === 60) throw new RangeError("eigenvalues: no convergence in 60 sweeps");
+      implicitShift(d, e, low, high);
     }
-    return (low + high) / 2;
-  });
+  }
+  return d;
+}
+
+/** One QL sweep with Wilkinson's shift over rows `low` to `high` of a tridiagonal matrix. */
+function implicitShift(d: Float64Array, e: Float64Array, low: number, high: number): void {
+  const half = (d[low + 1]! - d[low]!) / (2 * e[low]!);
+  let g = d[high]! - d[low]! + e[low]! / (half + Math.sign(half || 1) * Math.hypot(half, 1));
+  let sine = 1, cosine = 1, shift = 0;
+  for (let i = high - 1; i >= low; i--) {
+    const f = sine * e[i]!, b = cosine * e[i]!, r = Math.hypot(f, g);
+    e[i + 1] = r;
+    if (r === 0) { // the matrix has fallen apart here: go on with what is left
+      d[i + 1] = d[i + 1]! - shift;
+      e[high] = 0;
+      return;
+    }
+    [sine, cosine] = [f / r, g / r];
+    g = d[i + 1]! - shift;
+    const t = (d[i]! - g) * sine + 2 * cosine * b;
+    shift = sine * t;
+    d[i + 1] = g + shift;
+    g = cosine * t - b;
+  }
+  d[low] = d[low]! - shift;
+  e[low] = g;
+  e[high] = 0;
 }
