@@ -36,7 +36,8 @@ export function isAsSealed(path: string, quick = false): boolean | undefined {
   if (Number.isNaN(sealedAt(path))) return undefined;
   const { size, mtime, ctime } = Deno.statSync(path), then = Deno.statSync(`${path}.sum`);
   const sum = Deno.readTextFileSync(`${path}.sum`);
-  const unchanged = mtime! <= then.mtime! && ctime! <= then.ctime!;
+  // Clocks of file systems tick every few milliseconds: what has the seal's own time may have come after it.
+  const unchanged = mtime! < then.mtime! && ctime! < then.ctime!;
   return quick && unchanged ? sum.endsWith(`, ${size} bytes\n`) : sum === sumOf(path);
 }
 
