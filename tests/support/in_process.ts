@@ -18,7 +18,7 @@ export async function inProcess(
   const info = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"], cwd: ROOT }).output();
   const denoDir = JSON.parse(new TextDecoder().decode(info.stdout)).denoDir;
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--ext=ts", `import { currentEngine, tf, useEngine } from "nepa"; ${code}`],
+    args: ["eval", "--quiet", "--ext=ts", `import { currentEngine, tf, useEngine } from "nepa"; ${code}`],
     cwd: ROOT,
     clearEnv: true,
     env: {
