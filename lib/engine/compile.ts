@@ -14,6 +14,7 @@ import { TensorFlowError } from "./libtensorflow.ts";
 import { type Flat, flattenArguments } from "./nested.ts";
 import { type Inputs, type Trace, trace, type Work } from "./record.ts";
 import type { Source } from "./recorder.ts";
+import { releaseGarbage } from "./resident.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 import { extend } from "./trace.ts";
 import { firstDifference } from "./twice.ts";
@@ -66,10 +67,12 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
       try {
         await bringVariables(engine);
         const started = performance.now(), recording = recordingFor(form, { held, rebuild });
+        if (!recording.ran) releaseGarbage();
         const result = await run(engine, work, recording, held).catch((error) => {
           throw locate(engine, work, { held, rebuild }, error);
         });
         if (!recording.ran) {
+          releaseGarbage();
           compileSeconds += (performance.now() - started) / 1000;
           engine.sealCompiled();
         }

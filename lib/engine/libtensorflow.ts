@@ -8,6 +8,7 @@ import { dirname } from "node:path";
 import { C_API, SETTERS } from "./c_api.ts";
 import { FRAMEWORK } from "./download.ts";
 import { silently } from "./libc.ts";
+import { releasePages } from "./resident.ts";
 import { openNeeded } from "./windows.ts";
 import { damageOf } from "./sums.ts";
 
@@ -109,6 +110,7 @@ export class LibTensorFlow {
     this.check("new context");
     this.context = context!;
     this.devices = this.#listDevices();
+    releasePages(path, "TF_Version");
   }
 
   #listDevices(): string[] {
