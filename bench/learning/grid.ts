@@ -123,7 +123,7 @@ function untrainedCell(
       model.dispose();
     }
   };
-  const about = pattern === "causal" ? causal : { preset: size, patches };
+  const about = pattern === "causal" ? causal : { network, patches };
   return { ...task, options: { ...about, seed, ...readingOf(budget) }, run };
 }
 

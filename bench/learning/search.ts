@@ -84,12 +84,16 @@ export const CHOSEN_TITLE = json.chosen, CHOSEN: Jepa = jepaOf(CHOSEN_TITLE);
 /** The cells of the search. */
 export interface SearchPlan {
   pixels: Cell<Read>;
-  /** By the deviation of the patch embedding. */
+  /** By the deviations of the patch embedding and, where it is not the usual one, of the rest. */
   untrained: Record<string, Cell<Read>>;
   tried: Record<string, Cell<Tried>>;
 }
 
 const named = (title: string) => title.replaceAll(/[^\w.]+/g, "-");
+
+/** How a try's first weights are drawn. */
+const drawnAs = ({ patches, network: { initializerRange } }: Jepa) =>
+  initializerRange ? `${patches}, the rest with ${initializerRange}` : `${patches}`;
 
 /** What is read of a network, or of the pixels, without a training. */
 function readCell(
@@ -145,10 +149,11 @@ function tryCell(title: string, jepa: Jepa, steps: number, split: Split): Cell<T
 export function makeSearchPlan({ split, steps }: Budget): SearchPlan {
   const whole = steps.mini < 1000 ? steps.nano : STEPS;
   const stepsOf = (title: string) => Math.round(SHARES[tried[title]!.share ?? "long"] * whole);
-  const titles = Object.keys(tried), drawn = new Set(titles.map((title) => jepaOf(title).patches));
-  const fresh = (patches: number) => {
-    const { network } = base;
-    return readCell(`untrained-${patches}`, { network, patches }, split, async (sets) => {
+  const titles = Object.keys(tried), drawn = new Map(titles.map((title) => [drawnAs(jepaOf(title)), title]));
+  const fresh = (how: string, title: string) => {
+    const { patches, network: { initializerRange } } = jepaOf(title);
+    const network = { ...base.network, ...initializerRange && { initializerRange } };
+    return readCell(`untrained-${named(how)}`, { network, patches }, split, async (sets) => {
       const model = makeJepa({ network, patches }, 0);
       const features = await readMeans(model.encoder, sets).finally(() => model.dispose());
       return await judgedBy(sets, features);
@@ -156,7 +161,7 @@ export function makeSearchPlan({ split, steps }: Budget): SearchPlan {
   };
   return {
     pixels: readCell("pixels", { pixels: true }, split, async (sets) => judgedBy(sets, await readRaw(sets))),
-    untrained: Object.fromEntries([...drawn].map((patches) => [patches, fresh(patches)])),
+    untrained: Object.fromEntries([...drawn].map(([how, title]) => [how, fresh(how, title)])),
     tried: Object.fromEntries(
       titles.map((title) => [title, tryCell(title, jepaOf(title), stepsOf(title), split)]),
     ),
