@@ -35,6 +35,9 @@ interface Recording {
   rebuild: Flat["rebuild"];
 }
 
+/** Milliseconds from which a recording leaves garbage that is worth a collection, which takes some 20. */
+const LONG = 200;
+
 /** See {@linkcode Engine.compile}. */
 export function compileWith<A extends object[], R extends tf.TensorContainer>(
   engine: TensorFlow,
@@ -67,12 +70,13 @@ export function compileWith<A extends object[], R extends tf.TensorContainer>(
       try {
         await bringVariables(engine);
         const started = performance.now(), recording = recordingFor(form, { held, rebuild });
-        if (!recording.ran) releaseGarbage();
+        const long = () => performance.now() - started > LONG;
+        if (!recording.ran && long()) releaseGarbage();
         const result = await run(engine, work, recording, held).catch((error) => {
           throw locate(engine, work, { held, rebuild }, error);
         });
         if (!recording.ran) {
-          releaseGarbage();
+          if (long()) releaseGarbage();
           compileSeconds += (performance.now() - started) / 1000;
           engine.sealCompiled();
         }
