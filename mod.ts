@@ -41,6 +41,7 @@ export { RunFolderError } from "./lib/training/run_folder.ts";
 export type { RunFolderErrorKind } from "./lib/training/run_folder.ts";
 export { readLog } from "./lib/training/log.ts";
 export { NonFiniteError, Run } from "./lib/training/run.ts";
-export type { Keeper, Metrics, RunResult, Step, Training } from "./lib/training/run.ts";
+export type { Keeper, RunResult, Training } from "./lib/training/run.ts";
+export type { Metrics, Step } from "./lib/training/history.ts";
 export { lowShot, LowShotResult } from "./lib/training/low_shot.ts";
 export type { Arm, LowShotOptions, LowShotRun } from "./lib/training/low_shot.ts";

@@ -10,7 +10,8 @@ import { DataError } from "./idx.ts";
 import type { Preprocessor } from "./preprocessor.ts";
 import { nearest, type Resample, resized } from "./resample.ts";
 import { luma } from "./randaugment.ts";
-import { ahead, Fetched, type Made, type Whole } from "./rows.ts";
+import { ahead, withRoom } from "./ahead.ts";
+import { Fetched, type Made, type Whole } from "./rows.ts";
 import type { Extent, Part, Transform } from "./transforms.ts";
 import { centerCrop, compose, RESAMPLE, resize, wholeOf } from "./transforms.ts";
 
@@ -67,26 +68,6 @@ interface Header extends Extent {
   small: boolean;
   /** Whether it is a JPEG that lies upright and may be decoded at a half, a quarter, an eighth, which is quicker. */
   scales: boolean;
-}
-
-/** About 200 MB of red, green and blue. An image of more is decoded alone. */
-export const MOST_IN_FLIGHT = 2 ** 26;
-
-let inFlight = 0;
-const waiting: (() => void)[] = [];
-
-/** Does work on so many pixels as soon as there is room for them, in this whole process. */
-export async function withRoom<T>(pixels: number, work: () => Promise<T>): Promise<T> {
-  while (inFlight > 0 && inFlight + pixels > MOST_IN_FLIGHT) {
-    await new Promise<void>((go) => waiting.push(go));
-  }
-  inFlight += pixels;
-  try {
-    return await work();
-  } finally {
-    inFlight -= pixels;
-    for (const go of waiting.splice(0)) go();
-  }
 }
 
 /** Columns beside a part that are decoded with it, since their colours reach into it. */

@@ -1,7 +1,7 @@
 /** Results that take long, kept in the user's cache folder from one process to the next. @module */
 import { createHash } from "node:crypto";
 import { cacheRoot, granted, rename } from "@nepa/engine";
-import { ahead } from "./rows.ts";
+import { ahead } from "./ahead.ts";
 
 /** A hash of a text and of numbers. */
 export function hashOf(text: string, numbers: Int32Array = new Int32Array()): string {

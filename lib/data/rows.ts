@@ -5,6 +5,7 @@ import { legendOf } from "../display/masks.ts";
 import { imageGrid } from "../display/pictures.ts";
 import { Random } from "../base/random.ts";
 import { any, checkOptions, expect, flag, index, isCount, LONG, type Rule, visible } from "../base/check.ts";
+import { ahead } from "./ahead.ts";
 import { bytesOf, madeOf, refuseMissing } from "./checks.ts";
 import type { Batch, BatchOptions, Change, Dataset, Example, Image, MemoryDataset } from "./dataset.ts";
 import { labelsOf, type Parts, picturesOf, refuseMislabelled, type SplitOptions } from "./dataset.ts";
@@ -285,30 +286,6 @@ class ArrayDataset extends Rows<Whole & { images: Uint8Array }> implements Memor
       });
       yield this.batch(pixels, indices, change);
     }
-  }
-}
-
-/**
- * What `make` gives for 0 to `count`, in order, up to `most` of them begun ahead of their turn. What has begun is waited for where
- * the caller leaves early: a process that ends while native code decodes an image crashes.
- */
-export async function* ahead<T>(
-  count: number,
-  make: (i: number) => Promise<T>,
-  most = Math.min(32, 4 * navigator.hardwareConcurrency),
-): AsyncGenerator<T> {
-  const pending: Promise<T>[] = [];
-  try {
-    for (let i = 0, done = 0; done < count; done++) {
-      for (; i < count && pending.length < most; i++) {
-        const made = make(i);
-        made.catch(() => {}); // it is thrown when its turn comes
-        pending.push(made);
-      }
-      yield await pending.shift()!;
-    }
-  } finally {
-    await Promise.allSettled(pending);
   }
 }
 

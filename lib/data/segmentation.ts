@@ -18,7 +18,7 @@ import { DECODING, EncodedDataset, type EncodedImages, type EncodedOptions, type
 import { type File, imagesIn } from "./folder.ts";
 import { DataError } from "./idx.ts";
 import { contentsOf, hashOf } from "./kept.ts";
-import { ahead } from "./rows.ts";
+import { ahead } from "./ahead.ts";
 import type { Extent } from "./transforms.ts";
 
 /** Options of {@linkcode segmentationFolder}. */

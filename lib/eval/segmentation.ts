@@ -7,7 +7,7 @@ import { owned } from "../base/owned.ts";
 import { refuseMissing } from "../data/checks.ts";
 import type { Image, SegmentationSet } from "../data/dataset.ts";
 import { EncodedDataset } from "../data/encoded.ts";
-import { ahead } from "../data/rows.ts";
+import { ahead } from "../data/ahead.ts";
 import { checkedSize, resize, sides, type Size } from "../data/transforms.ts";
 import { Random } from "../base/random.ts";
 import { progress } from "../display/progress.ts";

@@ -9,7 +9,8 @@ import { formatNumber } from "../display/table.ts";
 import { RunInterrupted } from "@nepa/engine";
 import { expect, expectKinds, optional, run as isRun } from "../base/check.ts";
 import { readLog } from "../training/log.ts";
-import { LOSS_WINDOW, type Run, type Step } from "../training/run.ts";
+import { LOSS_WINDOW, type Step } from "../training/history.ts";
+import type { Run } from "../training/run.ts";
 import { drawWhile, lineOf, lossBoard, sidesOf, smooth } from "./run.ts";
 
 /** What is drawn of a run. */

@@ -6,7 +6,8 @@ import { boardFigure, lightSvg, warningLines } from "../display/lines.ts";
 import type { Edges, Line, LineBoard, LineChart } from "../display/lines.ts";
 import { formatDuration, pace } from "../display/progress.ts";
 import { formatNumber } from "../display/table.ts";
-import { LOSS_WINDOW, METER, Run, type Step } from "../training/run.ts";
+import { LOSS_WINDOW, METER, type Step } from "../training/history.ts";
+import { Run } from "../training/run.ts";
 
 const [blue, orange, green, crimson, violet, brown] = palette;
 

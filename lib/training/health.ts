@@ -1,5 +1,5 @@
 /** Is the training well? Collapse and divergence. @module */
-import { LOSS_WINDOW, meanLoss, type Metrics, type Step } from "./run.ts";
+import { LOSS_WINDOW, meanLoss, type Metrics, type Step } from "./history.ts";
 
 /** Watches the steps of a run; says each thing once, in plain words. */
 export class Watch {

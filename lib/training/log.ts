@@ -3,7 +3,7 @@ import { isCount } from "../base/check.ts";
 import { say } from "../display/jupyter.ts";
 import { readIfThere, sync, writeWhole } from "../files/plain.ts";
 import { naming } from "./run_folder.ts";
-import { METER, type Step } from "./run.ts";
+import { METER, type Step } from "./history.ts";
 
 /** The columns that each file begins with, as paths into a {@linkcode Step}; the numbers of an objective's own come after. */
 const FILES: Record<string, readonly string[]> = {

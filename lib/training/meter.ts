@@ -9,7 +9,7 @@ import { collapse, trivialPredictors } from "../eval/collapse.ts";
 import { standardized } from "../model/ops.ts";
 import type { BatchInputs } from "./compiled_step.ts";
 import type { Trained } from "./objective.ts";
-import type { Metrics } from "./run.ts";
+import type { Metrics } from "./history.ts";
 import type { Measured } from "./trainer.ts";
 import { imageSizeOf } from "../data/preprocessor.ts";
 import { refuseAssign } from "./step.ts";

@@ -7,7 +7,7 @@ import { type Draws, guardedDraws, imageAxis } from "../base/random.ts";
 import type { AfterContext, LossContext, Method, Objective, Outputs } from "../model/method.ts";
 import type { TrainingBatch } from "./compiled_step.ts";
 import { type Numbers, updateRandom } from "./step.ts";
-import { METER } from "./run.ts";
+import { METER } from "./history.ts";
 import { isCosine } from "../model/nepa.ts";
 import type { Savable } from "./checkpoints.ts";
 

@@ -22,7 +22,8 @@ import {
 } from "./compiled_step.ts";
 import { Watch } from "./health.ts";
 import type { Plan } from "./options.ts";
-import type { Metrics, Step, Training } from "./run.ts";
+import type { Metrics, Step } from "./history.ts";
+import type { Training } from "./run.ts";
 import { type Numbers, unreachedNotice, type UpdateOptions } from "./step.ts";
 
 /** What is measured beside the loss. */

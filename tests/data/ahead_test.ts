@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { ahead } from "../../lib/data/rows.ts";
+import { ahead } from "../../lib/data/ahead.ts";
 
 Deno.test("what was begun ahead has ended where its reader leaves early, or one of it fails", async () => {
   let begun = 0, ended = 0;

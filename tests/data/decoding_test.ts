@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as tf from "@tensorflow/tfjs";
 import sharp from "sharp";
 import { type Image, type Part, Random, randomResizedCrop, resize, type Transform, useEngine } from "nepa";
-import { EncodedDataset, MOST_IN_FLIGHT, withRoom } from "../../lib/data/encoded.ts";
+import { MOST_IN_FLIGHT, withRoom } from "../../lib/data/ahead.ts";
+import { EncodedDataset } from "../../lib/data/encoded.ts";
 import type { Binding } from "../../lib/engine/binding.ts";
 import { fixtures, pictures, tensors } from "../support/images.ts";
 

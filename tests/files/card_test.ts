@@ -5,7 +5,8 @@ import { useEngine } from "../../lib/engine/mod.ts";
 import { NepaClassifier } from "../../lib/model/classifier.ts";
 import { toOfficialConfig } from "../../lib/model/config.ts";
 import { Nepa } from "../../lib/model/nepa.ts";
-import type { RunResult, Step } from "../../lib/training/run.ts";
+import type { Step } from "../../lib/training/history.ts";
+import type { RunResult } from "../../lib/training/run.ts";
 
 await useEngine("cpu");
 

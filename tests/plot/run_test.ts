@@ -6,7 +6,8 @@ import { NOTEBOOKS } from "../../notebooks/.tools/setup.ts";
 import { jupyterDisplay } from "../../lib/display/jupyter.ts";
 import { plotRuns } from "../../lib/plot/compare.ts";
 import { plotRun, runFigure } from "../../lib/plot/run.ts";
-import { NonFiniteError, Run, type Step, type Training } from "../../lib/training/run.ts";
+import type { Step } from "../../lib/training/history.ts";
+import { NonFiniteError, Run, type Training } from "../../lib/training/run.ts";
 import { LineFit } from "../support/line_fit.ts";
 
 Deno.test("a run's figure has a line for everything that was measured, and says how it stands", async () => {

@@ -1,6 +1,7 @@
 /** A small training that takes no engine: the slope of a line, fitted by gradient descent to noisy points. @module */
 import { Random } from "../../lib/base/random.ts";
-import type { Step, Training } from "../../lib/training/run.ts";
+import type { Step } from "../../lib/training/history.ts";
+import type { Training } from "../../lib/training/run.ts";
 
 export class LineFit implements Training {
   readonly steps: number;
