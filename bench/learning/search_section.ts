@@ -58,7 +58,7 @@ export function searchSection(plan: SearchPlan, { split }: Budget): Section {
         jepaOf(Object.keys(tried)[0]!).patches
       } of the public code, whose ` +
       "patches have 768 numbers: 16 of them add up to little beside the table of positions. Wide: all weights start as far from 0 as " +
-      "the public ones do by the numbers that they add up, 0.05 within the blocks, 0.15 in the patch embedding.",
+      "the public ones do, by how many numbers they add up.",
       table(
         ["tried", "updates", "seconds", "loss", "std", "rank", "place", "probe", "k-NN", "k-NN, final"],
         [

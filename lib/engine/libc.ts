@@ -20,7 +20,9 @@ const UCRT = {
 const PUTENV = { _putenv_s: { parameters: ["buffer", "buffer"], result: I } } as const;
 
 const WINDOWS = Deno.build.os === "windows";
-const bytes = (text: string) => new TextEncoder().encode(text + "\0");
+
+/** A text as C has it: ended by a zero. */
+export const bytes = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text + "\0");
 
 /** Runs `work` without what TensorFlow prints as it is opened, whatever the log level; errors come by its status. */
 export function silently<T>(work: () => T): T {

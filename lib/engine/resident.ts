@@ -4,9 +4,10 @@
  *
  * @module
  */
-
 import v8 from "node:v8";
 import vm from "node:vm";
+import { bytes } from "./libc.ts";
+import { isElf, viewAt } from "./sums.ts";
 
 const POINTER = "pointer", I = "i32", SIZE = "usize";
 
@@ -42,16 +43,11 @@ function openLibc() {
 /** Where parts of a library of 64 bits lie, from its beginning in memory, that are never written: first byte and bytes. */
 export function unwrittenParts(path: string): [number, number][] {
   using file = Deno.openSync(path);
-  const read = (place: number, bytes: number) => {
-    const view = new DataView(new ArrayBuffer(bytes));
-    file.seekSync(place, Deno.SeekMode.Start);
-    file.readSync(new Uint8Array(view.buffer));
-    return view;
-  };
-  const head = read(0, 64), number = (view: DataView, at: number) => Number(view.getBigUint64(at, true));
-  if (head.getUint32(0) !== 0x7f454c46) return [];
+  const head = viewAt(file, 0, 64),
+    number = (view: DataView, at: number) => Number(view.getBigUint64(at, true));
+  if (!isElf(head)) return [];
   const size = head.getUint16(54, true), count = head.getUint16(56, true);
-  const table = read(number(head, 32), size * count);
+  const table = viewAt(file, number(head, 32), size * count);
   const parts = Array.from({ length: count }, (_, i) => {
     const at = i * size, [type, flags] = [0, 4].map((offset) => table.getUint32(at + offset, true));
     const [offset, address, bytes] = [8, 16, 40].map((place) => number(table, at + place));
@@ -59,7 +55,7 @@ export function unwrittenParts(path: string): [number, number][] {
   });
   const dynamic = parts.find(({ type }) => type === DYNAMIC);
   if (!dynamic) return [];
-  const entries = read(dynamic.offset, dynamic.bytes);
+  const entries = viewAt(file, dynamic.offset, dynamic.bytes);
   for (let at = 0; at < dynamic.bytes; at += 16) {
     const tag = entries.getBigUint64(at, true), value = entries.getBigUint64(at + 8, true);
     if (tag === TEXTREL || tag === FLAGS && value & FLAG_TEXTREL) return [];
@@ -76,15 +72,15 @@ export function unwrittenParts(path: string): [number, number][] {
  * @param symbol One of its functions.
  */
 export function releasePages(path: string, symbol: string): void {
-  const c = openLibc(), name = (text: string) => new TextEncoder().encode(text + "\0");
+  const c = openLibc();
   if (!c) return;
-  const library = c.dlopen(name(path), LAZY_IF_OPEN), place = library && c.dlsym(library, name(symbol));
+  const library = c.dlopen(bytes(path), LAZY_IF_OPEN), place = library && c.dlsym(library, bytes(symbol));
   const found = new BigUint64Array(4);
   if (!place || !c.dladdr(place, new Uint8Array(found.buffer))) return;
   const base = found[1]!, page = BigInt(c.getpagesize());
-  for (const [address, bytes] of unwrittenParts(path)) {
+  for (const [address, length] of unwrittenParts(path)) {
     const from = (base + BigInt(address) + page - 1n) / page * page;
-    const to = (base + BigInt(address + bytes)) / page * page;
+    const to = (base + BigInt(address + length)) / page * page;
     if (to > from) c.madvise(Deno.UnsafePointer.create(from), to - from, DONT_NEED);
   }
 }

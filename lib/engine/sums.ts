@@ -41,19 +41,23 @@ export function isAsSealed(path: string, quick = false): boolean | undefined {
   return quick && unchanged ? sum.endsWith(`, ${size} bytes\n`) : sum === sumOf(path);
 }
 
+/** Bytes of a file; zeros beyond its end. */
+export function viewAt(file: Deno.FsFile, place: number, bytes: number): DataView {
+  const view = new DataView(new ArrayBuffer(bytes));
+  file.seekSync(place, Deno.SeekMode.Start);
+  file.readSync(new Uint8Array(view.buffer));
+  return view;
+}
+
+/** Whether a file is one of a library or program as Linux has them. */
+export const isElf = (head: DataView): boolean => head.getUint32(0) === 0x7f454c46;
+
 /** How long a library has to be by its header: an ELF file of 64 bits or a PE file; 0 of another. */
 function lengthBy(file: Deno.FsFile, size: number): number {
-  const at = (place: number, bytes: number) => {
-    const view = new DataView(new ArrayBuffer(bytes));
-    if (place + bytes <= size) {
-      file.seekSync(place, Deno.SeekMode.Start);
-      file.readSync(new Uint8Array(view.buffer));
-    }
-    return view;
-  };
+  const at = (place: number, bytes: number) => viewAt(file, place + bytes <= size ? place : size, bytes);
   const head = at(0, 64), begin = head.getUint32(60, true);
   // ELF ends with the table of its sections.
-  if (head.getUint32(0) === 0x7f454c46) {
+  if (isElf(head)) {
     return Number(head.getBigUint64(40, true)) + head.getUint16(58, true) * head.getUint16(60, true);
   }
   if (head.getUint16(0) !== 0x4d5a) return 0;
